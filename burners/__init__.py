@@ -1,0 +1,1 @@
+"""Burner drivers: no SQL, no DICOM network."""

@@ -1,0 +1,1 @@
+"""Settings and the standard's tables as data. Imports nothing of ours."""

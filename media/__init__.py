@@ -1,0 +1,1 @@
+"""Pure DICOM-media rules: no SQL, no sockets, no threads."""

@@ -1,0 +1,1 @@
+"""Composition root: HTTP API, CLI, start and stop."""

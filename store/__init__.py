@@ -1,0 +1,1 @@
+"""What we hold: SQL tables, spool files, catalogue."""
