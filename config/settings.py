@@ -1,0 +1,258 @@
+"""The settings in force: defaults.toml < settings file < ``BURNISH_*`` environment < command line; checked, frozen.
+
+Parts of the program get the section that concerns them; nothing reads settings from a global.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+Priority = Literal["high", "med", "low"]
+PatientsPerDisc = Literal["one", "many"]
+Conflicts = Literal["first", "latest", "refuse"]
+_AE_TITLE = re.compile(r"^(?=.*\S)[\x20-\x5b\x5d-\x7e]{1,16}$")
+
+
+class SettingsError(Exception):
+    """One or more settings are wrong; the text lists every one of them."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Site(_Section):
+    institution: str
+    contact: str
+
+
+class Database(_Section):
+    url: str
+
+
+class Dicom(_Section):
+    host: str
+    port: int = Field(ge=0, le=65535)
+    ae_title: str
+    called_ae_titles: tuple[str, ...]
+    calling_ae_titles: tuple[str, ...]
+    max_pdu: int = Field(ge=4096, le=16 << 20)
+    max_associations: int = Field(ge=1)
+    acse_timeout: float = Field(gt=0)
+    dimse_timeout: float = Field(gt=0)
+    network_timeout: float = Field(gt=0)
+    acceptors: int = Field(ge=1, le=64)
+    private_sop_classes: tuple[str, ...]
+
+    @field_validator("ae_title", "called_ae_titles", "calling_ae_titles")
+    @classmethod
+    def _ae_titles(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        for title in (value,) if isinstance(value, str) else value:
+            if not _AE_TITLE.match(title):
+                raise ValueError(f"{title!r} is no AE title (1-16 printable characters without backslash, PS3.5 6.2)")
+        return value
+
+
+class Http(_Section):
+    host: str
+    port: int = Field(ge=0, le=65535)
+    allowed_hosts: tuple[str, ...]
+
+
+class Spool(_Section):
+    folder: Path
+    derived: Path
+    high_water_percent: float = Field(gt=0, le=100)
+    max_bytes: int = Field(ge=0)
+
+
+class Plan(_Section):
+    profile: str
+    medium: str
+    reserve_percent: float = Field(ge=0, lt=100)
+    reserve_sectors: int = Field(ge=0)
+    file_set_prefix: str = Field(pattern=r"^[A-Z0-9_]{0,9}$")
+    patients_per_disc: PatientsPerDisc
+    conflicts: Conflicts
+
+
+class Burn(_Section):
+    burner: str
+    copies: int = Field(ge=1, le=99)
+    priority: Priority
+
+
+class Jobs(_Section):
+    conform_processes: int = Field(ge=0)
+    prepare_concurrency: int = Field(ge=1)
+    keep_plans_days: int = Field(ge=1)
+
+
+class Node(_Section):
+    name: str
+    lease_seconds: float = Field(ge=0.5)
+
+
+class Log(_Section):
+    level: Literal["debug", "info", "warning", "error"]
+    format: Literal["text", "json"]
+
+
+class Burner(BaseModel):
+    """A burner: its driver's name; all other keys belong to the driver, which checks them."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    driver: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The driver's own settings."""
+        return dict(self.model_extra or {})
+
+
+class Rule(_Section):
+    """An auto-burn rule: studies that arrive under these AE titles are burnt after a quiet period."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")
+    called_ae: str = ""
+    calling_ae: str = ""
+    profile: str = ""
+    medium: str = ""
+    burner: str = ""
+    copies: int = Field(default=1, ge=1, le=99)
+    priority: Priority = "med"
+    patients_per_disc: PatientsPerDisc = "one"
+    quiet_seconds: float = Field(default=60.0, ge=0)
+
+
+class Settings(BaseSettings):
+    """All settings; see ``config/defaults.toml`` for what each one means."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix="BURNISH_", env_nested_delimiter="__", env_ignore_empty=True
+    )
+
+    data: Path
+    site: Site
+    database: Database
+    dicom: Dicom
+    http: Http
+    spool: Spool
+    plan: Plan
+    burn: Burn
+    jobs: Jobs
+    node: Node
+    log: Log
+    burners: dict[str, Burner]
+    rules: tuple[Rule, ...] = ()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # The file's values come as init arguments, so the environment stands before them.
+        return env_settings, init_settings
+
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy URL of our tables."""
+        return self.database.url or f"sqlite:///{self.data / 'burnish.db'}"
+
+    @property
+    def engine_url(self) -> str:
+        """SQLAlchemy URL of the workflow engine's own tables: a file of its own, or an own schema on PostgreSQL."""
+        return self.database.url or f"sqlite:///{self.data / 'engine.db'}"
+
+    @property
+    def spool_dir(self) -> Path:
+        return self.data / self.spool.folder
+
+    @property
+    def derived_dir(self) -> Path:
+        return self.data / self.spool.derived
+
+
+def load(
+    *, config: Path | None = None, data: Path | None = None, overrides: Mapping[str, Mapping[str, Any]] | None = None
+) -> Settings:
+    """Read and check the settings.
+
+    ``config`` is a TOML settings file, ``data`` the data folder, ``overrides`` what the command line says, by section.
+    Raises ``SettingsError`` that lists every wrong value.
+    """
+    values = tomllib.loads(resources.files("config").joinpath("defaults.toml").read_text())
+    if config is not None:
+        try:
+            values = _merged(values, tomllib.loads(config.read_text()))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise SettingsError(f"{config}: {error}") from error
+        if "data" in values and values["data"] and not Path(values["data"]).is_absolute():
+            values["data"] = str(config.parent.absolute() / values["data"])
+    folder = data or os.environ.get("BURNISH_DATA") or values["data"] or Path.home() / ".local/share/burnish"
+    values["data"] = str(Path(folder).expanduser().absolute())
+    try:
+        settings = Settings(**values)
+        # Options of the command line win over the environment, which pydantic-settings puts over our file's values.
+        dumped = _merged(settings.model_dump(), dict(overrides or {}))
+        dumped["data"] = values["data"]
+        settings = Settings.model_construct(**_validated(dumped))
+    except ValidationError as error:
+        lines = [
+            f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']} (is {e.get('input')!r})" for e in error.errors()
+        ]
+        raise SettingsError("\n".join(["the settings are wrong:", *lines])) from error
+    _check_references(settings)
+    return settings
+
+
+def _validated(values: dict[str, Any]) -> dict[str, Any]:
+    """Validate without looking at the environment again."""
+    fields = {name: (info.annotation, ...) for name, info in Settings.model_fields.items()}
+    from pydantic import create_model
+
+    model = create_model("Settings", __config__=ConfigDict(extra="forbid"), **fields)  # type: ignore[call-overload]
+    checked = model(**values)
+    return {name: getattr(checked, name) for name in Settings.model_fields}
+
+
+def _check_references(settings: Settings) -> None:
+    wrong = []
+    if settings.burn.burner not in settings.burners:
+        wrong.append(f"burn.burner: there is no section [burners.{settings.burn.burner}]")
+    for rule in settings.rules:
+        if rule.burner and rule.burner not in settings.burners:
+            wrong.append(f"rules.{rule.name}.burner: there is no section [burners.{rule.burner}]")
+    names = [rule.name for rule in settings.rules]
+    wrong += [f"rules.{name}: two rules have this name" for name in sorted({n for n in names if names.count(n) > 1})]
+    wrong += [
+        f"burners.{name}: a name is 1-32 of A-Z a-z 0-9 _ -"
+        for name in settings.burners
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,32}", name)
+    ]
+    if wrong:
+        raise SettingsError("\n".join(["the settings are wrong:", *wrong]))
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``over`` laid upon ``base``, table by table."""
+    result = dict(base)
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
+            result[key] = _merged(result[key], value)
+        else:
+            result[key] = value
+    return result

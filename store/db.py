@@ -1,0 +1,85 @@
+"""Opening the database: SQLite (embedded) or PostgreSQL, migrated by Alembic, transactions that are durable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, select
+from sqlalchemy.engine import make_url
+from sqlalchemy.orm import Session
+
+from store.models import Counter
+
+
+class Database:
+    """One connection pool; every unit of work is ``with db.begin() as session``.
+
+    On SQLite a transaction begins IMMEDIATE (it waits for the writer before it, instead of failing in its middle), the
+    file is in WAL with ``synchronous=FULL``: when a commit returns it survives a power cut.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 8) -> None:
+        self.url = url
+        parsed = make_url(url)
+        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        if self.is_sqlite:
+            if parsed.database:
+                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            self.engine: Engine = create_engine(url, connect_args={"timeout": 60, "check_same_thread": False})
+            event.listen(self.engine, "connect", _prepare_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
+        else:
+            self.engine = create_engine(url, pool_size=pool_size, max_overflow=32, pool_pre_ping=True)
+
+    @contextmanager
+    def begin(self) -> Iterator[Session]:
+        """A transaction that may write; committed at the end of the block, rolled back on an error."""
+        with Session(self.engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A transaction that only reads, on a consistent view; never waits for a writer."""
+        with (
+            self.engine.connect().execution_options(burnish_read_only=True) as connection,
+            Session(connection, expire_on_commit=False, autoflush=False) as session,
+        ):
+            yield session
+            session.rollback()
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def next_numbers(session: Session, name: str, count: int = 1) -> int:
+    """Take ``count`` running numbers of this name; returns the first. Never gives a number twice."""
+    row = session.execute(select(Counter).where(Counter.name == name).with_for_update()).scalar_one_or_none()
+    if row is None:
+        row = Counter(name=name, value=0)
+        session.add(row)
+    first = row.value + 1
+    row.value += count
+    session.flush()
+    return first
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # transactions are ours to begin
+    cursor = connection.cursor()
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        "busy_timeout=60000",
+        "cache_size=-16000",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    read_only = connection.get_execution_options().get("burnish_read_only", False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
