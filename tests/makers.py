@@ -112,7 +112,7 @@ class Made:
         meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
         meta.FileMetaInformationGroupLength = 0
         out = BytesIO()
-        write_file_meta_info(out, meta)
+        write_file_meta_info(out, meta)  # type: ignore[arg-type]
         return b"\0" * 128 + b"DICM" + out.getvalue()
 
     def part10(self) -> bytes:
