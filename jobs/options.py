@@ -1,0 +1,83 @@
+"""What a request may say about how its discs are made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from config.settings import Settings
+
+PRIORITIES = {"high": 1, "med": 2, "low": 3}
+"""Request Priority (2200,0020) as the number that queues sort by."""
+
+
+class OptionsError(Exception):
+    """An option has a value that makes no sense; the text names both."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestOptions:
+    """Options of one request, each with a value (see ``from_settings`` for what a request leaves open)."""
+
+    profile: str
+    medium: str
+    """``""``: the profile's own default."""
+    capacity_sectors: int | None
+    """Usable size as given, instead of the medium's own size less the reserve."""
+    burner: str
+    copies: int
+    priority: str
+    patients_per_disc: str
+    conflicts: str
+    skip_refused: bool
+    allow_splitting: bool
+    file_set_prefix: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> RequestOptions:
+        return cls(**values)
+
+    @classmethod
+    def from_settings(cls, settings: Settings, given: Mapping[str, Any]) -> RequestOptions:
+        """Options of a request that says ``given``; absent or None values are filled from the settings.
+
+        Raises ``OptionsError`` naming the option that is wrong.
+        """
+        values: dict[str, Any] = {
+            "profile": settings.plan.profile,
+            "medium": "",
+            "capacity_sectors": None,
+            "burner": settings.burn.burner,
+            "copies": settings.burn.copies,
+            "priority": settings.burn.priority,
+            "patients_per_disc": settings.plan.patients_per_disc,
+            "conflicts": settings.plan.conflicts,
+            "skip_refused": False,
+            "allow_splitting": True,
+            "file_set_prefix": settings.plan.file_set_prefix,
+        }
+        unknown = set(given) - {field.name for field in fields(cls)}
+        if unknown:
+            raise OptionsError(f"unknown option {', '.join(sorted(unknown))}")
+        values |= {key: value for key, value in given.items() if value is not None}
+        # The default medium belongs to the default profile; another profile has its own.
+        if not values["medium"] and values["profile"] == settings.plan.profile:
+            values["medium"] = settings.plan.medium
+        for option, allowed in (
+            ("priority", tuple(PRIORITIES)),
+            ("patients_per_disc", ("one", "many")),
+            ("conflicts", ("first", "latest", "refuse")),
+        ):
+            if values[option] not in allowed:
+                raise OptionsError(f"{option} is {values[option]!r}; it may be {', '.join(allowed)}")
+        if values["burner"] not in settings.burners:
+            raise OptionsError(f"there is no burner {values['burner']!r}; there are {', '.join(settings.burners)}")
+        if not 1 <= values["copies"] <= 99:
+            raise OptionsError(f"copies is {values['copies']}; it may be 1 to 99")
+        if values["capacity_sectors"] is not None and values["capacity_sectors"] < 1:
+            raise OptionsError(f"capacity-sectors is {values['capacity_sectors']}; it must be positive")
+        return cls(**values)
