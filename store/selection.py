@@ -53,7 +53,8 @@ class Selection:
         unknown = set(values) - set(cls.__slots__)
         if unknown:
             raise SelectionError(f"unknown criterion {', '.join(sorted(unknown))}")
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        given: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+        return cls(**given)
 
 
 def parse_date_range(text: str) -> tuple[str, str]:
@@ -77,7 +78,7 @@ def on_verified_disc() -> ColumnElement[bool]:
     )
 
 
-def _query(selection: Selection) -> Select[tuple[int]]:
+def _query(selection: Selection) -> Select[Any]:
     query = (
         select(Instance.id)
         .outerjoin(Series, Instance.series_id == Series.id)

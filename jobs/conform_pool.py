@@ -1,0 +1,215 @@
+"""Conforming many instances on all cores, in helper processes that may crash without harm.
+
+Decoders are C code fed with bytes from anywhere: one that crashes or hangs takes its process with it, and the instance
+it had in hand is refused by name. Helpers live for one batch; they end when their standard input does, so none
+outlives the service.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from media.items import Change
+from media.problems import MediaError
+
+_STALLED_SECONDS = 900.0
+"""A helper that says nothing for so long is stuck in a decoder; the largest real frames take seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Make ``target`` out of ``source`` by ``recipe`` (``media.conform``); ``key`` is the caller's handle."""
+
+    key: int
+    sop_instance_uid: str
+    source: Path
+    target: Path
+    recipe: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conformed:
+    """What came of a task: the facts of the new file, or why the instance is refused."""
+
+    task: Task
+    size: int = 0
+    sha256: str = ""
+    transfer_syntax_uid: str = ""
+    changes: tuple[Change, ...] = ()
+    refused: tuple[str, str] | None = None
+    """Failure code and reason."""
+
+
+class Cancelled(Exception):
+    """The caller asked to stop."""
+
+
+def conform_all(tasks: Sequence[Task], *, processes: int, cancelled: Callable[[], bool]) -> Iterator[Conformed]:
+    """Run the tasks on up to ``processes`` helpers (0: one for each core); results come as they are done.
+
+    Raises ``Cancelled`` soon after ``cancelled()`` turns true; helpers are ended in every case.
+    """
+    if not tasks:
+        return
+    todo: queue.SimpleQueue[Task] = queue.SimpleQueue()
+    for task in tasks:
+        todo.put(task)
+    done: queue.SimpleQueue[Conformed | BaseException] = queue.SimpleQueue()
+    stop = threading.Event()
+    count = min(processes or os.cpu_count() or 1, len(tasks))
+    threads = [threading.Thread(target=_work, args=(todo, done, stop), daemon=True) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in tasks:
+            while True:
+                if cancelled():
+                    raise Cancelled
+                try:
+                    result = done.get(timeout=0.2)
+                    break
+                except queue.Empty:
+                    continue
+            if isinstance(result, BaseException):
+                raise result
+            yield result
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def _work(
+    todo: queue.SimpleQueue[Task], done: queue.SimpleQueue[Conformed | BaseException], stop: threading.Event
+) -> None:
+    """One helper after another on the tasks that are left; a new one only after the last has died."""
+    helper: _Helper | None = None
+    try:
+        while not stop.is_set():
+            try:
+                task = todo.get_nowait()
+            except queue.Empty:
+                return
+            if helper is None:
+                helper = _Helper()
+            result = helper.run(task, stop)
+            if result is None:  # stopped
+                return
+            done.put(result)
+            if not helper.alive:
+                helper.end()
+                helper = None
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the caller must hear of it
+        done.put(error)
+    finally:
+        if helper is not None:
+            helper.end()
+
+
+class _Helper:
+    def __init__(self) -> None:
+        self.alive = True
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "jobs.conform_pool"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+
+    def run(self, task: Task, stop: threading.Event) -> Conformed | None:
+        """Have one task done; None where ``stop`` was set before it ended."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        order = {"source": str(task.source), "target": str(task.target), "recipe": task.recipe}
+        try:
+            self._process.stdin.write(json.dumps(order).encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError:
+            return self._lost(task, "the helper process ended before it began")
+        deadline = time.monotonic() + _STALLED_SECONDS
+        while not select.select([self._process.stdout], [], [], 0.1)[0]:
+            if stop.is_set():
+                self._process.kill()
+                return None
+            if time.monotonic() > deadline:
+                self._process.kill()
+                return self._lost(task, f"its decoder did not end within {_STALLED_SECONDS:.0f} s")
+        line = self._process.stdout.readline()
+        if not line.endswith(b"\n"):
+            status = self._process.wait()
+            why = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+            return self._lost(task, f"its decoder crashed ({why})")
+        answer = json.loads(line)
+        if "refused" in answer:
+            return Conformed(task, refused=(answer["refused"][0], answer["refused"][1]))
+        changes = tuple(Change(task.sop_instance_uid, *change) for change in answer["changes"])
+        return Conformed(task, answer["size"], answer["sha256"], answer["transfer_syntax_uid"], changes)
+
+    def _lost(self, task: Task, why: str) -> Conformed:
+        self.alive = False
+        task.target.unlink(missing_ok=True)
+        return Conformed(task, refused=("PROC_FAILURE", f"cannot be re-encoded: {why}"))
+
+    def end(self) -> None:
+        if self._process.stdin is not None:
+            try:
+                self._process.stdin.close()
+            except OSError:
+                self._process.kill()
+        try:
+            self._process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+
+def _serve_orders() -> None:
+    """The helper's own main: one order a line in, one answer a line out, until the input ends."""
+    from media.conform import conform
+    from media.problems import InstanceRefused
+
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a decoder prints must not get among the answers
+    orders: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+    def listen() -> None:
+        for line in sys.stdin.buffer:
+            orders.put(line)
+        os._exit(0)  # the service is gone or done with us, even in the middle of a frame
+
+    threading.Thread(target=listen, daemon=True).start()
+    while True:
+        order = json.loads(orders.get())
+        target = Path(order["target"])
+        answer: dict[str, object]
+        try:
+            result = conform(Path(order["source"]), target, order["recipe"])
+            answer = {
+                "size": result.size,
+                "sha256": result.sha256,
+                "transfer_syntax_uid": result.transfer_syntax_uid,
+                "changes": [[change.tag, change.old, change.new] for change in result.changes],
+            }
+        except InstanceRefused as error:
+            answer = {"refused": [error.code, error.reason]}
+        except MediaError as error:
+            answer = {"refused": ["PROC_FAILURE", str(error)]}
+        except Exception as error:  # noqa: BLE001 - hostile bytes: any decoder error refuses this instance only
+            answer = {"refused": ["PROC_FAILURE", f"cannot be re-encoded: {type(error).__name__}: {error}"[:500]]}
+        if "refused" in answer:
+            target.unlink(missing_ok=True)
+        answers.write(json.dumps(answer).encode() + b"\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    _serve_orders()
