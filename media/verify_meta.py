@@ -1,0 +1,101 @@
+"""The file meta information of one file, checked against PS3.10 7.1."""
+
+from __future__ import annotations
+
+import re
+import struct
+from typing import NamedTuple
+
+from media.problems import ProblemKind
+
+EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
+MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
+_NEEDED = {
+    0x00020002: "Media Storage SOP Class UID",
+    0x00020003: "Media Storage SOP Instance UID",
+    0x00020010: "Transfer Syntax UID",
+    0x00020012: "Implementation Class UID",
+}
+_LONG = (b"OB", b"OW", b"UN", b"UT", b"SQ", b"UC", b"UR")
+_UID = re.compile(r"(?=.{1,64}\Z)(0|[1-9]\d*)(\.(0|[1-9]\d*))*")
+_LONGEST = 65536
+"""Bytes of group 2 that are believed; real ones have some two hundred."""
+
+
+class Meta(NamedTuple):
+    """Group 2 of a file, and where its data set begins."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    dataset_offset: int
+
+
+def is_uid(text: str) -> bool:
+    """PS3.5 9.1: 1 to 64 characters, digits and full stops, no component with a leading zero."""
+    return _UID.fullmatch(text) is not None
+
+
+def is_part10(head: bytes) -> bool:
+    """Whether a file begins with a preamble and the DICM prefix."""
+    return head[128:132] == b"DICM"
+
+
+def read_meta(head: bytes) -> tuple[Meta | None, list[tuple[ProblemKind, str]]]:
+    """The file meta information in a file's first bytes, with all that is wrong with it. None: cannot be read on."""
+    problems: list[tuple[ProblemKind, str]] = []
+
+    def wrong(detail: str, kind: ProblemKind = ProblemKind.STRUCTURE) -> None:
+        problems.append((kind, detail))
+
+    if not is_part10(head):
+        wrong("is no DICOM file: no DICM prefix after 128 bytes of preamble (PS3.10 7.1)")
+        return None, problems
+    values: dict[int, bytes] = {}
+    offset = 132
+    while offset + 8 <= len(head) and head[offset : offset + 2] == b"\x02\x00":
+        if offset > _LONGEST:
+            break
+        element, vr, length = struct.unpack_from("<H2sH", head, offset + 2)
+        start = offset + 8
+        if vr in _LONG:
+            if offset + 12 > len(head):
+                break
+            (length,) = struct.unpack_from("<L", head, offset + 8)
+            start = offset + 12
+        elif not (vr.isalpha() and vr.isupper()):
+            wrong(f"file meta information: (0002,{element:04x}) at byte {offset} has no value representation")
+            return None, problems
+        tag = 0x00020000 | element
+        if start + length > len(head):
+            wrong(f"file meta information: (0002,{element:04x}) claims {length} bytes, more than there are")
+            return None, problems
+        if values and tag <= max(values):
+            wrong(f"file meta information: (0002,{element:04x}) is out of order")
+        values[tag] = head[start : start + length]
+        offset = start + length
+
+    group_length = values.get(0x00020000)
+    if group_length is None or len(group_length) != 4:
+        wrong("file meta information has no group length (0002,0000)")
+    else:
+        (claimed,) = struct.unpack("<L", group_length)
+        if 144 + claimed != offset:
+            wrong(
+                f"File Meta Information Group Length (0002,0000) is {claimed}, but the group has {offset - 144} bytes"
+            )
+    version = values.get(0x00020001)
+    if version != b"\x00\x01":
+        said = "is missing" if version is None else f"is {version[:8].hex(' ')}, not 00 01"
+        wrong(f"File Meta Information Version (0002,0001) {said}")
+    uids = {}
+    for tag, name in _NEEDED.items():
+        uid = values.get(tag, b"").rstrip(b"\0 ").decode("ascii", "replace")
+        if not uid:
+            wrong(f"{name} (0002,{tag & 0xFFFF:04x}) is missing")
+        elif not is_uid(uid):
+            wrong(f"{name} (0002,{tag & 0xFFFF:04x}) is no valid UID: {uid[:70]!r}", ProblemKind.UID)
+        uids[tag] = uid
+    if not uids[0x00020010]:
+        return None, problems
+    return Meta(uids[0x00020002], uids[0x00020003], uids[0x00020010], offset), problems
