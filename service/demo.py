@@ -1,0 +1,219 @@
+"""``make demo``: the main job on real input, from C-STORE to verified and catalogued disc images.
+
+Starts a service on loopback with an empty store, sends it real studies over DICOM (pydicom's packaged files, or a
+folder of yours), asks for discs so small that a request spans several volumes, and shows what came of it. Everything
+goes through the doors that users have: DICOM and the ``burnish`` command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+_BURNISH = [sys.executable, "-m", "service"]
+_CONTEXTS = 120
+"""Presentation contexts of one association; the standard's limit is 128 (PS3.8 9.3.2.2)."""
+console = Console()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--studies", type=Path, help="a folder of DICOM files to send instead of pydicom's own")
+    parser.add_argument("--folder", type=Path, default=Path("demo"), help="made anew; holds discs/ and result.json")
+    arguments = parser.parse_args()
+    folder: Path = arguments.folder.absolute()
+    if folder.exists():
+        if not (folder / "burnish.toml").exists() and any(folder.iterdir()):
+            console.print(f"[red]{folder} holds something else; give another --folder[/]")
+            return 2
+        shutil.rmtree(folder)
+    discs = folder / "discs"
+    discs.mkdir(parents=True)
+    settings = folder / "burnish.toml"
+    settings.write_text(
+        '[site]\ninstitution = "Demonstration Hospital"\ncontact = "radiology@example.org"\n'
+        f'[burners.iso]\ndriver = "iso"\nfolder = {json.dumps(str(discs))}\n'
+    )
+    common = ["--data", str(folder / "data"), "--config", str(settings)]
+
+    console.rule("1. The service starts on loopback, with an empty store")
+    service = subprocess.Popen(
+        [*_BURNISH, "serve", *common, "--dicom-port", "0", "--http-port", "0", "--json"], stdout=subprocess.PIPE
+    )
+    assert service.stdout is not None
+    try:
+        line = service.stdout.readline()
+        if not line:
+            console.print("[red]the service did not start[/]")
+            return 1
+        dicom = json.loads(line)["dicom"]
+        console.print(f"listening: {dicom['ae_title']} at {dicom['host']}:{dicom['port']}")
+
+        console.rule("2. Studies arrive by C-STORE")
+        _send(arguments.studies or _packaged(), dicom)
+        studies = _burnish("studies", *common)
+        _show_studies(studies)
+        if not studies:
+            console.print("[red]nothing was received, so there is nothing to burn[/]")
+            return 1
+
+        console.rule("3. A patient's disc, on media so small that it takes several")
+        patient = _largest_patient(studies)
+        capacity = _small_capacity(patient, common)
+        documents = [_burn("--patient-id", patient, "--capacity-sectors", str(capacity), common=common)]
+        console.rule("4. Everything that is on no disc yet, several patients on a disc")
+        documents.append(_burn("--not-on-disc", "--patients-per-disc", "many", common=common))
+
+        (folder / "result.json").write_text(json.dumps(documents, indent=2) + "\n")
+        console.rule("5. What the catalogue says")
+        _show_discs(_burnish("find", "--patient-id", patient, *common))
+    finally:
+        service.terminate()
+        service.wait(timeout=60)
+    return _summary(documents, folder)
+
+
+def _packaged() -> Path:
+    import pydicom.data
+
+    return Path(pydicom.data.__file__).parent / "test_files"
+
+
+def _send(folder: Path, dicom: dict[str, Any]) -> None:
+    """C-STORE every DICOM file of a folder that names its SOP Class; what is refused is told with its status."""
+    from pydicom import dcmread
+    from pydicom.errors import InvalidDicomError
+    from pynetdicom import AE
+
+    contexts: dict[tuple[str, str], list[Path]] = {}
+    no_dicom = 0
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        try:
+            head = dcmread(path, specific_tags=["SOPInstanceUID", "SOPClassUID"], stop_before_pixels=True)
+            key = (str(head.SOPClassUID), str(head.file_meta.TransferSyntaxUID))
+        except (InvalidDicomError, AttributeError, OSError, ValueError, EOFError, KeyError):
+            no_dicom += 1  # DICOMDIRs, files without meta header, broken ones: nothing that C-STORE can carry
+            continue
+        contexts.setdefault(key, []).append(path)
+    outcome: Counter[str] = Counter()
+    keys = list(contexts)
+    total = sum(len(paths) for paths in contexts.values())
+    todo = [keys[i : i + _CONTEXTS] for i in range(0, len(keys), _CONTEXTS)]
+    for chunk in todo:
+        ae = AE(ae_title="DEMO_SCU")
+        for sop_class, syntax in chunk:
+            ae.add_requested_context(sop_class, syntax)
+        association = ae.associate(dicom["host"], dicom["port"], ae_title=dicom["ae_title"])
+        if not association.is_established:
+            raise SystemExit("the service refused the association")
+        paths = [path for key in chunk for path in contexts[key]]
+        for path in track(paths, description=f"sending {total} files", console=console, transient=True):
+            if not association.is_established:
+                association = ae.associate(dicom["host"], dicom["port"], ae_title=dicom["ae_title"])
+            try:
+                status = association.send_c_store(path)
+                value = status.Status if "Status" in status else None
+            except (ValueError, RuntimeError, AttributeError, NotImplementedError) as error:
+                outcome["not sendable"] += 1
+                console.print(f"  {path.name}: cannot be sent ({error})", style="dim", highlight=False)
+                continue
+            outcome["stored" if value == 0 else "refused"] += 1
+            if value != 0:
+                shown = "no answer" if value is None else f"{value:04X}H"
+                comment = getattr(status, "ErrorComment", "")
+                console.print(f"  {path.name}: {shown} {comment}", style="dim", highlight=False)
+        association.release()
+    told = ", ".join(f"{count} {what}" for what, count in outcome.items())
+    console.print(f"{total} files sent: {told}; {no_dicom} other files left out")
+
+
+def _burnish(*arguments: str) -> Any:
+    """The JSON document of a ``burnish`` command."""
+    done = subprocess.run([*_BURNISH, *arguments, "--json"], stdout=subprocess.PIPE, check=False)
+    if done.returncode > 1:
+        raise SystemExit(f"burnish {' '.join(arguments)} failed")
+    return json.loads(done.stdout)
+
+
+def _burn(*arguments: str, common: list[str]) -> dict[str, Any]:
+    document: dict[str, Any] = _burnish("burn", *arguments, "--skip-refused", "--wait", *common)
+    job = _burnish("job", document["job"], *common)
+    refused = (job.get("report") or {}).get("refused", [])
+    console.print(f"job {document['job']}: {document['state']}, {len(document['discs'])} disc(s)")
+    for entry in refused:
+        console.print(f"  refused {entry['sop_instance_uid']}: {entry['reason']}", style="dim", highlight=False)
+    for disc in document["discs"]:
+        console.print(f"  {disc['file_set_id']} {disc['state']} {disc['image']}", highlight=False, soft_wrap=True)
+    return document
+
+
+def _largest_patient(studies: list[dict[str, Any]]) -> str:
+    """The Patient ID with the most bytes among those that have several instances."""
+    size: Counter[str] = Counter()
+    for study in studies:
+        if study["patient_id"] and study["instances"] > 1:
+            size[study["patient_id"]] += study["bytes"]
+    return size.most_common(1)[0][0] if size else str(studies[0]["patient_id"])
+
+
+def _small_capacity(patient: str, common: list[str]) -> int:
+    """Sectors of a medium on which this patient does not fit, although each instance does."""
+    common = ["--patient-id", patient, "--skip-refused", *common]
+    whole = sum(volume["sectors"] for volume in _burnish("plan", *common)["volumes"])
+    best = whole
+    for tenths in (9, 8, 7, 6, 5):
+        capacity = whole * tenths // 10
+        plan = _burnish("plan", "--capacity-sectors", str(capacity), *common)
+        if any("INST_OVERSIZED" in entry["reason"] for entry in plan["refused"]):
+            break
+        best = capacity
+        if len(plan["volumes"]) > 2:
+            break
+    return best
+
+
+def _show_studies(studies: list[dict[str, Any]]) -> None:
+    table = Table("Patient ID", "Name", "Date", "Series", "Instances", "MB", title=f"{len(studies)} studies")
+    for study in studies[:12]:
+        table.add_row(
+            *(str(study[key]) for key in ("patient_id", "patient_name", "study_date", "series", "instances")),
+            f"{study['bytes'] / 1e6:.1f}",
+        )
+    if len(studies) > 12:
+        table.add_row("...", f"and {len(studies) - 12} more")
+    console.print(table)
+
+
+def _show_discs(found: list[dict[str, Any]]) -> None:
+    table = Table("Disc", "Volume", "Copy", "State", "Verified by", "Instances", "Where")
+    for disc in found:
+        table.add_row(
+            disc["file_set_id"], f"{disc['volume']}", f"{disc['copy']}", disc["state"], str(disc["verified_by"]),
+            str(len(disc["instances"])), str(disc["location"]),
+        )  # fmt: skip
+    console.print(table)
+
+
+def _summary(documents: list[dict[str, Any]], folder: Path) -> int:
+    states = Counter(disc["state"] for document in documents for disc in document["discs"])
+    spans = max((disc["volume"] for document in documents for disc in document["discs"]), default=0)
+    good = bool(states) and set(states) == {"VERIFIED"} and all(d["state"] == "DONE" for d in documents)
+    told = ", ".join(f"{count} {state}" for state, count in states.items())
+    style = "green" if good else "red"
+    console.print(f"[{style}]discs: {told or 'none'}; the longest request spans {spans} volumes[/]")
+    console.print(f"images: {folder / 'discs'}\nresult: {folder / 'result.json'}", soft_wrap=True)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
