@@ -1,0 +1,73 @@
+"""Finding drivers by the entry points ``burnish.burners``; bundled ones come through the same door."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from burners.base import Burner, BurnerOptionsError, DriverState, DriverStatus
+
+if TYPE_CHECKING:
+    from config.settings import Burner as BurnerSettings
+
+GROUP = "burnish.burners"
+
+
+@dataclass(frozen=True)
+class Burners:
+    """The burners of the settings: those that work, and why the others do not."""
+
+    usable: Mapping[str, Burner]
+    unusable: Mapping[str, DriverStatus] = field(default_factory=dict)
+
+    def get(self, name: str) -> Burner | None:
+        return self.usable.get(name)
+
+    def why_not(self, name: str) -> str:
+        """Why there is no usable burner of this name."""
+        status = self.unusable.get(name)
+        return status.reason if status else f"there is no section [burners.{name}] in the settings"
+
+    def statuses(self) -> list[DriverStatus]:
+        """How each burner stands now; a driver that fails in ``probe`` is shown with its error."""
+        found = [_probe(burner) for burner in self.usable.values()]
+        return sorted([*found, *self.unusable.values()], key=lambda status: status.name)
+
+    def close(self) -> None:
+        for burner in self.usable.values():
+            burner.close()
+
+
+def drivers() -> dict[str, EntryPoint]:
+    """The drivers that are installed, by name."""
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def load(sections: Mapping[str, BurnerSettings], *, data: Path) -> Burners:
+    """Make a burner of each ``[burners.NAME]`` section. One that cannot be made does not stop the others."""
+    installed = drivers()
+    usable: dict[str, Burner] = {}
+    unusable: dict[str, DriverStatus] = {}
+    for name, section in sections.items():
+        try:
+            if section.driver not in installed:
+                known = ", ".join(sorted(installed)) or "none"
+                raise BurnerOptionsError(f"there is no driver {section.driver!r}; installed are: {known}")
+            driver: type[Burner] = installed[section.driver].load()
+            usable[name] = driver(name, section.options, data=data)
+        except BurnerOptionsError as error:
+            unusable[name] = DriverStatus(name, section.driver, DriverState.UNUSABLE, str(error))
+        except Exception as error:  # noqa: BLE001 - a third party's driver may raise anything when it is loaded
+            reason = f"the driver cannot be loaded: {type(error).__name__}: {error}"
+            unusable[name] = DriverStatus(name, section.driver, DriverState.UNUSABLE, reason)
+    return Burners(usable, unusable)
+
+
+def _probe(burner: Burner) -> DriverStatus:
+    try:
+        return burner.probe()
+    except Exception as error:  # noqa: BLE001 - its state is shown, whatever it raises
+        return DriverStatus(burner.name, type(burner).__name__, DriverState.OFFLINE, f"{type(error).__name__}: {error}")
