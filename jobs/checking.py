@@ -1,0 +1,162 @@
+"""Which of the requested instances can go on a disc, and why the others cannot."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from media.conform import recipe_for
+from media.encoding import split
+from media.items import Supplied
+from media.problems import InstanceRefused
+from media.profiles import Profile
+from media.records import ROOT_RECORDS, WITHOUT_RECORD, Numbers, record_type, supply
+from store.plans import InstanceRow
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An instance that can go on a disc, once ``recipe`` was applied to it."""
+
+    row: InstanceRow
+    record_type: str
+    recipe: str | None
+    supplied: tuple[Supplied, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An instance that cannot, with the failure's defined term (PS3.3 C.22.2) and the reason in words."""
+
+    row: InstanceRow
+    code: str
+    reason: str
+
+    def as_json(self) -> dict[str, str]:
+        return {"sop_instance_uid": self.row.sop_instance_uid, "reason": f"{self.code}: {self.reason}"}
+
+
+@dataclass(slots=True)
+class Checked:
+    """The outcome for every requested instance."""
+
+    candidates: list[Candidate] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
+    conflicts: list[dict[str, Any]] = field(default_factory=list)
+    """``{"sop_instance_uid", "used", "left_out"}``: instances received with one UID and different content."""
+
+
+def check(
+    rows: Iterable[InstanceRow],
+    *,
+    profile: Profile,
+    conflicts: Mapping[str, list[int]],
+    policy: str,
+    has_source: Callable[[InstanceRow], bool],
+) -> Checked:
+    """Check each instance against the profile and the directory's needs.
+
+    ``conflicts`` are the instances that share a UID and differ, ``policy`` is ``first``, ``latest`` or ``refuse``;
+    ``has_source`` says whether an instance's bytes are still in the spool. No instance is read here: everything that
+    is asked stands in its row.
+    """
+    checked = Checked()
+    kept = list(_without_conflicts(rows, conflicts, policy, checked))
+    numbers = _numbers(kept)
+    for row in kept:
+        try:
+            candidate = _candidate(row, profile, numbers[row.id])
+        except InstanceRefused as error:
+            checked.refused.append(Refusal(row, error.code, error.reason))
+            continue
+        if not has_source(row):
+            reason = "it is no longer in the spool; it has to be read from its disc first"
+            checked.refused.append(Refusal(row, "NO_INSTANCE", reason))
+            continue
+        checked.candidates.append(candidate)
+    return checked
+
+
+def _without_conflicts(
+    rows: Iterable[InstanceRow], conflicts: Mapping[str, list[int]], policy: str, checked: Checked
+) -> Iterable[InstanceRow]:
+    """One instance for each SOP Instance UID; a file-set never holds one UID twice."""
+    rows = list(rows)
+    requested = {row.id for row in rows}
+    for row in rows:
+        ids = conflicts.get(row.sop_instance_uid)
+        if ids is None:
+            yield row
+            continue
+        if policy == "refuse":
+            reason = f"{len(ids)} instances with this SOP Instance UID and different content were received"
+            checked.refused.append(Refusal(row, "DUPL_REF_INST", reason))
+            continue
+        used = ids[0] if policy == "first" else ids[-1]
+        if used not in requested:
+            reason = (
+                f"another instance with this SOP Instance UID and different content was received {policy}, "
+                "and it is not part of this request"
+            )
+            checked.refused.append(Refusal(row, "DUPL_REF_INST", reason))
+        elif row.id == used:
+            others = [other for other in ids if other != used]
+            checked.conflicts.append({"sop_instance_uid": row.sop_instance_uid, "used": used, "left_out": others})
+            yield row
+
+
+def _candidate(row: InstanceRow, profile: Profile, numbers: Numbers) -> Candidate:
+    kind = record_type(row.sop_class_uid)
+    if kind is None:
+        name = WITHOUT_RECORD.get(row.sop_class_uid, "private or unknown")
+        raise InstanceRefused(
+            "NOT_SUPPORTED", f"no directory record can reference its SOP Class {row.sop_class_uid} ({name})"
+        )
+    if kind not in ROOT_RECORDS and not row.study_instance_uid:
+        raise InstanceRefused("DIR_PROC_ERR", "it has no Study Instance UID (0020,000D)")
+    recipe = recipe_for(row, profile)
+    return Candidate(row, kind, recipe, supply(split(row.directory_keys), kind, numbers))
+
+
+def _numbers(rows: list[InstanceRow]) -> dict[int, Numbers]:
+    """Values for instances that lack a key which a directory record must have (PS3.11 D.3.3.1 note).
+
+    They are numbers that no instance beside them has: Study IDs by the order of a patient's studies, Series Numbers and
+    Instance Numbers after the highest there is.
+    """
+    studies: dict[int | None, set[tuple[str, str, str]]] = defaultdict(set)
+    series: dict[tuple[int | None, str], dict[str, int | None]] = defaultdict(dict)
+    for row in rows:
+        studies[row.patient].add((row.study_date, row.study_time, row.study_instance_uid))
+        series[(row.patient, row.study_instance_uid)].setdefault(row.series_instance_uid, row.series_number)
+    study_ids: dict[tuple[int | None, str], int] = {}
+    for patient, keys in studies.items():
+        for number, (_, _, uid) in enumerate(sorted(keys), 1):
+            study_ids.setdefault((patient, uid), number)
+    series_numbers: dict[tuple[int | None, str, str], int] = {}
+    for (patient, study), numbered in series.items():
+        highest = max((n for n in numbered.values() if n is not None), default=0)
+        lacking = sorted(uid for uid, number in numbered.items() if number is None)
+        for number, uid in enumerate(lacking, max(highest, 0) + 1):
+            series_numbers[(patient, study, uid)] = number
+    highest_instance: dict[str, int] = defaultdict(int)
+    for row in rows:
+        if row.instance_number is not None:
+            highest_instance[row.series_instance_uid] = max(
+                highest_instance[row.series_instance_uid], row.instance_number
+            )
+    found = {}
+    for row in rows:
+        instance_number = 0
+        if row.instance_number is None:
+            highest_instance[row.series_instance_uid] += 1
+            instance_number = highest_instance[row.series_instance_uid]
+        found[row.id] = Numbers(
+            patient_id=f"NOID_{row.patient or 0}",
+            study_id=str(study_ids[(row.patient, row.study_instance_uid)]),
+            series_number=str(series_numbers.get((row.patient, row.study_instance_uid, row.series_instance_uid), 0)),
+            instance_number=str(instance_number),
+        )
+    return found

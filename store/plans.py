@@ -1,0 +1,284 @@
+"""Requests and plans in SQL: what was asked for, and how it becomes volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import insert, select
+from sqlalchemy.orm import Session, aliased
+
+from media.items import Change, Supplied
+from store.db import next_numbers
+from store.models import (
+    Derived,
+    Instance,
+    Patient,
+    Plan,
+    Request,
+    RequestInstance,
+    Series,
+    Study,
+    Volume,
+    VolumeInstance,
+    now,
+)
+
+_CHUNK = 2000
+"""Rows of one statement; SQLite allows 32,766 bound values."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRow:
+    """An Instance with what stands above it, as planning needs it; satisfies ``media.contents.Facts``."""
+
+    id: int
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    digest: str
+    file_sha256: str
+    file_bytes: int
+    spool_path: str | None
+    instance_number: int | None
+    photometric_interpretation: str
+    has_pixel_data: bool
+    directory_keys: bytes
+    series_instance_uid: str
+    series_number: int | None
+    modality: str
+    study_instance_uid: str
+    study_date: str
+    study_time: str
+    study_description: str
+    patient: int | None
+    """Primary key of the Patient; None for objects that belong to none."""
+    patient_id: str
+    patient_name: str
+    patient_birth_date: str
+
+
+def add_request(
+    session: Session,
+    ids: Sequence[int],
+    *,
+    selection: dict[str, Any],
+    options: dict[str, Any],
+    source: str,
+    idempotency_key: str | None,
+) -> int:
+    """Freeze a list of instances; returns the Request's id. The same idempotency key gives the same Request."""
+    if idempotency_key is not None:
+        known = session.scalar(select(Request.id).where(Request.idempotency_key == idempotency_key))
+        if known is not None:
+            return known
+    request = Request(
+        created_at=now(), source=source, idempotency_key=idempotency_key, selection=selection, options=options
+    )
+    session.add(request)
+    session.flush()
+    for chunk in _chunks(ids):
+        session.execute(insert(RequestInstance), [{"request_id": request.id, "instance_id": i} for i in chunk])
+    return request.id
+
+
+def requested(session: Session, request_id: int) -> list[InstanceRow]:
+    """The frozen list with everything that planning needs, in order of receipt."""
+    rows = session.execute(
+        select(
+            Instance.id,
+            Instance.sop_class_uid,
+            Instance.sop_instance_uid,
+            Instance.transfer_syntax_uid,
+            Instance.digest,
+            Instance.file_sha256,
+            Instance.file_bytes,
+            Instance.spool_path,
+            Instance.instance_number,
+            Instance.photometric_interpretation,
+            Instance.has_pixel_data,
+            Instance.directory_keys,
+            Series.series_instance_uid,
+            Series.series_number,
+            Series.modality,
+            Study.study_instance_uid,
+            Study.study_date,
+            Study.study_time,
+            Study.study_description,
+            Patient.id,
+            Patient.patient_id,
+            Patient.patient_name,
+            Patient.patient_birth_date,
+        )
+        .join(RequestInstance, RequestInstance.instance_id == Instance.id)
+        .outerjoin(Series, Series.id == Instance.series_id)
+        .outerjoin(Study, Study.id == Series.study_id)
+        .outerjoin(Patient, Patient.id == Study.patient_id)
+        .where(RequestInstance.request_id == request_id)
+        .order_by(Instance.id)
+        .execution_options(yield_per=_CHUNK)
+    )
+    # Columns from outer joins are None for objects without a patient; numbers and the Patient's key may be None anyway.
+    may_be_none = {"spool_path", "instance_number", "series_number", "patient"}
+    names = InstanceRow.__slots__
+    text = [index for index, name in enumerate(names) if name not in may_be_none]
+    found = []
+    for row in rows:
+        values = list(row)
+        for index in text:
+            if values[index] is None:
+                values[index] = ""
+        found.append(InstanceRow(*values))
+    return found
+
+
+def conflicts_of_request(session: Session, request_id: int) -> dict[str, list[int]]:
+    """Instances, requested or not, that share a SOP Instance UID with a requested one and differ: UID -> ids."""
+    wanted = select(RequestInstance.instance_id).where(RequestInstance.request_id == request_id)
+    later, first = aliased(Instance), aliased(Instance)
+    pairs = session.execute(
+        select(later.sop_instance_uid, later.id, first.id)
+        .join(first, later.conflict_of == first.id)
+        .where(later.id.in_(wanted) | first.id.in_(wanted) | first.id.in_(_firsts_of(wanted)))
+    )
+    found: dict[str, set[int]] = {}
+    for uid, one, other in pairs:
+        found.setdefault(uid, set()).update((one, other))
+    return {uid: sorted(ids) for uid, ids in found.items()}
+
+
+def _firsts_of(wanted: Any) -> Any:
+    return select(Instance.conflict_of).where(Instance.id.in_(wanted), Instance.conflict_of.is_not(None))
+
+
+def derived_of(session: Session, keys: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], Derived]:
+    """Rows of the derived cache by (source digest, SOP Instance UID, recipe)."""
+    found: dict[tuple[str, str, str], Derived] = {}
+    wanted = set(keys)
+    for chunk in _chunks(sorted({digest for digest, _, _ in keys})):
+        for row in session.scalars(select(Derived).where(Derived.source_digest.in_(chunk))):
+            key = (row.source_digest, row.sop_instance_uid, row.recipe)
+            if key in wanted:
+                found[key] = row
+    return found
+
+
+def add_derived(
+    session: Session,
+    key: tuple[str, str, str],
+    *,
+    path: str,
+    size: int,
+    sha256: str,
+    syntax: str,
+    changes: list[Change],
+) -> Derived:
+    """Enter a conformed file in the cache, once."""
+    digest, uid, recipe = key
+    row = session.scalar(
+        select(Derived).where(
+            Derived.source_digest == digest, Derived.sop_instance_uid == uid, Derived.recipe == recipe
+        )
+    )
+    if row is None:
+        row = Derived(source_digest=digest, sop_instance_uid=uid, recipe=recipe, created_at=now())
+        session.add(row)
+    row.path, row.size, row.sha256, row.transfer_syntax_uid = path, size, sha256, syntax
+    row.changes = [{"tag": change.tag, "old": change.old, "new": change.new} for change in changes]
+    session.flush()
+    return row
+
+
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """A file of a volume to be entered."""
+
+    instance_id: int
+    derived_id: int | None
+    file_id: str
+    size: int
+    sha256: str
+    supplied: tuple[Supplied, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NewVolume:
+    """A volume of a plan to be entered."""
+
+    number: int
+    of: int
+    file_set_id: str
+    file_set_uid: str
+    created_at: datetime
+    sectors: int
+    capacity_sectors: int
+    readme: bytes
+    files: Sequence[NewFile]
+
+
+def take_file_set_ids(session: Session, prefix: str, count: int) -> list[str]:
+    """File-set IDs that no disc of this installation has had: a prefix and a running number of seven digits."""
+    first = next_numbers(session, "file_set", count)
+    return [f"{prefix}{number:07}" for number in range(first, first + count)]
+
+
+def add_plan(
+    session: Session,
+    request_id: int,
+    *,
+    profile: str,
+    medium: str,
+    capacity_sectors: int,
+    report: dict[str, Any],
+    volumes: Iterable[NewVolume],
+) -> int:
+    """Enter a plan with all its volumes and files; returns its id."""
+    plan = Plan(
+        request_id=request_id,
+        created_at=now(),
+        profile=profile,
+        medium=medium,
+        capacity_sectors=capacity_sectors,
+        report=report,
+    )
+    session.add(plan)
+    session.flush()
+    for volume in volumes:
+        row = Volume(
+            plan_id=plan.id,
+            number=volume.number,
+            of=volume.of,
+            file_set_id=volume.file_set_id,
+            file_set_uid=volume.file_set_uid,
+            created_at=volume.created_at,
+            sectors=volume.sectors,
+            capacity_sectors=volume.capacity_sectors,
+            readme=volume.readme,
+        )
+        session.add(row)
+        session.flush()
+        for start, chunk in enumerate(_chunks(volume.files)):
+            session.execute(
+                insert(VolumeInstance),
+                [
+                    {
+                        "volume_id": row.id,
+                        "position": start * _CHUNK + offset,
+                        "instance_id": file.instance_id,
+                        "derived_id": file.derived_id,
+                        "file_id": file.file_id,
+                        "size": file.size,
+                        "sha256": file.sha256,
+                        "supplied": [[key.record_type, key.tag, key.vr, key.value] for key in file.supplied],
+                    }
+                    for offset, file in enumerate(chunk, 1)
+                ],
+            )
+    return plan.id
+
+
+def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(values), _CHUNK):
+        yield values[start : start + _CHUNK]
