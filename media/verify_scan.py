@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from media.part10 import LONG_VRS, VRS
-from media.verify_values import Value
 
 _LONG = {vr.encode("ascii"): vr for vr in LONG_VRS}
 _SHORT = {vr.encode("ascii"): vr for vr in VRS - LONG_VRS}
@@ -29,6 +28,13 @@ _LARGEST = 16 * 1024 * 1024
 _explicit = struct.Struct("<HH2sH").unpack_from
 _implicit = struct.Struct("<HHL").unpack_from
 _long = struct.Struct("<L").unpack_from
+
+
+class Value(NamedTuple):
+    """An element's value as it lies in a data set: little endian, a sequence in Explicit VR."""
+
+    vr: str
+    data: bytes
 
 
 class Malformed(Exception):
@@ -125,14 +131,19 @@ def _need(offset: int, count: int, size: int, last: int) -> None:
         )
 
 
-def _skip_undefined(window: _Window, offset: int, tag: int, vr: str, size: int) -> tuple[int, int]:
-    """Where a value of undefined length ends, without and with its delimiter. Iterative: depth is not trusted."""
+def _skip_undefined(
+    window: _Window, offset: int, tag: int, vr: str, size: int, *, item: bool = False
+) -> tuple[int, int]:
+    """Where a value (or an item) of undefined length ends, without and with its delimiter.
+
+    Iterative: the depth of nesting is not trusted.
+    """
     if vr not in ("SQ", "UN", "OB", "OW"):
         raise Malformed(f"{_name(tag)} of undefined length has value representation {vr}")
     fragments = tag == _PIXEL_DATA or vr in ("OB", "OW")
     implicit = vr == "UN"  # PS3.5 6.2.2 note 4: such a sequence is in Implicit VR
     # One entry an open sequence or item: (is it an item, is it implicit).
-    stack: list[tuple[bool, bool]] = [(False, implicit)]
+    stack: list[tuple[bool, bool]] = [(item, implicit)]
     while True:
         in_item, implicit = stack[-1]
         if offset + 8 > size:
@@ -173,6 +184,43 @@ def _skip_undefined(window: _Window, offset: int, tag: int, vr: str, size: int) 
             offset += length
             if offset > size:
                 raise Malformed(f"{_name(tag)}: what begins at byte {offset - length} reaches beyond the file's end")
+
+
+def items(sequence: bytes) -> list[bytes]:
+    """The encoded items of a sequence's value (Explicit VR Little Endian), without their delimiters."""
+    found: list[bytes] = []
+    window = _Window(sequence, lambda offset, count: sequence[offset : offset + count], len(sequence))
+    offset = 0
+    while offset < len(sequence):
+        data, index = window.at(offset, 8)
+        group, element, length = _implicit(data, index)
+        tag = group << 16 | element
+        if tag == _SEQUENCE_END:
+            break
+        if tag != _ITEM:
+            raise Malformed(f"{_name(tag)} stands where an item should begin")
+        start = offset + 8
+        if length == _UNDEFINED:
+            inner, offset = _skip_undefined(window, start, tag, "SQ", len(sequence), item=True)
+        else:
+            inner = offset = start + length
+            if offset > len(sequence):
+                raise Malformed("an item reaches beyond the end of its sequence")
+        found.append(sequence[start:inner])
+    return found
+
+
+def elements(item: bytes, wanted: frozenset[int] | None = None) -> dict[int, Value]:
+    """The elements of an encoded item (None: all of them)."""
+    return scan(item, lambda offset, count: item[offset : offset + count], 0, len(item), wanted or _ALL).values
+
+
+class _Everything(frozenset[int]):
+    def __contains__(self, tag: object) -> bool:
+        return True
+
+
+_ALL = _Everything()
 
 
 def _name(tag: int) -> str:

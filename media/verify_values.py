@@ -1,28 +1,23 @@
 """Is a value in a directory record the value in the file? Text compared as text, not as bytes.
 
 A record may be written in another Specific Character Set than its file, padded or spelled otherwise ("1" and "01 " as
-integer strings): that is the same value. Sequences are compared item by item (lazily, with pydicom: they are rare).
+integer strings): that is the same value. Of a sequence a record may hold a selection of the items and their elements.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
 
-if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
+from media.charsets import codecs_of, decode
+from media.verify_scan import Malformed, Value, elements, items
 
 _CHARACTER_SET_VRS = frozenset({"SH", "LO", "ST", "LT", "UT", "UC", "PN"})
 _PLAIN_VRS = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"})
+_SPECIFIC_CHARACTER_SET = 0x00080005
+_DEEPEST = 16
+"""Sequences within sequences that are compared."""
 _SHOWN = 64
 """Characters of a value that a message shows."""
-
-
-class Value(NamedTuple):
-    """An element's value as it lies in a data set: little endian, a sequence in Explicit VR."""
-
-    vr: str
-    data: bytes
 
 
 def is_empty(value: Value | None) -> bool:
@@ -30,13 +25,13 @@ def is_empty(value: Value | None) -> bool:
     return value is None or not value.data.strip(b" \0")
 
 
-def same(record: Value, record_charset: str, file: Value, file_charset: str) -> bool:
+def same(record: Value, record_charset: str, file: Value, file_charset: str, depth: int = 0) -> bool:
     """Whether the value in a directory record says what the value in the file says."""
     if record.data == file.data and (record_charset == file_charset or record.data.isascii()):
         return True
     vr = record.vr if record.vr != "UN" else file.vr
     if vr == "SQ":
-        return _same_sequence(record.data, record_charset, file.data, file_charset)
+        return _same_sequence(record.data, record_charset, file.data, file_charset, depth)
     if vr in ("IS", "DS"):
         return _numbers(record.data) == _numbers(file.data)
     if vr in _PLAIN_VRS:
@@ -54,7 +49,7 @@ def text(value: Value, charset: str) -> str:
     data = value.data.rstrip(b" \0")
     if value.vr not in _CHARACTER_SET_VRS or not charset or (data.isascii() and b"\x1b" not in data):
         return data.decode("ascii" if data.isascii() else "latin-1", "replace")
-    return _decode(value.vr, data, charset)
+    return decode(data, codecs_of(charset), name=value.vr == "PN")
 
 
 def shown(value: Value | None, charset: str) -> str:
@@ -72,25 +67,6 @@ def quoted(said: str) -> str:
     """Foreign text made safe for one line of a report."""
     short = said if len(said) <= _SHOWN else said[:_SHOWN] + "..."
     return '"' + "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in short) + '"'
-
-
-def _decode(vr: str, data: bytes, charset: str) -> str:
-    """Slow path: pydicom knows ISO 2022; imported here so that a plain disc is verified without it."""
-    import warnings
-
-    from pydicom.charset import convert_encodings, decode_bytes
-    from pydicom.valuerep import PersonName
-
-    delimiters = {0x5E, 0x3D} if vr == "PN" else {0x09, 0x0A, 0x0C, 0x0D}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            encodings = convert_encodings([part.strip() for part in charset.split("\\")])
-            if vr == "PN":
-                return str(PersonName(data, encodings).decode())
-            return decode_bytes(data, encodings, set(delimiters))
-        except (LookupError, ValueError):
-            return data.decode("latin-1")
 
 
 def _plain(vr: str, data: bytes) -> bytes:
@@ -124,31 +100,38 @@ def _words(vr: str, said: str) -> list[str]:
     return values
 
 
-def _same_sequence(record: bytes, record_charset: str, file: bytes, file_charset: str) -> bool:
-    """Every item of the record's sequence is an item of the file's (a record may hold a selection: PS3.3 F.5)."""
+def _same_sequence(record: bytes, record_charset: str, file: bytes, file_charset: str, depth: int = 0) -> bool:
+    """Whether the record's items are, in their order, among the file's (PS3.3 F.5: "HAS CONCEPT MOD" ones only)."""
+    if depth > _DEEPEST:
+        return False
     try:
-        wanted = _items(record, record_charset)
-        present = _items(file, file_charset)
-    except Exception:  # noqa: BLE001 - pydicom raises nearly anything on hostile bytes
+        wanted, present = items(record), items(file)
+        if bool(wanted) != bool(present):
+            return False
+        at = 0
+        for item in wanted:
+            part = elements(item)
+            while not _within(part, record_charset, elements(present[at]), file_charset, depth):
+                at += 1
+            at += 1
+    except (Malformed, IndexError):
         return False
-    if bool(wanted) != bool(present):
-        return False
-    return all(any(item == other or _within(item, other) for other in present) for item in wanted)
+    return True
 
 
-def _within(part: Dataset, whole: Dataset) -> bool:
-    """``part`` has no element that ``whole`` has not with an equal value."""
-    return all(element.tag in whole and whole[element.tag].value == element.value for element in part)
+def _within(part: dict[int, Value], part_charset: str, whole: dict[int, Value], whole_charset: str, depth: int) -> bool:
+    """Whether every element of ``part`` is in ``whole`` with the same value."""
+    part_charset = _own_charset(part, part_charset)
+    whole_charset = _own_charset(whole, whole_charset)
+    for tag, value in part.items():
+        if tag & 0xFFFF == 0 or tag == _SPECIFIC_CHARACTER_SET:
+            continue
+        other = whole.get(tag)
+        if other is None or not same(value, part_charset, other, whole_charset, depth + 1):
+            return False
+    return True
 
 
-def _items(data: bytes, charset: str) -> list[Dataset]:
-    from io import BytesIO
-
-    from pydicom.charset import convert_encodings
-    from pydicom.filereader import read_sequence
-
-    encodings = convert_encodings([part.strip() for part in charset.split("\\")])
-    items = list(read_sequence(BytesIO(data), False, True, len(data), encodings))
-    for item in items:
-        item.decode()
-    return items
+def _own_charset(item: dict[int, Value], inherited: str) -> str:
+    own = item.get(_SPECIFIC_CHARACTER_SET)
+    return inherited if own is None else text(own, "")

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.filewriter import write_dataset, write_file_meta_info
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from media.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
@@ -559,3 +560,49 @@ _KIND = {
 
 KINDS = tuple(kind for kind in _KIND if kind != "SC_JPEG")
 """The kinds of valid instances (SC_JPEG needs ``transfer_syntax_uid=JPEG_BASELINE`` and holds no real JPEG)."""
+
+
+def file_set(folder: Path, instances: Iterable[Made], *, file_set_id: str = "TESTDISC") -> Path:
+    """A file-set as another maker writes it (pydicom's FileSet): DICOMDIR and files, no README, no manifest."""
+    import warnings
+
+    from pydicom import dcmread
+    from pydicom.fileset import FileSet
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        written = FileSet()
+        written.ID = file_set_id
+        written.UID = UID(uid("file-set", file_set_id))
+        for made in instances:
+            written.add(dcmread(BytesIO(made.part10())))
+        folder.mkdir(parents=True, exist_ok=True)
+        written.write(folder)
+    return folder
+
+
+def disc_image(image: Path, folder: Path, *, volume_id: str = "TESTDISC", supplied: Iterable[Any] = ()) -> Path:
+    """Everything in ``folder`` as an ISO image, with a README.TXT and a manifest where it has none of its own.
+
+    DICOMDIR, README.TXT and MANIFEST.TXT come first, the others in the order of their names.
+    """
+    from media.iso9660 import IsoImage
+    from media.manifest import manifest_bytes
+
+    contents = {path.relative_to(folder).parts: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    contents.setdefault(("README.TXT",), b"Made for a test.\r\n")
+    given = contents.pop(("MANIFEST.TXT",), None)
+    first = [("DICOMDIR",), ("README.TXT",)]
+    order = [name for name in first if name in contents] + sorted(name for name in contents if name not in first)
+    files = [_disc_file(name, contents[name]) for name in order]
+    manifest = manifest_bytes(files, supplied) if given is None else given
+    files.insert(min(2, len(files)), _disc_file(("MANIFEST.TXT",), manifest))
+    with image.open("wb") as out:
+        IsoImage(files, volume_id, datetime(2024, 2, 29, tzinfo=UTC)).write(out)
+    return image
+
+
+def _disc_file(name: tuple[str, ...], data: bytes) -> Any:
+    from media.items import DiscFile
+
+    return DiscFile(name, len(data), hashlib.sha256(data).hexdigest(), data)
