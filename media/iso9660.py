@@ -270,7 +270,9 @@ class _Stream:
                 try:
                     count = source.readinto(buffer.view[start : start + min(buffer.free, left)])
                 except OSError as error:
-                    raise MediaError(f"{file.path}: cannot read its source{_source_name(file)}: {error}") from error
+                    raise MediaError(
+                        f"{file.path}: cannot read its source{_source_name(file)}: {error.strerror or error}."
+                    ) from error
                 if not count:
                     raise MediaError(
                         f"{file.path}: its source{_source_name(file)} ends {left} bytes before its size of {file.size}."
@@ -312,7 +314,9 @@ def _open(file: DiscFile) -> FileIO | bytes:
             if hasattr(os, "posix_fadvise"):
                 os.posix_fadvise(source.fileno(), 0, _READ_AHEAD_BYTES, os.POSIX_FADV_WILLNEED)
         except OSError as error:
-            raise MediaError(f"{file.path}: cannot open its source{_source_name(file)}: {error}") from error
+            raise MediaError(
+                f"{file.path}: cannot open its source{_source_name(file)}: {error.strerror or error}."
+            ) from error
     if size != file.size:
         if isinstance(source, FileIO):
             source.close()
