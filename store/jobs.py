@@ -1,0 +1,378 @@
+"""Jobs and their discs as facts: made, claimed and changed by guarded UPDATE, each change with its Event.
+
+A transaction that changes a disc locks the job's row first (``lock``): so the job's state, which follows from all its
+discs, is always worked out from what is true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from store import slots
+from store.guard import rows_changed
+from store.models import Disc, Event, Job, Volume, now
+from store.nodes import Lease, holds, lease_held_by
+from store.states import (
+    DISC_FINAL,
+    JOB_FINAL,
+    JOB_PREPARING,
+    DiscState,
+    JobState,
+    check_disc,
+    check_job,
+    job_state_of,
+)
+
+_PRIORITIES = {"high": 1, "med": 2, "low": 3}
+
+
+class JobError(Exception):
+    """What was asked of a job cannot be done as it is; ``code`` is for scripts."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class JobNotFound(JobError):
+    """There is no such job."""
+
+    def __init__(self, job_id: int) -> None:
+        super().__init__("NOT_FOUND", f"there is no job J{job_id}")
+
+
+class ClaimLost(Exception):
+    """The guard of an UPDATE failed: another claim, or another state, has come meanwhile."""
+
+
+class JobOptions(Protocol):
+    """What a job needs of ``jobs.options.RequestOptions``."""
+
+    @property
+    def burner(self) -> str: ...
+    @property
+    def copies(self) -> int: ...
+    @property
+    def priority(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class DiscFacts:
+    """A disc with what is known of its job and volume, as read in one transaction."""
+
+    disc: Disc
+    volume: Volume
+    cancel_requested: bool
+    priority: int
+
+
+# --- Jobs -------------------------------------------------------------------------------------------------------------
+
+
+def create_job(session: Session, request_id: int, plan_id: int | None, options: JobOptions) -> int:
+    """Queue a job for a request, or for a plan of it. Raises JobError (PLAN_USED) for a plan that has its job."""
+    if plan_id is not None:
+        other = session.execute(select(Job.id).where(Job.plan_id == plan_id)).scalar_one_or_none()
+        if other is not None:
+            raise JobError(
+                "PLAN_USED", f"plan P{plan_id} was already given to job J{other}; see `burnish job J{other}`"
+            )
+    at = now()
+    job = Job(
+        request_id=request_id,
+        plan_id=plan_id,
+        state=JobState.QUEUED,
+        priority=_PRIORITIES[options.priority],
+        burner=options.burner,
+        copies=options.copies,
+        attempt=1,
+        cancel_requested=False,
+        progress={},
+        reason=None,
+        error=None,
+        node=None,
+        created_at=at,
+        updated_at=at,
+        finished_at=None,
+    )
+    session.add(job)
+    session.flush()
+    _event(session, job.id, None, None, JobState.QUEUED)
+    return job.id
+
+
+def job_of_request(session: Session, request_id: int) -> int | None:
+    """The newest job of a request."""
+    return session.execute(select(func.max(Job.id)).where(Job.request_id == request_id)).scalar_one_or_none()
+
+
+def lock(session: Session, job_id: int) -> Job:
+    """The job, fresh, and locked until the end of the transaction. Raises JobNotFound."""
+    job = session.get(Job, job_id, with_for_update=True, populate_existing=True)
+    if job is None:
+        raise JobNotFound(job_id)
+    return job
+
+
+def move_job(session: Session, job: Job, new: JobState, **values: Any) -> None:
+    """Change the state of a job as it was seen. Raises ClaimLost when it is not so any more."""
+    old = JobState(job.state)
+    check_job(old, new)
+    at = now()
+    values |= {"state": new, "updated_at": at, "finished_at": at if new in JOB_FINAL else None}
+    statement = update(Job).where(Job.id == job.id, Job.state == old)
+    if rows_changed(session, statement.values(values)) != 1:
+        raise ClaimLost(f"job J{job.id} is not {old} any more")
+    detail = {key: values[key] for key in ("reason", "error", "node") if values.get(key)}
+    _event(session, job.id, None, old, new, **detail)
+    session.refresh(job)
+
+
+def end_preparing(session: Session, job_id: int, new: JobState, *, reason: str | None, error: str | None) -> None:
+    """End a job that has no discs (FAILED, CANCELLED); one that has gone on meanwhile is let be."""
+    job = lock(session, job_id)
+    if JobState(job.state) in JOB_PREPARING:
+        move_job(session, job, new, reason=reason, error=error, progress={})
+
+
+def note_progress(session: Session, job_id: int, progress: Mapping[str, Any]) -> None:
+    """For people: ``{"phase", "done", "total", "unit"}``."""
+    rows_changed(session, update(Job).where(Job.id == job_id).values(progress=dict(progress), updated_at=now()))
+
+
+def order_discs(session: Session, job: Job, plan_id: int) -> list[int]:
+    """Give a job its plan and its discs (volumes x copies), READY to be burnt; the job must be locked."""
+    volumes = session.execute(select(Volume.id).where(Volume.plan_id == plan_id).order_by(Volume.number)).scalars()
+    discs = [
+        _new_disc(job, volume_id, copy, attempt=1) for volume_id in volumes.all() for copy in range(1, job.copies + 1)
+    ]
+    if not discs:
+        raise JobError("NO_INSTANCE", f"plan P{plan_id} has no volumes")
+    session.add_all(discs)
+    session.flush()
+    for disc in discs:
+        _event(session, job.id, disc.id, None, DiscState.PLANNED)
+    move_job(session, job, JobState.READY, plan_id=plan_id, progress={})
+    return [disc.id for disc in discs]
+
+
+def request_cancel(session: Session, job_id: int) -> None:
+    """Flag a job; what no device has begun ends at once, the rest when steps and drivers obey. Harmless twice."""
+    job = lock(session, job_id)
+    if JobState(job.state) in JOB_FINAL or job.cancel_requested:
+        return
+    rows_changed(session, update(Job).where(Job.id == job_id).values(cancel_requested=True, updated_at=now()))
+    _event(session, job_id, None, job.state, job.state, action="cancel requested")
+    session.refresh(job)
+    if JobState(job.state) is JobState.QUEUED:
+        move_job(session, job, JobState.CANCELLED, reason="CANCELLED", progress={})
+        return
+    for disc in latest_discs(session, job_id):
+        if DiscState(disc.state) is DiscState.PLANNED:
+            move_disc(session, disc, DiscState.CANCELLED)
+    settle(session, job)
+
+
+def retry(session: Session, job_id: int) -> None:
+    """Let a failed or cancelled job make again whatever of it is not VERIFIED. Raises JobError (NOT_FAILED)."""
+    job = lock(session, job_id)
+    if JobState(job.state) not in (JobState.FAILED, JobState.CANCELLED):
+        raise JobError("NOT_FAILED", f"job J{job_id} is {job.state}; only a failed or cancelled job can be retried")
+    again = [disc for disc in latest_discs(session, job_id) if DiscState(disc.state) is not DiscState.VERIFIED]
+    fresh: dict[str, Any] = {
+        "attempt": job.attempt + 1,
+        "cancel_requested": False,
+        "reason": None,
+        "error": None,
+        "progress": {},
+    }
+    if not again:  # it never got as far as discs
+        move_job(session, job, JobState.QUEUED, **fresh)
+        return
+    discs = [_new_disc(job, disc.volume_id, disc.copy, attempt=disc.attempt + 1) for disc in again]
+    session.add_all(discs)
+    session.flush()
+    for disc in discs:
+        _event(session, job_id, disc.id, None, DiscState.PLANNED, attempt=disc.attempt)
+    move_job(session, job, JobState.READY, **fresh)
+
+
+def settle(session: Session, job: Job, *, waiting: bool = False) -> JobState:
+    """Bring the state of a locked job into agreement with its discs; returns it."""
+    states = [DiscState(disc.state) for disc in latest_discs(session, job.id)]
+    seen = JobState(job.state)
+    if not states or seen in JOB_PREPARING | JOB_FINAL:
+        return seen
+    target = job_state_of(states, waiting=waiting)
+    if target in (seen, JobState.READY):
+        return seen
+    if seen is JobState.READY and target in (JobState.WAITING, JobState.DONE):
+        move_job(session, job, JobState.BURNING)
+    values: dict[str, Any] = {}
+    if target in JOB_FINAL:
+        values["progress"] = {}
+    if target is JobState.FAILED:
+        values |= {"reason": "MCD_FAILURE", "error": _failures(session, job.id)}
+    if target is JobState.CANCELLED:
+        values["reason"] = "CANCELLED"
+    move_job(session, job, target, **values)
+    return target
+
+
+def unsettled(session: Session) -> list[int]:
+    """Jobs past planning whose discs have all ended, but whose own state does not say so yet."""
+    open_disc = select(Disc.id).where(Disc.job_id == Job.id, Disc.state.notin_(DISC_FINAL)).exists()
+    past = [state for state in JobState if state not in JOB_PREPARING | JOB_FINAL]
+    return list(session.execute(select(Job.id).where(Job.state.in_(past), ~open_disc)).scalars())
+
+
+# --- Discs ------------------------------------------------------------------------------------------------------------
+
+
+def latest_discs(session: Session, job_id: int) -> list[Disc]:
+    """The latest attempt of each copy of each volume, in that order."""
+    newest = (
+        select(Disc.volume_id, Disc.copy, func.max(Disc.attempt).label("attempt"))
+        .where(Disc.job_id == job_id)
+        .group_by(Disc.volume_id, Disc.copy)
+        .subquery()
+    )
+    statement = (
+        select(Disc)
+        .join(Volume, Volume.id == Disc.volume_id)
+        .join(
+            newest,
+            and_(
+                newest.c.volume_id == Disc.volume_id,
+                newest.c.copy == Disc.copy,
+                newest.c.attempt == Disc.attempt,
+            ),
+        )
+        .where(Disc.job_id == job_id)
+        .order_by(Volume.number, Disc.copy)
+        .execution_options(populate_existing=True)
+    )
+    return list(session.execute(statement).scalars())
+
+
+def facts_of(session: Session, disc_id: int) -> DiscFacts:
+    """A disc with its volume and what its job wants of it."""
+    row = session.execute(
+        select(Disc, Volume, Job.cancel_requested, Job.priority)
+        .join(Volume, Volume.id == Disc.volume_id)
+        .join(Job, Job.id == Disc.job_id)
+        .where(Disc.id == disc_id)
+        .execution_options(populate_existing=True)
+    ).one()
+    return DiscFacts(*row)
+
+
+def claim_disc(session: Session, disc_id: int, lease: Lease) -> bool:
+    """Take a disc under a lease that holds, unless another node's living lease has it, or it has ended."""
+    free = or_(Disc.node.is_(None), Disc.node == lease.node, ~lease_held_by(session, Disc.node, Disc.epoch))
+    statement = update(Disc).where(Disc.id == disc_id, Disc.state.notin_(DISC_FINAL), free, holds(session, lease))
+    return rows_changed(session, statement.values(node=lease.node, epoch=lease.epoch, updated_at=now())) == 1
+
+
+def still_claimed(session: Session, disc_id: int, lease: Lease) -> bool:
+    """Whether the claim on a disc holds; the row is locked until the end of the transaction."""
+    statement = update(Disc).where(
+        Disc.id == disc_id, Disc.node == lease.node, Disc.epoch == lease.epoch, holds(session, lease)
+    )
+    return rows_changed(session, statement.values(updated_at=now())) == 1
+
+
+def move_disc(session: Session, disc: Disc, new: DiscState, *, lease: Lease | None = None, **values: Any) -> None:
+    """Change the state of a disc as it was seen, under the lease that it was claimed with; its job must be locked.
+
+    Raises ClaimLost when state or claim are not so any more. ``lease`` None: nobody has claimed it yet.
+    """
+    old = DiscState(disc.state)
+    check_disc(old, new)
+    values = {"progress": 0.0} | values | {"state": new, "updated_at": now()}
+    statement = update(Disc).where(Disc.id == disc.id, Disc.state == old)
+    if lease is not None:
+        statement = statement.where(Disc.node == lease.node, Disc.epoch == lease.epoch, holds(session, lease))
+    if rows_changed(session, statement.values(values)) != 1:
+        raise ClaimLost(f"disc D{disc.id} is not {old} any more, or not ours")
+    detail = {key: values[key] for key in ("error", "image", "verified_by") if values.get(key)}
+    if lease is not None:
+        detail |= {"node": lease.node, "epoch": lease.epoch}
+    _event(session, disc.job_id, disc.id, old, new, **detail)
+    session.refresh(disc)
+
+
+def end_disc(session: Session, disc: Disc, new: DiscState, lease: Lease | None, *, free: bool, **values: Any) -> None:
+    """A disc's last state, its slot where the device is free, and what follows for its job: in one transaction."""
+    job = lock(session, disc.job_id)
+    move_disc(session, disc, new, lease=lease, **values)
+    if free:
+        slots.release(session, disc.id)
+    settle(session, job)
+
+
+def note_disc_progress(session: Session, disc_id: int, lease: Lease, progress: float) -> None:
+    statement = update(Disc).where(Disc.id == disc_id, Disc.node == lease.node, Disc.epoch == lease.epoch)
+    rows_changed(session, statement.values(progress=min(1.0, max(0.0, progress)), updated_at=now()))
+
+
+def note_image_digest(session: Session, volume_id: int, sha256: str) -> str:
+    """Keep the digest of a volume's first image; returns the one that is kept."""
+    statement = update(Volume).where(Volume.id == volume_id, Volume.image_sha256.is_(None))
+    rows_changed(session, statement.values(image_sha256=sha256))
+    kept = session.execute(select(Volume.image_sha256).where(Volume.id == volume_id)).scalar_one()
+    assert kept is not None
+    return kept
+
+
+def work_to_do(session: Session) -> tuple[list[tuple[int, int, int]], list[tuple[int, str, int]]]:
+    """What must have a workflow: jobs to prepare (id, attempt, priority), discs to make (id, burner, priority)."""
+    jobs = session.execute(
+        select(Job.id, Job.attempt, Job.priority).where(Job.state.in_(JOB_PREPARING)).order_by(Job.id)
+    )
+    discs = session.execute(
+        select(Disc.id, Disc.burner, Job.priority)
+        .join(Job, Job.id == Disc.job_id)
+        .where(Disc.state.notin_(DISC_FINAL))
+        .order_by(Disc.id)
+    )
+    return [(a, b, c) for a, b, c in jobs], [(a, b, c) for a, b, c in discs]
+
+
+def _new_disc(job: Job, volume_id: int, copy: int, *, attempt: int) -> Disc:
+    at = now()
+    return Disc(
+        job_id=job.id,
+        volume_id=volume_id,
+        copy=copy,
+        attempt=attempt,
+        state=DiscState.PLANNED,
+        burner=job.burner,
+        ticket=None,
+        node=None,
+        epoch=None,
+        progress=0.0,
+        image=None,
+        sha256=None,
+        location=None,
+        verified_by=None,
+        verified_at=None,
+        error=None,
+        created_at=at,
+        updated_at=at,
+    )
+
+
+def _failures(session: Session, job_id: int) -> str:
+    discs: Iterable[Disc] = latest_discs(session, job_id)
+    return "; ".join(f"D{disc.id}: {disc.error}" for disc in discs if disc.state == DiscState.FAILED)[:4000]
+
+
+def _event(session: Session, job_id: int, disc_id: int | None, old: str | None, new: str | None, **detail: Any) -> None:
+    kind = "job" if disc_id is None else "disc"
+    session.add(Event(at=now(), kind=kind, job_id=job_id, disc_id=disc_id, old=old, new=new, detail=detail))
