@@ -1,0 +1,341 @@
+"""Registering a group of received instances in one transaction: a few statements, however many instances are held."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Table, insert, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from media.items import Header
+from media.records import ROOT_RECORDS, record_type
+from store.models import Event, Instance, Patient, Series, Study, now
+from store.search import folded
+from store.spool import Received, Spool
+
+Kind = Literal["stored", "duplicate", "conflict"]
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where an instance came from."""
+
+    calling_ae: str
+    called_ae: str
+    source: str
+    """The peer's address, or ``import``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a received instance; ``instance_id`` is the row that now stands for it."""
+
+    kind: Kind
+    instance_id: int
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """An instance held under the same SOP Instance UID with other bytes."""
+
+    instance_id: int
+    spool_path: str | None
+
+
+@dataclass(slots=True, eq=False)
+class Arrival:
+    """A received instance that is to be registered."""
+
+    header: Header
+    received: Received
+    provenance: Provenance
+    received_at: datetime
+    spool_path: str
+    """Where it is published."""
+    verdicts: dict[int, bool] = field(default_factory=dict)
+    """For each rival that was compared: whether it has equal content."""
+    kept: bool = False
+    """Whether the transaction made a row name ``spool_path``."""
+
+
+class BadIdentity(Exception):
+    """A UID that says what the instance is or where it belongs is missing or no UID; ``tag`` says which."""
+
+    def __init__(self, reason: str, tag: int) -> None:
+        super().__init__(reason)
+        self.tag = tag
+
+
+_UIDS = (
+    ("SOP Class UID", 0x00080016, "sop_class_uid"),
+    ("SOP Instance UID", 0x00080018, "sop_instance_uid"),
+    ("Study Instance UID", 0x0020000D, "study_instance_uid"),
+    ("Series Instance UID", 0x0020000E, "series_instance_uid"),
+)
+_UID = re.compile(r"[0-9][0-9.]{0,63}")
+
+
+def check_identity(header: Header) -> None:
+    """Raise BadIdentity for an instance that could not be registered."""
+    for keyword, tag, name in _UIDS[:2] if is_patientless(header) else _UIDS:
+        uid: str = getattr(header, name)
+        if not uid:
+            raise BadIdentity(f"the instance has no {keyword}", tag)
+        if not _UID.fullmatch(uid):
+            raise BadIdentity(f"the {keyword} is no UID (at most 64 digits and dots)", tag)
+
+
+@cache
+def _is_root(sop_class_uid: str) -> bool | None:
+    kind = record_type(sop_class_uid)
+    return None if kind is None else kind in ROOT_RECORDS
+
+
+def is_patientless(header: Header) -> bool:
+    """Whether this object belongs to no patient (hanging protocols, palettes, implant templates, protocols)."""
+    root = _is_root(header.sop_class_uid)
+    return not header.study_instance_uid and not header.patient_id if root is None else root
+
+
+def patient_identity(header: Header) -> str:
+    """Digest of what makes a patient different from others, in lower-case hex.
+
+    Patient ID, issuer, name and birth date; where there is no Patient ID also the study. Names are the same without
+    regard to case, blanks and trailing empty components.
+    """
+    groups = [_plain("^".join(map(_plain, group.rstrip("^ ").split("^")))) for group in header.patient_name.split("=")]
+    parts = [
+        header.patient_id.strip(),
+        header.issuer_of_patient_id.strip(),
+        "=".join(groups).rstrip("="),
+        header.patient_birth_date.strip(),
+    ]
+    if not parts[0]:
+        parts.append(header.study_instance_uid)
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).casefold()
+
+
+def register_group(connection: Connection, spool: Spool, arrivals: Sequence[Arrival]) -> list[Outcome | list[Rival]]:
+    """Register instances whose SOP Instance UIDs differ from each other; what became of each, in their order.
+
+    Where an instance has rivals that its verdicts do not speak of, nothing is done with it: they are returned, and the
+    caller compares and comes again. IntegrityError where another process was faster: come again as well.
+    """
+    uids = [arrival.header.sop_instance_uid for arrival in arrivals]
+    if connection.dialect.name == "postgresql":
+        # Two nodes that receive one UID at the same moment follow one another; the order of keys prevents deadlocks.
+        keys = sorted(int.from_bytes(hashlib.sha256(uid.encode()).digest()[:8], "big", signed=True) for uid in uids)
+        connection.execute(text("SELECT pg_advisory_xact_lock(k) FROM unnest(CAST(:k AS bigint[])) AS k"), {"k": keys})
+    held: dict[str, list[tuple[int, str, str | None]]] = {}
+    columns = (Instance.sop_instance_uid, Instance.id, Instance.digest, Instance.spool_path)
+    for uid, row_id, digest, path in connection.execute(
+        select(*columns).where(Instance.sop_instance_uid.in_(uids)).order_by(Instance.id)
+    ):
+        held.setdefault(uid, []).append((row_id, digest, path))
+
+    results: dict[int, Outcome | list[Rival]] = {}
+    fresh: list[tuple[Arrival, int | None]] = []
+    for arrival in arrivals:
+        arrival.kept = False
+        uid, rows = arrival.header.sop_instance_uid, held.get(arrival.header.sop_instance_uid, [])
+        same = next((row for row in rows if row[1] == arrival.received.digest), None)
+        if same is not None:
+            results[id(arrival)] = _again(connection, spool, arrival, same[0], same[2])
+            continue
+        unknown = [Rival(row_id, path) for row_id, _, path in rows if row_id not in arrival.verdicts]
+        equal = next((row_id for row_id, _, _ in rows if arrival.verdicts.get(row_id)), None)
+        if equal is not None:
+            results[id(arrival)] = Outcome("duplicate", equal, uid)
+        elif unknown:
+            results[id(arrival)] = unknown
+        else:
+            fresh.append((arrival, rows[0][0] if rows else None))
+    if fresh:
+        series = _series_ids(connection, [arrival.header for arrival, _ in fresh])
+        values = [
+            _instance_row(arrival, first, series.get(_series_key(arrival.header), None)) for arrival, first in fresh
+        ]
+        # One row after the other keeps the ids in the order of receipt.
+        table: Table = Instance.__table__  # type: ignore[assignment]
+        statement = insert(table).returning(table.c.id, sort_by_parameter_order=True)
+        ids = connection.execute(statement, values).scalars().all()
+        for (arrival, first), row_id in zip(fresh, ids, strict=True):
+            kind: Kind = "stored" if first is None else "conflict"
+            arrival.kept = True
+            results[id(arrival)] = Outcome(kind, row_id, arrival.header.sop_instance_uid)
+        _note_conflicts(connection, [(first, row_id) for (_, first), row_id in zip(fresh, ids, strict=True) if first])
+    return [results[id(arrival)] for arrival in arrivals]
+
+
+def _again(connection: Connection, spool: Spool, arrival: Arrival, row_id: int, path: str | None) -> Outcome:
+    """The same bytes once more: kept once, unless the spool no longer has them."""
+    arrival.kept = path == arrival.spool_path
+    if not arrival.kept and (path is None or not spool.path_of(path).exists()):
+        arrival.kept = True
+        connection.execute(
+            update(Instance)
+            .where(Instance.id == row_id)
+            .values(
+                spool_path=arrival.spool_path,
+                file_sha256=arrival.received.file_sha256,
+                file_bytes=arrival.received.file_bytes,
+                transfer_syntax_uid=arrival.header.transfer_syntax_uid,
+            )
+        )
+    # Our own path means that an earlier try was committed although its answer was lost.
+    kind: Kind = "stored" if path == arrival.spool_path else "duplicate"
+    return Outcome(kind, row_id, arrival.header.sop_instance_uid)
+
+
+def _note_conflicts(connection: Connection, pairs: Iterable[tuple[int, int]]) -> None:
+    events = [
+        {"at": now(), "kind": "conflict", "instance_id": row_id, "detail": {"conflict_of": first}}
+        for first, row_id in pairs
+    ]
+    if events:
+        connection.execute(insert(Event), events)
+
+
+# --- Patient, Study, Series -------------------------------------------------------------------------------------------
+
+_SeriesKey = tuple[str, str, str]
+
+
+def _series_key(header: Header) -> _SeriesKey | None:
+    if is_patientless(header):
+        return None
+    return patient_identity(header), header.study_instance_uid, header.series_instance_uid
+
+
+def _series_ids(connection: Connection, headers: Sequence[Header]) -> dict[_SeriesKey | None, int]:
+    """The Series of each header, made where it is new. Always asked for, never remembered: rows may be deleted."""
+    wanted = {key: header for header in reversed(headers) if (key := _series_key(header)) is not None}
+    found: dict[_SeriesKey | None, int] = {}
+    if not wanted:
+        return found
+    rows = connection.execute(
+        select(Patient.identity, Study.study_instance_uid, Series.series_instance_uid, Series.id)
+        .join(Study, Series.study_id == Study.id)
+        .join(Patient, Study.patient_id == Patient.id)
+        .where(Series.series_instance_uid.in_({key[2] for key in wanted}))
+    )
+    found.update({(identity, study, series): row_id for identity, study, series, row_id in rows})
+    new = sorted(key for key in wanted if key not in found)  # everybody makes rows in one order: no deadlocks
+    if not new:
+        return found
+    patients = {
+        identity: _get_or_make(connection, Patient, {"identity": identity}, _patient_row(header))
+        for identity, header in {key[0]: wanted[key] for key in reversed(new)}.items()
+    }
+    studies = {
+        (identity, uid): _get_or_make(
+            connection, Study, {"study_instance_uid": uid, "patient_id": patients[identity]}, _study_row(header)
+        )
+        for (identity, uid), header in {key[:2]: wanted[key] for key in reversed(new)}.items()
+    }
+    for key in new:
+        identity = {"series_instance_uid": key[2], "study_id": studies[key[:2]]}
+        found[key] = _get_or_make(connection, Series, identity, _series_row(wanted[key]))
+    return found
+
+
+def _get_or_make(
+    connection: Connection,
+    model: type[Patient | Study | Series],
+    identity: Mapping[str, Any],
+    values: Mapping[str, Any],
+) -> int:
+    """The id of the row with this unique identity; another process may make it at the same moment."""
+    where = [getattr(model, name) == value for name, value in identity.items()]
+    query = select(model.id).where(*where)
+    row_id = connection.execute(query).scalar_one_or_none()
+    if row_id is None:
+        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+        statement = dialect.insert(model).values(**identity, **values)
+        connection.execute(statement.on_conflict_do_nothing(index_elements=list(identity)))
+        row_id = connection.execute(query).scalar_one()
+    return row_id
+
+
+def _fit(text: str, limit: int = 65535) -> str:
+    """Text as both databases take it: bounded, without NUL and lone surrogates. The file keeps what was sent."""
+    if not text.isprintable():
+        text = text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+    return text[:limit]
+
+
+def _number(value: int | None, bits: int = 64) -> int | None:
+    return value if value is not None and abs(value) < 1 << (bits - 1) else None
+
+
+def _patient_row(header: Header) -> dict[str, Any]:
+    name = _fit(header.patient_name, 512)
+    return {
+        "patient_id": _fit(header.patient_id, 255),
+        "issuer_of_patient_id": _fit(header.issuer_of_patient_id, 255),
+        "patient_name": name,
+        "name_search": folded(name)[:600],  # PostgreSQL indexes at most some 2,700 bytes
+        "patient_birth_date": _fit(header.patient_birth_date, 64),
+        "patient_sex": _fit(header.patient_sex, 64),
+    }
+
+
+def _study_row(header: Header) -> dict[str, Any]:
+    return {
+        "study_date": _fit(header.study_date, 64),
+        "study_time": _fit(header.study_time, 64),
+        "study_id": _fit(header.study_id, 255),
+        "study_description": _fit(header.study_description),
+        "accession_number": _fit(header.accession_number, 255),
+        "referring_physician_name": _fit(header.referring_physician_name),
+        "institution_name": _fit(header.institution_name),
+    }
+
+
+def _series_row(header: Header) -> dict[str, Any]:
+    return {
+        "modality": _fit(header.modality, 64),
+        "series_number": _number(header.series_number),
+        "series_description": _fit(header.series_description),
+        "body_part_examined": _fit(header.body_part_examined, 255),
+        "station_name": _fit(header.station_name, 255),
+        "manufacturer": _fit(header.manufacturer),
+    }
+
+
+def _instance_row(arrival: Arrival, first: int | None, series_id: int | None) -> dict[str, Any]:
+    header, received, provenance = arrival.header, arrival.received, arrival.provenance
+    return {
+        "series_id": series_id,
+        "sop_class_uid": header.sop_class_uid,
+        "sop_instance_uid": header.sop_instance_uid,
+        "transfer_syntax_uid": header.transfer_syntax_uid,
+        "digest": received.digest,
+        "dataset_bytes": received.dataset_bytes,
+        "file_sha256": received.file_sha256,
+        "file_bytes": received.file_bytes,
+        "spool_path": arrival.spool_path,
+        "conflict_of": first,
+        "instance_number": _number(header.instance_number),
+        "rows": _number(header.rows, 32),
+        "columns": _number(header.columns, 32),
+        "number_of_frames": _number(header.number_of_frames, 32),
+        "photometric_interpretation": _fit(header.photometric_interpretation, 64),
+        "has_pixel_data": header.has_pixel_data,
+        "directory_keys": header.directory_keys,
+        "calling_ae": _fit(provenance.calling_ae, 16),
+        "called_ae": _fit(provenance.called_ae, 16),
+        "source": _fit(provenance.source, 255),
+        "received_at": arrival.received_at,
+    }
