@@ -23,6 +23,7 @@ from pathlib import Path
 from media.items import Change
 from media.problems import MediaError
 
+HELPER = (sys.executable, "-m", "jobs.conform_pool")
 _STALLED_SECONDS = 900.0
 """A helper that says nothing for so long is stuck in a decoder; the largest real frames take seconds."""
 
@@ -55,10 +56,17 @@ class Cancelled(Exception):
     """The caller asked to stop."""
 
 
-def conform_all(tasks: Sequence[Task], *, processes: int, cancelled: Callable[[], bool]) -> Iterator[Conformed]:
+class ConformFailed(Exception):
+    """Nothing is wrong with the instance, but its new file cannot be written (disk full, folder gone)."""
+
+
+def conform_all(
+    tasks: Sequence[Task], *, processes: int, cancelled: Callable[[], bool], helper: Sequence[str] = HELPER
+) -> Iterator[Conformed]:
     """Run the tasks on up to ``processes`` helpers (0: one for each core); results come as they are done.
 
-    Raises ``Cancelled`` soon after ``cancelled()`` turns true; helpers are ended in every case.
+    ``helper`` is the command of a helper process. Raises ``Cancelled`` soon after ``cancelled()`` turns true, and
+    ``ConformFailed``; helpers are ended in every case.
     """
     if not tasks:
         return
@@ -68,7 +76,7 @@ def conform_all(tasks: Sequence[Task], *, processes: int, cancelled: Callable[[]
     done: queue.SimpleQueue[Conformed | BaseException] = queue.SimpleQueue()
     stop = threading.Event()
     count = min(processes or os.cpu_count() or 1, len(tasks))
-    threads = [threading.Thread(target=_work, args=(todo, done, stop), daemon=True) for _ in range(count)]
+    threads = [threading.Thread(target=_work, args=(todo, done, stop, helper), daemon=True) for _ in range(count)]
     for thread in threads:
         thread.start()
     try:
@@ -91,7 +99,10 @@ def conform_all(tasks: Sequence[Task], *, processes: int, cancelled: Callable[[]
 
 
 def _work(
-    todo: queue.SimpleQueue[Task], done: queue.SimpleQueue[Conformed | BaseException], stop: threading.Event
+    todo: queue.SimpleQueue[Task],
+    done: queue.SimpleQueue[Conformed | BaseException],
+    stop: threading.Event,
+    command: Sequence[str],
 ) -> None:
     """One helper after another on the tasks that are left; a new one only after the last has died."""
     helper: _Helper | None = None
@@ -102,7 +113,7 @@ def _work(
             except queue.Empty:
                 return
             if helper is None:
-                helper = _Helper()
+                helper = _Helper(command)
             result = helper.run(task, stop)
             if result is None:  # stopped
                 return
@@ -118,11 +129,9 @@ def _work(
 
 
 class _Helper:
-    def __init__(self) -> None:
+    def __init__(self, command: Sequence[str]) -> None:
         self.alive = True
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "jobs.conform_pool"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def run(self, task: Task, stop: threading.Event) -> Conformed | None:
         """Have one task done; None where ``stop`` was set before it ended."""
@@ -147,6 +156,8 @@ class _Helper:
             why = signal.Signals(-status).name if status < 0 else f"exit status {status}"
             return self._lost(task, f"its decoder crashed ({why})")
         answer = json.loads(line)
+        if "failed" in answer:
+            raise ConformFailed(answer["failed"])
         if "refused" in answer:
             return Conformed(task, refused=(answer["refused"][0], answer["refused"][1]))
         changes = tuple(Change(task.sop_instance_uid, *change) for change in answer["changes"])
@@ -201,12 +212,10 @@ def _serve_orders() -> None:
             }
         except InstanceRefused as error:
             answer = {"refused": [error.code, error.reason]}
-        except MediaError as error:
-            answer = {"refused": ["PROC_FAILURE", str(error)]}
+        except (MediaError, OSError) as error:
+            answer = {"failed": str(error)}
         except Exception as error:  # noqa: BLE001 - hostile bytes: any decoder error refuses this instance only
             answer = {"refused": ["PROC_FAILURE", f"cannot be re-encoded: {type(error).__name__}: {error}"[:500]]}
-        if "refused" in answer:
-            target.unlink(missing_ok=True)
         answers.write(json.dumps(answer).encode() + b"\n")
         answers.flush()
 

@@ -1,0 +1,90 @@
+"""Helpers conform in parallel; one that dies takes one instance with it and nothing else."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from pydicom.data import get_testdata_file
+
+from jobs.conform_pool import Cancelled, ConformFailed, Task, conform_all
+from media.conform import EXPLICIT_LE_RECIPE
+
+
+def _task(key: int, source: Path, folder: Path) -> Task:
+    return Task(key, f"1.2.{key}", source, folder / f"{key}.dcm", EXPLICIT_LE_RECIPE)
+
+
+def _packaged(name: str) -> Path:
+    path = get_testdata_file(name)
+    assert isinstance(path, str)
+    return Path(path)
+
+
+# A real helper but for what its "decoder" does with sources of these names.
+_SCRIPT = """
+import os, signal, time
+import media.conform
+real = media.conform.conform
+def conform(source, target, recipe):
+    if source.name == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if source.name == "hang":
+        time.sleep(600)
+    return real(source, target, recipe)
+media.conform.conform = conform
+from jobs.conform_pool import _serve_orders
+_serve_orders()
+"""
+_BAD_HELPER = (sys.executable, "-c", _SCRIPT)
+
+
+def test_all_are_conformed(tmp_path: Path) -> None:
+    names = ["MR_small_implicit.dcm", "MR_small_bigendian.dcm", "MR_small_RLE.dcm", "JPEG2000.dcm"]
+    tasks = [_task(key, _packaged(name), tmp_path) for key, name in enumerate(names)]
+    results = list(conform_all(tasks, processes=2, cancelled=lambda: False))
+    assert sorted(result.task.key for result in results) == [0, 1, 2, 3]
+    for result in results:
+        assert result.refused is None
+        assert result.task.target.stat().st_size == result.size
+        assert dcmread(result.task.target).file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.1"
+        assert all(change.sop_instance_uid == result.task.sop_instance_uid for change in result.changes)
+
+
+def test_what_cannot_be_read_is_refused_and_the_rest_goes_on(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.dcm"
+    broken.write_bytes(_packaged("JPEG2000.dcm").read_bytes()[:-5000])
+    tasks = [_task(0, broken, tmp_path), _task(1, _packaged("MR_small_implicit.dcm"), tmp_path)]
+    results = {r.task.key: r for r in conform_all(tasks, processes=1, cancelled=lambda: False)}
+    assert results[0].refused is not None and results[1].refused is None
+    assert not tasks[0].target.exists()
+
+
+def test_a_crashed_helper_refuses_one_instance_by_name(tmp_path: Path) -> None:
+    tasks = [
+        _task(key, source, tmp_path)
+        for key, source in enumerate(
+            [_packaged("MR_small_implicit.dcm"), tmp_path / "crash", _packaged("MR_small_bigendian.dcm")]
+        )
+    ]
+    results = {r.task.key: r for r in conform_all(tasks, processes=1, cancelled=lambda: False, helper=_BAD_HELPER)}
+    refused = results[1].refused
+    assert refused is not None and refused[0] == "PROC_FAILURE" and "SIGSEGV" in refused[1]
+    assert results[0].refused is None and results[2].refused is None
+
+
+def test_cancel_ends_a_stuck_helper(tmp_path: Path) -> None:
+    flag = threading.Event()
+    threading.Timer(1.0, flag.set).start()
+    with pytest.raises(Cancelled):
+        tasks = [_task(0, tmp_path / "hang", tmp_path)]
+        list(conform_all(tasks, processes=1, cancelled=flag.is_set, helper=_BAD_HELPER))
+
+
+def test_a_target_that_cannot_be_written_fails_the_batch_not_the_instance(tmp_path: Path) -> None:
+    task = _task(0, _packaged("MR_small_implicit.dcm"), tmp_path / "gone")
+    with pytest.raises(ConformFailed):
+        list(conform_all([task], processes=1, cancelled=lambda: False))
