@@ -88,8 +88,14 @@ def _plain(value: bytes, codec: str) -> str:
     if value.isascii() and codec not in _SEEN:
         return value.decode("ascii")
     if codec == "ascii":
-        try:
-            return value.decode("utf_8")
-        except UnicodeDecodeError:
-            return value.decode("latin_1")
+        codec = _CODECS[undeclared(value)]
     return value.decode(codec, "replace")
+
+
+def undeclared(value: bytes) -> str:
+    """The Specific Character Set to take text for that has bytes above 127 and declares none."""
+    try:
+        value.decode("utf_8")
+    except UnicodeDecodeError:
+        return "ISO_IR 100"
+    return "ISO_IR 192"

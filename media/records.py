@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import config
+from media import charsets
 from media.encoding import encode, split, tag_of, tag_text, value_of
 from media.items import Header, Supplied
 from media.problems import InstanceRefused
 
 SPECIFIC_CHARACTER_SET = 0x00080005
+_CHARACTER_SET_VRS = frozenset((b"LO", b"LT", b"PN", b"SH", b"ST", b"UC", b"UT", b"SQ"))
+"""VRs whose text depends on Specific Character Set (PS3.5 6.1.2.3); a sequence may hold some."""
 LEVELS = ("PATIENT", "STUDY", "SERIES")
 """The records above every record that is not directly under the root."""
 
@@ -116,12 +119,12 @@ def record_elements(record_type_name: str, elements: Mapping[int, bytes], suppli
     supplied is left out: ``supply`` has refused such an instance before.
     """
     made = _made(supplied).get(record_type_name, {}) if supplied else {}
-    parts = [elements[SPECIFIC_CHARACTER_SET]] if SPECIFIC_CHARACTER_SET in elements else []
+    parts = []
     for tag, empty in _layout(record_type_name):
         element = made.get(tag) or elements.get(tag) or empty
         if element:
             parts.append(element)
-    return b"".join(parts)
+    return (elements.get(SPECIFIC_CHARACTER_SET) or _undeclared_character_set(parts)) + b"".join(parts)
 
 
 @functools.cache
@@ -130,6 +133,17 @@ def _layout(record_type_name: str) -> tuple[tuple[int, bytes], ...]:
     return tuple(
         (key.tag, encode(key.tag, key.vr, b"") if key.type == "2" else b"") for key in TYPES[record_type_name].keys
     )
+
+
+def _undeclared_character_set(record: list[bytes]) -> bytes:
+    """A record with other than ASCII text must say in which character set, even if the instance forgot to.
+
+    It says what ``charsets.decode`` takes such text for.
+    """
+    text = b"".join(value_of(element) for element in record if element[4:6] in _CHARACTER_SET_VRS)
+    if text.isascii():
+        return b""
+    return encode(SPECIFIC_CHARACTER_SET, b"CS", charsets.undeclared(text).encode("ascii"))
 
 
 @functools.lru_cache(maxsize=1024)
