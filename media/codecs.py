@@ -264,6 +264,8 @@ def _rle(frame: bytes, target: PixelFormat) -> tuple[Samples, int]:
     segments = int.from_bytes(frame[:4], "little")
     if len(frame) < 64 or segments != target.samples * width:
         raise FrameError(f"its RLE header has {segments} segments instead of {target.samples * width}")
+    if target.bits_allocated == 1:
+        return _rle_bits(frame, target), 1
     data = _guarded(
         lambda: decode_pixel_data(
             frame,
@@ -276,6 +278,19 @@ def _rle(frame: bytes, target: PixelFormat) -> tuple[Samples, int]:
         )
     )
     return numpy.frombuffer(data, f"<u{width}"), 1
+
+
+def _rle_bits(frame: bytes, target: PixelFormat) -> Samples:
+    """1-bit pixels: writers run-length encode the packed bits, as they stand in native form, or one pixel a byte."""
+    import numpy
+    from rle.rle import decode_segment
+
+    offset = int.from_bytes(frame[4:8], "little")
+    data = _guarded(lambda: bytes(decode_segment(frame[offset:])))
+    packed = (target.sample_count + 7) // 8
+    if packed <= len(data) <= packed + 1:
+        return numpy.unpackbits(numpy.frombuffer(data, "u1"), bitorder="little")[: target.sample_count]
+    return numpy.frombuffer(data[: max(target.sample_count, len(data) - 1)], "u1")
 
 
 def _pixels(codec: str, frame: bytes, stream: Codestream) -> tuple[Samples, int]:

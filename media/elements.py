@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import BinaryIO, NamedTuple
@@ -127,6 +127,8 @@ class InflatedSource(Source):
         self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
         self._buffer = bytearray()
         self._out = 0
+        self.tee: Callable[[bytes], None] | None = None
+        """Is given all that is consumed, while set."""
 
     def tell(self) -> int:
         return self._out
@@ -158,6 +160,8 @@ class InflatedSource(Source):
         data = bytes(self._buffer[:count])
         del self._buffer[:count]
         self._out += count
+        if self.tee:
+            self.tee(data)
         return data
 
     def skip(self, count: int) -> None:
@@ -176,8 +180,6 @@ def elements(source: Source, encoding: Encoding, end: int | None, *, top: bool =
 
     Between two elements the caller consumes the value. Zero bytes behind the last element of a data set are padding.
     """
-    if top or not encoding.implicit:
-        encoding = _really(source, encoding)
     while end is None or source.tell() < end:
         at = source.tell()
         head = source.peek(12)
@@ -203,8 +205,8 @@ def elements(source: Source, encoding: Encoding, end: int | None, *, top: bool =
             raise NotDicom(f"{source.name}: element {tag_text(tag)} at offset {at} is longer than the item it is in")
 
 
-def _really(source: Source, encoding: Encoding) -> Encoding:
-    """Encoding of this data set or item: some writers put implicit VR where explicit is due, and the reverse."""
+def settled(source: Source, encoding: Encoding) -> Encoding:
+    """Encoding of the data set or item that begins here: some writers put implicit VR where explicit is due."""
     head = source.peek(8)
     if len(head) < 8 or head[:2] in (b"\xfe\xff", b"\xff\xfe"):
         return encoding
@@ -214,18 +216,11 @@ def _really(source: Source, encoding: Encoding) -> Encoding:
         group = struct.unpack_from(encoding.order + "H", head)[0]
         if length < 0x10000 and dictionary_vr((group << 16) | _number(encoding, head)):
             return Encoding(True, encoding.little)
-    elif encoding.implicit and vr in VRS and encoding.little and _explicit_is_plausible(head):
-        return Encoding(False, encoding.little)
     return encoding
 
 
 def _number(encoding: Encoding, head: bytes) -> int:
     return int(struct.unpack_from(encoding.order + "H", head, 2)[0])
-
-
-def _explicit_is_plausible(head: bytes) -> bool:
-    """Read as implicit VR, two capital letters are a length beyond 16 KiB, and the first elements are short."""
-    return int(struct.unpack_from("<I", head, 4)[0]) > 0x4000 and head[:2] in (b"\x08\x00", b"\x02\x00")
 
 
 def _head(source: Source, encoding: Encoding, tag: int, head: bytes, at: int) -> Element:
@@ -276,6 +271,21 @@ def items(source: Source, encoding: Encoding, element: Element, depth: int) -> I
                 f"{source.name}: sequence {tag_text(element.tag)} has {tag_text(tag)} at offset {at} instead of an item"
             )
         yield None if length == UNDEFINED else at + 8 + length
+
+
+def skip_value(source: Source, encoding: Encoding, element: Element, depth: int = 0) -> None:
+    """Pass over a value, also one of undefined length."""
+    if element.length != UNDEFINED:
+        source.skip(element.length)
+        return
+    inner = Encoding(True, True) if element.vr == "UN" else encoding
+    for end in items(source, inner, element, depth):
+        if end is not None:
+            source.skip(end - source.tell())
+            continue
+        nested_encoding = settled(source, inner)
+        for nested in elements(source, nested_encoding, None):
+            skip_value(source, nested_encoding, nested, depth + 1)
 
 
 def swapped(piece: bytes, unit: int) -> bytes:

@@ -1,0 +1,159 @@
+"""What must change in an instance so that a profile allows it, and the changing of it.
+
+So far one recipe: Explicit VR Little Endian, pixel data decoded. The SOP Instance UID stays, since no sample changes.
+Text keeps its bytes and character set, unknown and private elements are kept, attributes about lossy compression
+stay as they are; dropped without mention are group lengths and trailing padding (PS3.10 7.2, PS3.5 7.2).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from media.codecs import require_decodable, transfer_syntax
+from media.items import Change
+from media.normalise import Normaliser, RedoWithBits, as_changes
+from media.part10 import EXPLICIT_LE, LONG_VRS, file_meta, locate
+from media.problems import InstanceRefused, MediaError, NotDicom
+from media.profiles import Profile
+
+EXPLICIT_LE_RECIPE = "explicit-le/1"
+"""Name and version: the version rises when the same source would give other bytes (it is a cache key)."""
+RECIPES = {EXPLICIT_LE_RECIPE: EXPLICIT_LE}
+"""Transfer syntax that each recipe writes."""
+
+
+class Described(Protocol):
+    """What ``recipe_for`` needs to know of an instance; a Header or a row of the spool will do."""
+
+    @property
+    def transfer_syntax_uid(self) -> str: ...
+    @property
+    def sop_instance_uid(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ConformResult:
+    """A conformed file and all that was changed in it."""
+
+    changes: tuple[Change, ...]
+    size: int
+    """Bytes of the whole file."""
+    sha256: str
+    """Digest of the whole file, lower-case hex."""
+    transfer_syntax_uid: str
+
+
+def recipe_for(instance: Described, profile: Profile) -> str | None:
+    """How this instance must be changed for this profile; None: it goes on the disc byte for byte.
+
+    InstanceRefused, without looking into any file, for a transfer syntax that the profile does not allow and that we
+    cannot decode.
+    """
+    if instance.transfer_syntax_uid in profile.writes:
+        return None
+    require_decodable(transfer_syntax(instance.transfer_syntax_uid), instance.sop_instance_uid)
+    return EXPLICIT_LE_RECIPE
+
+
+def conform(source: Path, target: Path, recipe: str) -> ConformResult:
+    """Write ``source`` as ``recipe`` says to ``target``, complete and synced or not at all.
+
+    The same source and recipe give the same bytes. InstanceRefused names instance, frame or element and reason;
+    MediaError a target that cannot be written. Decoders may crash on hostile data: call it in a helper process.
+    """
+    if recipe not in RECIPES:
+        raise MediaError(f"There is no recipe {recipe!r}")
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    try:
+        result = _conform(source, part)
+        part.replace(target)
+    except NotDicom as error:
+        raise InstanceRefused("PROC_FAILURE", str(error)) from error
+    except OSError as error:
+        raise MediaError(f"{target} cannot be written: {error.strerror or error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return result
+
+
+def _conform(source: Path, part: Path) -> ConformResult:
+    located = locate(source)
+    bits: dict[int, int] = {}
+    while True:
+        normaliser = Normaliser(source, located, bits=bits)
+        normaliser.survey()
+        with part.open("wb") as stream:
+            writer = ExplicitWriter(stream)
+            writer.write(file_meta(normaliser.sop_class_uid, normaliser.sop_instance_uid, EXPLICIT_LE))
+            try:
+                normaliser.run(writer)
+            except RedoWithBits as redo:
+                if redo.at in bits:
+                    raise NotDicom(f"{source}: the frames of its pixel data differ in their number of bits") from None
+                bits[redo.at] = redo.bits_stored
+                continue
+            size, digest = writer.finish()
+            os.fsync(stream.fileno())
+        changes = as_changes(normaliser.sop_instance_uid, normaliser.changes)
+        return ConformResult(changes, size, digest, EXPLICIT_LE)
+
+
+class ExplicitWriter:
+    """Emits elements to a file as Explicit VR Little Endian (PS3.5 A.2); sequences and items of undefined length."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._digest = hashlib.sha256()
+        self._size = 0
+        self._buffer = bytearray()
+
+    def write(self, data: bytes) -> None:
+        self._buffer += data
+        if len(self._buffer) >= 1 << 18:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._digest.update(self._buffer)
+        self._stream.write(self._buffer)
+        self._size += len(self._buffer)
+        self._buffer = bytearray()
+
+    def finish(self) -> tuple[int, str]:
+        """Bytes written and their SHA-256."""
+        self._flush()
+        self._stream.flush()
+        return self._size, self._digest.hexdigest()
+
+    def value(self, tag: int, vr: str, length: int, pieces: Iterator[bytes]) -> None:
+        self._head(tag, vr, length)
+        for piece in pieces:
+            self.write(piece)
+
+    def _head(self, tag: int, vr: str, length: int) -> None:
+        code = vr.encode("ascii")
+        if vr in LONG_VRS:
+            self.write(struct.pack("<HH2sHI", tag >> 16, tag & 0xFFFF, code, 0, length))
+        else:
+            self.write(struct.pack("<HH2sH", tag >> 16, tag & 0xFFFF, code, length))
+
+    def raw_sequence(self, tag: int) -> Callable[[bytes], None]:
+        self._head(tag, "UN", 0xFFFFFFFF)
+        return self.write
+
+    def begin_sequence(self, tag: int) -> None:
+        self._head(tag, "SQ", 0xFFFFFFFF)
+
+    def begin_item(self) -> None:
+        self.write(b"\xfe\xff\x00\xe0\xff\xff\xff\xff")
+
+    def end_item(self) -> None:
+        self.write(b"\xfe\xff\x0d\xe0\0\0\0\0")
+
+    def end_sequence(self, tag: int) -> None:
+        self.write(b"\xfe\xff\xdd\xe0\0\0\0\0")

@@ -1,0 +1,104 @@
+"""Application profiles of PS3.11 as rows of config/profiles.toml, and what they allow."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from media.problems import MediaError
+
+_NO_INSTANCE = frozenset(("1.2.840.10008.1.3.10",))
+"""Media Storage Directory Storage: the DICOMDIR itself, never an instance in the file-set."""
+
+
+class ProfileError(MediaError):
+    """An application profile that we do not know, or one that does not go with the medium; wrong usage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One application profile."""
+
+    identifier: str
+    description: str
+    annex: str
+    """Of PS3.11."""
+    media: tuple[str, ...]
+    """Names of the media types that it allows."""
+    writes: tuple[str, ...]
+    """UIDs of the transfer syntaxes in which we write instances; the first is what others are conformed to."""
+    reads: tuple[str, ...]
+    """UIDs of the transfer syntaxes that a disc may hold and that its readers must read."""
+    sop_classes: str
+    """``composite``: every composite storage SOP class that has a directory record."""
+    roles: tuple[str, ...]
+    """FSC, FSR, FSU: those that the profile defines."""
+    directory_keys: str
+    """Table of PS3.11 with its additional DICOMDIR keys."""
+    clauses: Mapping[str, str]
+    """Clauses of PS3.11 for ``identification``, ``syntaxes``, ``medium`` and ``directory``."""
+
+    def clause(self, what: str) -> str:
+        """``PS3.11 D.3.1`` and the like, for a message."""
+        return f"PS3.11 {self.clauses[what]}"
+
+    def violations(self, sop_class_uid: str, transfer_syntax_uid: str) -> tuple[str, ...]:
+        """Why a file of this SOP class and transfer syntax may not be on a disc of this profile; empty if it may."""
+        found = []
+        if sop_class_uid in _NO_INSTANCE:
+            found.append(f"SOP class {sop_class_uid} (a DICOMDIR) is no composite instance ({self.clause('syntaxes')})")
+        if transfer_syntax_uid not in self.reads:
+            found.append(
+                f"transfer syntax {transfer_syntax_uid or 'none'} is not one of {self.identifier} "
+                f"({self.clause('syntaxes')}: {', '.join(self.reads)})"
+            )
+        return tuple(found)
+
+
+@cache
+def profiles() -> Mapping[str, Profile]:
+    """Every profile, by identifier, in the order of the table."""
+    table = tomllib.loads(resources.files("config").joinpath("profiles.toml").read_text("utf-8"))
+    return {
+        identifier: Profile(
+            identifier=identifier,
+            description=row["description"],
+            annex=row["annex"],
+            media=tuple(row["media"]),
+            writes=tuple(row["writes"]),
+            reads=tuple(row["reads"]),
+            sop_classes=row["sop_classes"],
+            roles=tuple(row["roles"]),
+            directory_keys=row["directory_keys"],
+            clauses=dict(row["clauses"]),
+        )
+        for identifier, row in table.items()
+    }
+
+
+def profile(identifier: str) -> Profile:
+    """The profile of this identifier (in any case); ProfileError lists what there is."""
+    try:
+        return profiles()[identifier.upper()]
+    except KeyError:
+        known = ", ".join(profiles())
+        raise ProfileError(f"There is no application profile {identifier!r}; known are {known}") from None
+
+
+def check_pair(identifier: str, medium: str) -> Profile:
+    """The profile, if it allows this media type; ProfileError lists the allowed pairs otherwise."""
+    row = profile(identifier)
+    if medium not in row.media:
+        pairs = "; ".join(f"{name} with {', '.join(other.media)}" for name, other in profiles().items())
+        raise ProfileError(
+            f"Profile {row.identifier} does not go with medium {medium} ({row.clause('medium')}). Allowed are: {pairs}"
+        )
+    return row
+
+
+def profiles_for(medium: str) -> tuple[Profile, ...]:
+    """The profiles that allow this media type, in the order of the table."""
+    return tuple(row for row in profiles().values() if medium in row.media)
