@@ -58,11 +58,14 @@ class IsoVolume:
         self.problems: list[Problem] = []
         self._directory_bytes = 0
         try:
+            mode = path.stat().st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+                raise FileSetInvalid(f"{path}: is neither a file nor a block device")  # a pipe would be waited for
             self._file = path.open("rb", buffering=0)
         except OSError as error:
             raise FileSetInvalid(f"{path}: cannot be opened: {error.strerror or error}") from error
         try:
-            self.image_size = _size(self._file)
+            self.image_size = self._file.seek(0, os.SEEK_END)
             self._read_descriptor()
         except OSError as error:
             self._file.close()
@@ -243,11 +246,3 @@ class _Extents(io.RawIOBase):
                 return count
             skip -= length
         return 0
-
-
-def _size(file: io.FileIO) -> int:
-    """Bytes of an image file or block device."""
-    mode = os.fstat(file.fileno()).st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
-        raise OSError("neither a file nor a block device")
-    return file.seek(0, os.SEEK_END)
