@@ -114,14 +114,17 @@ class _Scope:
 
 
 class Normaliser:
-    """One run over one instance. MediaError where it cannot be read or decoded; ``changes`` then is incomplete."""
+    """One run over one instance. MediaError where it cannot be read or decoded; ``changes`` then is incomplete.
+
+    ``comparing`` brings colour to colour-by-pixel and takes sequences of VR UN apart, so that equal content is equal.
+    """
 
     def __init__(
-        self, path: Path, located: Part10, *, bits: dict[int, int] | None = None, colour_by_pixel: bool = False
+        self, path: Path, located: Part10, *, bits: dict[int, int] | None = None, comparing: bool = False
     ) -> None:
         self._path, self._located = path, located
         self._bits = bits or {}
-        self._colour_by_pixel = colour_by_pixel
+        self._comparing = comparing
         self.syntax: TransferSyntax = transfer_syntax(located.transfer_syntax_uid)
         self.changes: list[tuple[int, str, str]] = []
         """Tag, old and new value of every change, in readable words."""
@@ -236,7 +239,7 @@ class Normaliser:
         facts = self._facts(source, scope)
         element = scope.pixel_data
         if element is None or element.length != UNDEFINED:
-            if self._colour_by_pixel and _text(facts, _PHOTOMETRIC) and facts.get(_PLANAR) == b"\1\0":
+            if self._comparing and _text(facts, _PHOTOMETRIC) and facts.get(_PLANAR) == b"\1\0":
                 scope.pending[_PLANAR] = ("US", b"\0\0")
             return
         if self.syntax.encoding != "encapsulated":
@@ -275,7 +278,7 @@ class Normaliser:
         target = decoded_format(self.syntax, declared, inspect(self.syntax.codec, fragments.read(frames[0])))
         if (bits := self._bits.get(element.at)) is not None:
             target = replace(target, bits_stored=bits, high_bit=bits - 1)
-        if self._colour_by_pixel:
+        if self._comparing:
             target = replace(target, planar=0)
         overrides: dict[int, tuple[str, bytes]] = {}
         changes: list[tuple[int, str, str]] = []
@@ -359,6 +362,8 @@ class Normaliser:
         vr = self._vr(source, scope, element)
         if vr == "SQ":
             self._emit_sequence(source, scope, element, emitter)
+        elif element.length == UNDEFINED and self._comparing:
+            self._emit_sequence(source, replace(scope, encoding=Encoding(True, True)), element, emitter)
         elif element.length == UNDEFINED:
             sink = emitter.raw_sequence(element.tag)
             self._copy_raw(source, element, sink)
@@ -437,7 +442,7 @@ class Normaliser:
 
     def _planes(self, scope: _Scope) -> bool:
         facts = scope.facts or {}
-        return self._colour_by_pixel and facts.get(_PLANAR) == b"\1\0" and facts.get(_SAMPLES, b"\1\0") != b"\1\0"
+        return self._comparing and facts.get(_PLANAR) == b"\1\0" and facts.get(_SAMPLES, b"\1\0") != b"\1\0"
 
     def _emit_by_pixel(self, source: Source, scope: _Scope, element: Element, emitter: Emitter) -> None:
         import numpy
