@@ -11,6 +11,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Hashable
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,15 @@ from jobs.conform_pool import Cancelled, Task, conform_all
 from jobs.context import Context
 from jobs.options import RequestOptions
 from media import mediatypes, profiles
+from media.contents import arrange
+from media.dicomdir import header_size, record_sizes
+from media.fileids import FileIds
 from media.items import Item
-from media.problems import MediaError
+from media.readme import DiscText, Missing, readme_bytes
+from media.records import ROOT_RECORDS
+from media.sizing import Sizing
+from media.uids import new_uid
+from media.volumes import Packing, SetOversized, VolumePlan, pack
 from store import plans
 from store.models import Derived, Instance, Plan, Request, Volume, VolumeInstance
 from store.plans import InstanceRow
@@ -73,7 +81,7 @@ def profile_and_medium(options: RequestOptions) -> tuple[profiles.Profile, media
     """The rows that the options name; raises ``MediaError`` that lists what is allowed."""
     profile = profiles.profile(options.profile)
     medium = mediatypes.media_type(options.medium or profile.default_medium)
-    profiles.check_pair(profile.name, medium.name)
+    profiles.check_pair(profile.identifier, medium.name)
     return profile, medium
 
 
@@ -219,3 +227,192 @@ def _item(ctx: Context, candidate: Candidate, derived: Derived | None) -> Item:
         sha256=derived.sha256 if derived else row.file_sha256,
         supplied=candidate.supplied,
     )
+
+
+def _pack(
+    ctx: Context,
+    request_id: int,
+    options: RequestOptions,
+    profile: profiles.Profile,
+    medium: mediatypes.MediaType,
+    checked: Checked,
+    derived: dict[int, Derived],
+) -> int:
+    """Put the candidates on volumes and enter the plan."""
+    plan_settings = ctx.settings.plan
+    capacity = options.capacity_sectors or medium.usable_sectors(
+        reserve_percent=plan_settings.reserve_percent, reserve_sectors=plan_settings.reserve_sectors
+    )
+    text = DiscText(
+        product=f"Burnish {version('burnish')}",
+        profile=profile.identifier,
+        medium=medium.name,
+        medium_note=medium.note,
+        institution=ctx.settings.site.institution,
+        contact=ctx.settings.site.contact,
+    )
+    missing: dict[Hashable, list[Missing]] = defaultdict(list)
+    for refusal in checked.refused:
+        missing[refusal.row.patient].append(Missing(refusal.row.sop_instance_uid, refusal.reason))
+    by_id = {candidate.row.id: candidate for candidate in checked.candidates}
+    items = {row_id: _item(ctx, candidate, derived.get(row_id)) for row_id, candidate in by_id.items()}
+    contents = arrange(
+        ((item, by_id[row_id].row) for row_id, item in items.items()), root_records=ROOT_RECORDS, missing=missing
+    )
+    example = f"{options.file_set_prefix}{0:07}"
+    sizing = Sizing(record_sizes=record_sizes, dicomdir_header=header_size(example), text=text)
+    try:
+        packing = pack(
+            contents,
+            capacity_sectors=capacity,
+            sizing=sizing,
+            many_patients=options.patients_per_disc == "many",
+            splitting=options.allow_splitting,
+            name_refused=True,
+        )
+    except SetOversized as error:
+        raise PlanRefused(error.code, str(error).removeprefix(f"{error.code}: ")) from error
+    for oversized in packing.refused:
+        checked.refused.append(Refusal(by_id[oversized.item.key].row, oversized.code, oversized.reason))
+    created = datetime.now(UTC).replace(microsecond=0)
+    with ctx.db.begin() as session:
+        ids = plans.take_file_set_ids(session, options.file_set_prefix, len(packing.volumes))
+        volumes = [
+            _new_volume(volume, file_set_id, created, text, derived)
+            for volume, file_set_id in zip(packing.volumes, ids, strict=True)
+        ]
+        return plans.add_plan(
+            session,
+            request_id,
+            profile=profile.identifier,
+            medium=medium.name,
+            capacity_sectors=capacity,
+            report=_report(checked, items, derived, packing, medium),
+            volumes=volumes,
+        )
+
+
+def _new_volume(
+    volume: VolumePlan, file_set_id: str, created: datetime, text: DiscText, derived: dict[int, Derived]
+) -> plans.NewVolume:
+    file_ids = FileIds()
+    files = [
+        plans.NewFile(
+            instance_id=item.key,
+            derived_id=derived[item.key].id if item.key in derived else None,
+            file_id="/".join(file_ids.allocate(item)),
+            size=item.size,
+            sha256=item.sha256,
+            supplied=item.supplied,
+        )
+        for item in volume.items
+    ]
+    readme = readme_bytes(
+        text,
+        created=created,
+        file_set_id=file_set_id,
+        number=volume.number,
+        of=volume.of,
+        contents=[
+            (patient.content.facts, [(study.content.facts, study.instances) for study in patient.studies])
+            for patient in volume.patients
+        ],
+        keys_supplied=any(file.supplied for file in files),
+    )
+    return plans.NewVolume(
+        number=volume.number,
+        of=volume.of,
+        file_set_id=file_set_id,
+        file_set_uid=new_uid(),
+        created_at=created,
+        sectors=volume.sectors,
+        capacity_sectors=volume.capacity_sectors,
+        readme=readme,
+        files=files,
+    )
+
+
+def _report(
+    checked: Checked,
+    items: dict[int, Item],
+    derived: dict[int, Derived],
+    packing: Packing,
+    medium: mediatypes.MediaType,
+) -> dict[str, Any]:
+    """What a dry run tells besides the volumes: every change, every supplied key, every refusal."""
+    refused = {refusal.row.id for refusal in checked.refused}
+    used = [item for key, item in items.items() if key not in refused]
+    return {
+        "changes": [
+            {"sop_instance_uid": item.sop_instance_uid, **change}
+            for item in used
+            if item.key in derived
+            for change in derived[item.key].changes
+        ],
+        "supplied": [
+            {
+                "sop_instance_uid": item.sop_instance_uid,
+                "record_type": key.record_type,
+                "tag": key.tag,
+                "value": key.value,
+            }
+            for item in used
+            for key in item.supplied
+        ],
+        "refused": [refusal.as_json() for refusal in checked.refused],
+        "reasons": sorted({refusal.code for refusal in checked.refused}),
+        "conflicts": checked.conflicts,
+        "notes": [medium.note] if medium.note else [],
+        "lower_bound": packing.lower_bound,
+    }
+
+
+def check_plan(ctx: Context, plan_id: int) -> None:
+    """Raise ``PlanRefused`` (PLAN_STALE) where a plan can no longer be burnt exactly as it was shown."""
+    with ctx.db.read() as session:
+        plan = session.get(Plan, plan_id)
+        if plan is None:
+            raise PlanRefused("PLAN_STALE", f"there is no plan P{plan_id}; it may have been forgotten")
+        rows: Any = session.execute(
+            select(Instance.sop_instance_uid, Instance.spool_path, VolumeInstance.size, Derived.path)
+            .join(Volume, Volume.id == VolumeInstance.volume_id)
+            .join(Instance, Instance.id == VolumeInstance.instance_id)
+            .outerjoin(Derived, Derived.id == VolumeInstance.derived_id)
+            .where(Volume.plan_id == plan_id)
+        )
+        for uid, spool_path, size, derived_path in rows:
+            if derived_path is not None:
+                path = ctx.derived_path(derived_path)
+            elif spool_path is not None:
+                path = ctx.spool.path_of(spool_path)
+            else:
+                raise PlanRefused("PLAN_STALE", f"instance {uid} of plan P{plan_id} is no longer in the spool")
+            if not _is_whole(path, size):
+                raise PlanRefused("PLAN_STALE", f"the file of instance {uid} of plan P{plan_id} is gone or changed")
+
+
+def plan_document(session: Session, plan_id: int) -> dict[str, Any]:
+    """The ``burnish plan --json`` document."""
+    plan = session.get_one(Plan, plan_id)
+    volumes = session.scalars(select(Volume).where(Volume.plan_id == plan_id).order_by(Volume.number)).all()
+    contents = plans.volume_contents(session, plan_id)
+    return {
+        "plan": f"P{plan.id}",
+        "request": f"R{plan.request_id}",
+        "profile": plan.profile,
+        "medium": plan.medium,
+        "created": plan.created_at.isoformat(),
+        "volumes": [
+            {
+                "number": volume.number,
+                "of": volume.of,
+                "file_set_id": volume.file_set_id,
+                "file_set_uid": volume.file_set_uid,
+                "sectors": volume.sectors,
+                "capacity_sectors": volume.capacity_sectors,
+                **contents[volume.id],
+            }
+            for volume in volumes
+        ],
+        **plan.report,
+    }

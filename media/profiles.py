@@ -28,6 +28,8 @@ class Profile:
     """Of PS3.11."""
     media: tuple[str, ...]
     """Names of the media types that it allows."""
+    default_medium: str
+    """The one that is meant where a request names none."""
     writes: tuple[str, ...]
     """UIDs of the transfer syntaxes in which we write instances; the first is what others are conformed to."""
     reads: tuple[str, ...]
@@ -68,6 +70,7 @@ def profiles() -> Mapping[str, Profile]:
             description=row["description"],
             annex=row["annex"],
             media=tuple(row["media"]),
+            default_medium=row["default_medium"],
             writes=tuple(row["writes"]),
             reads=tuple(row["reads"]),
             sop_classes=row["sop_classes"],

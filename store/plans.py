@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session, aliased
 
 from media.items import Change, Supplied
@@ -277,6 +277,36 @@ def add_plan(
                 ],
             )
     return plan.id
+
+
+def volume_contents(session: Session, plan_id: int) -> dict[int, dict[str, Any]]:
+    """By Volume id: ``instances`` (how many), ``studies`` (UIDs) and ``patients`` (Patient IDs), in disc order."""
+    found: dict[int, dict[str, Any]] = {}
+    rows = session.execute(
+        select(
+            VolumeInstance.volume_id,
+            Study.study_instance_uid,
+            Patient.patient_id,
+            func.count(),
+            func.min(VolumeInstance.position),
+        )
+        .join(Volume, Volume.id == VolumeInstance.volume_id)
+        .join(Instance, Instance.id == VolumeInstance.instance_id)
+        .outerjoin(Series, Series.id == Instance.series_id)
+        .outerjoin(Study, Study.id == Series.study_id)
+        .outerjoin(Patient, Patient.id == Study.patient_id)
+        .where(Volume.plan_id == plan_id)
+        .group_by(VolumeInstance.volume_id, Study.study_instance_uid, Patient.patient_id)
+        .order_by(VolumeInstance.volume_id, func.min(VolumeInstance.position))
+    )
+    for volume_id, study, patient, count, _ in rows:
+        volume = found.setdefault(volume_id, {"instances": 0, "studies": [], "patients": []})
+        volume["instances"] += count
+        if study is not None and study not in volume["studies"]:
+            volume["studies"].append(study)
+        if patient is not None and patient not in volume["patients"]:
+            volume["patients"].append(patient)
+    return found
 
 
 def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
