@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 from media.problems import ProblemKind
 
-EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
-MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
 _NEEDED = {
     0x00020002: "Media Storage SOP Class UID",
     0x00020003: "Media Storage SOP Instance UID",

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Protocol
+from typing import NamedTuple
 
 from media.digestpipe import BUFFER, Buffer, DigestPipe
 from media.problems import MediaError, Problem, ProblemKind
@@ -26,10 +26,18 @@ Read = Callable[[int, int], bytes]
 """``read(offset, count)``: bytes of a file."""
 
 
-class Visit(Protocol):
-    """Called for each file once it has been read whole."""
+class FileRead(NamedTuple):
+    """A file that has just been read whole."""
 
-    def __call__(self, name: str, head: bytes, read: Read, size: int) -> None: ...
+    name: str
+    """Canonical."""
+    size: int
+    head: bytes
+    """Its first bytes, ``HEAD`` of them where it has so many (or somewhat less)."""
+    read: Read
+
+
+Visit = Callable[[FileRead], None]
 
 
 class VerifyCancelled(MediaError):
@@ -172,7 +180,7 @@ def _read_file(tree: FileTree, name: str, filler: _Filler, task: Pass) -> None:
             stream.seek(offset)
             return stream.read(count)
 
-        task.visit(name, _enough(head, read, size), read, size)
+        task.visit(FileRead(name, size, _enough(head, read, size), read))
 
 
 def _enough(head: bytes, read: Read, size: int) -> bytes:
@@ -228,7 +236,7 @@ class _ImagePass:
             os.close(descriptor)
         for name in self._empty:
             self._filler.end_file(name)
-            self._task.visit(name, b"", lambda _offset, _count: b"", 0)
+            self._task.visit(FileRead(name, 0, b"", lambda _offset, _count: b""))
         for name in self._scattered:
             try:
                 _read_file(self._tree, name, self._filler, self._task)
@@ -353,6 +361,6 @@ class _ImagePass:
 
         for name in (stretch.name, *(name for name, other in self._same.items() if other == stretch.name)):
             try:
-                self._task.visit(name, _enough(self._head, read, size), read, size)
+                self._task.visit(FileRead(name, size, _enough(self._head, read, size), read))
             except OSError as error:
                 self._fail(name, error)
