@@ -9,6 +9,7 @@ from typing import Protocol
 from media.items import Item
 from media.problems import MediaError
 from media.readme import Missing, PatientFacts, StudyFacts
+from media.records import ROOT_RECORDS
 
 _PATIENT_ID = "(0010,0020)"
 
@@ -78,7 +79,7 @@ class Contents:
 def arrange(
     entries: Iterable[tuple[Item, Facts]],
     *,
-    root_records: Collection[str],
+    root_records: Collection[str] = ROOT_RECORDS,
     missing: Mapping[Hashable, Sequence[Missing]] | None = None,
 ) -> Contents:
     """Order instances by patient, study date, series number and instance number, whatever their order was.

@@ -15,19 +15,19 @@ from typing import NamedTuple, Protocol
 from media import isolayout as layout
 from media import manifest, readme
 from media.contents import PatientContent, StudyContent
+from media.fileids import FOLDER, length_of
 from media.isolayout import sectors_of
 from media.items import Item
 from media.readme import DiscText
+from media.records import TYPES
 
 FILE_RECORD = layout.record_length(len(layout.file_identifier("IM000001")))
 DIRECTORY_RECORD = layout.record_length(8)
 _PATH_RECORD = layout.path_record_length(8)
-_FIXED_PATH_TABLE = layout.path_record_length(1) + layout.path_record_length(len("DICOM"))
-_PATH_LENGTH = len("DICOM/P0000001/ST000001/SE000001/IM000001")
-_ROOT_PATH_LENGTH = len("DICOM/R0000001")
+_FIXED_PATH_TABLE = layout.path_record_length(1) + layout.path_record_length(len(FOLDER))
 _ROOT_DIRECTORY = layout.directory_sectors(
     [
-        (layout.record_length(len("DICOM")), 1),
+        (layout.record_length(len(FOLDER)), 1),
         *((layout.record_length(len(layout.file_identifier(name))), 1) for name in ("DICOMDIR", "MANIFEST.TXT")),
         (layout.record_length(len(layout.file_identifier("README.TXT"))), 1),
     ]
@@ -81,17 +81,6 @@ class Load:
     directory_sectors: int = 0
     directories: int = 0
 
-    def __add__(self, other: Load) -> Load:
-        return Load(
-            self.items + other.items,
-            self.data_sectors + other.data_sectors,
-            self.record_bytes + other.record_bytes,
-            self.manifest_bytes + other.manifest_bytes,
-            self.supplied + other.supplied,
-            self.directory_sectors + other.directory_sectors,
-            self.directories + other.directories,
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -109,12 +98,13 @@ class Piece:
     sizes: RecordSizes
     """Of the first item: its records stand for patient, study and series when the piece comes first on a volume."""
     roots: Load = Load()
-    """Objects without a patient that ride along."""
     root_items: tuple[Item, ...] = ()
+    """Objects without a patient that ride along."""
 
 
-def item_load(item: Item, sizes: RecordSizes, *, path_length: int = _PATH_LENGTH) -> Load:
+def item_load(item: Item, sizes: RecordSizes) -> Load:
     """What an instance adds by itself."""
+    path_length = length_of(item.record_type)
     supplied = sum(manifest.supplied_line_length(path_length, key) for key in item.supplied)
     return Load(
         items=1,
@@ -127,10 +117,7 @@ def item_load(item: Item, sizes: RecordSizes, *, path_length: int = _PATH_LENGTH
 
 def root_load(items: Iterable[Item], sizing: Sizing) -> Load:
     """What objects right under the root of the directory add."""
-    load = Load()
-    for item in items:
-        load += item_load(item, sizing.record_sizes(item), path_length=_ROOT_PATH_LENGTH)
-    return load
+    return _sum(item_load(item, sizing.record_sizes(item)) for item in items)
 
 
 def folder_sectors(record: int, count: int) -> int:
@@ -143,14 +130,14 @@ def series_load(items: Iterable[Load], series_record: int) -> Load:
     """A whole series: its instances, its directory, its record."""
     load = _sum(items)
     own = Load(record_bytes=series_record, directory_sectors=folder_sectors(FILE_RECORD, load.items), directories=1)
-    return load + own
+    return _sum((load, own))
 
 
 def study_load(series: Iterable[Load], study_record: int) -> Load:
     """A whole study."""
     loads = list(series)
     own = Load(record_bytes=study_record, directory_sectors=folder_sectors(DIRECTORY_RECORD, len(loads)), directories=1)
-    return _sum(loads) + own
+    return _sum((*loads, own))
 
 
 def _sum(loads: Iterable[Load]) -> Load:
@@ -187,7 +174,10 @@ class _Counters(NamedTuple):
     directory_sectors: int
     """Both without the root and DICOM."""
     patients: int
-    roots: int
+    roots_before: int
+    """Objects without a patient whose names sort before those of patients..."""
+    roots_after: int
+    """...and behind them."""
 
 
 class Fill:
@@ -199,7 +189,7 @@ class Fill:
         self._branches: dict[Position, _Branch] = {}
         self._readme_fixed = _readme_fixed(sizing.text)
         generated = sum(manifest.file_line_length(len(name)) for name in ("DICOMDIR", readme.FILE_NAME))
-        self._counters = _Counters(sizing.dicomdir_header, generated + manifest.sealed_length(), 0, 0, 0, 0, 0, 0, 0)
+        self._counters = _Counters(sizing.dicomdir_header, generated + manifest.sealed_length(), 0, 0, 0, 0, 0, 0, 0, 0)
         self.pieces: list[Piece] = []
         self.sectors = self._sectors(self._counters)
 
@@ -246,6 +236,7 @@ class Fill:
             elif children != branch.children:
                 changed[key] = _Branch(children, first, branch.record)
         roots = piece.roots
+        before = sum(TYPES[item.record_type].prefix < TYPES["PATIENT"].prefix for item in piece.root_items)
         counters = _Counters(
             dicomdir=now.dicomdir + records + roots.record_bytes,
             manifest=now.manifest + load.manifest_bytes + roots.manifest_bytes,
@@ -255,13 +246,16 @@ class Fill:
             directories=now.directories + directories,
             directory_sectors=now.directory_sectors + sectors,
             patients=now.patients + patients,
-            roots=now.roots + roots.items,
+            roots_before=now.roots_before + before,
+            roots_after=now.roots_after + roots.items - before,
         )
         return counters, changed
 
     def _sectors(self, now: _Counters) -> int:
         generated = (now.dicomdir, now.manifest, now.readme + self._readme_fixed[now.supplied > 0])
-        dicom = layout.directory_sectors([(DIRECTORY_RECORD, now.patients), (FILE_RECORD, now.roots)])
+        dicom = layout.directory_sectors(
+            [(FILE_RECORD, now.roots_before), (DIRECTORY_RECORD, now.patients), (FILE_RECORD, now.roots_after)]
+        )
         return layout.image_sectors(
             path_table_bytes=_FIXED_PATH_TABLE + now.directories * _PATH_RECORD,
             directories=_ROOT_DIRECTORY + dicom + now.directory_sectors,

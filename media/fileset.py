@@ -1,0 +1,106 @@
+"""A planned volume becomes a file-set: every file of the disc, in disc order, and the image of them.
+
+Nothing is copied: the instances stay where they are and are read when the image is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from media import dicomdir, manifest, readme
+from media.fileids import FileIds
+from media.iso9660 import IsoImage
+from media.items import DiscFile, Item, Supplied
+from media.problems import MediaError
+from media.readme import DiscText
+from media.sizing import Sizing
+from media.volumes import VolumePlan
+
+DICOMDIR = "DICOMDIR"
+
+
+@dataclass(frozen=True, slots=True)
+class FileSet:
+    """A complete file-set. Equal arguments to ``build`` give an equal one, to the byte."""
+
+    file_set_id: str
+    file_set_uid: str
+    files: tuple[DiscFile, ...]
+    """DICOMDIR, README.TXT, MANIFEST.TXT, then the instances in the order of the directory records."""
+    instances: tuple[tuple[Item, DiscFile], ...]
+    image: IsoImage
+
+
+def sizing(text: DiscText, *, file_set_id_length: int) -> Sizing:
+    """What ``volumes.pack`` needs so that it counts what ``build`` will build. File-set IDs of one length, please."""
+    return Sizing(dicomdir.record_sizes, dicomdir.header_size("X" * file_set_id_length), text)
+
+
+def build(volume: VolumePlan, *, text: DiscText, file_set_id: str, file_set_uid: str, created: datetime) -> FileSet:
+    """The file-set of a volume. ``created``: UTC, from the plan, stands in README.TXT and in every date of the image.
+
+    Raises MediaError when the image would not have exactly the size that was planned.
+    """
+    file_ids = FileIds()
+    return assemble(
+        [(item, file_ids.allocate(item)) for item in volume.items],
+        overview=overview(volume, text=text, file_set_id=file_set_id, created=created),
+        file_set_id=file_set_id,
+        file_set_uid=file_set_uid,
+        created=created,
+        sectors=volume.sectors,
+    )
+
+
+def overview(volume: VolumePlan, *, text: DiscText, file_set_id: str, created: datetime) -> bytes:
+    """README.TXT of a volume."""
+    return readme.readme_bytes(
+        text,
+        created=created,
+        file_set_id=file_set_id,
+        number=volume.number,
+        of=volume.of,
+        contents=[
+            (patient.content.facts, [(study.content.facts, study.instances) for study in patient.studies])
+            for patient in volume.patients
+        ],
+        keys_supplied=any(item.supplied for item in volume.items),
+    )
+
+
+def assemble(
+    items: Sequence[tuple[Item, tuple[str, ...]]],
+    *,
+    overview: bytes,
+    file_set_id: str,
+    file_set_uid: str,
+    created: datetime,
+    sectors: int,
+) -> FileSet:
+    """The file-set of instances whose File IDs and README.TXT were kept with a plan; ``sectors`` as planned.
+
+    Raises MediaError when the image would not have exactly that size.
+    """
+    instances = tuple((item, DiscFile(file_id, item.size, item.sha256, item.source)) for item, file_id in items)
+    directory = _generated(DICOMDIR, dicomdir.dicomdir_bytes(file_set_id, file_set_uid, items))
+    about = _generated(readme.FILE_NAME, overview)
+    listed = (directory, about, *(file for _, file in instances))
+    sums = _generated(manifest.FILE_NAME, manifest.manifest_bytes(listed, _supplied(instances)))
+    files = (directory, about, sums, *(file for _, file in instances))
+    image = IsoImage(files, file_set_id, created)
+    if image.sectors != sectors:
+        raise MediaError(f"{file_set_id} was planned with {sectors} sectors and came out with {image.sectors}.")
+    return FileSet(file_set_id, file_set_uid, files, instances, image)
+
+
+def _generated(name: str, data: bytes) -> DiscFile:
+    return DiscFile((name,), len(data), hashlib.sha256(data).hexdigest(), data)
+
+
+def _supplied(instances: tuple[tuple[Item, DiscFile], ...]) -> Iterator[tuple[str, Supplied]]:
+    for item, file in instances:
+        for key in item.supplied:
+            yield file.path, key
