@@ -6,25 +6,13 @@ Nothing is held but one piece of a native value or one decoded frame.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from media.codecs import (
-    FRAME_LIMIT,
-    BitPacker,
-    FrameError,
-    MoreBits,
-    PixelFormat,
-    TransferSyntax,
-    decode,
-    decoded_format,
-    inspect,
-    require_decodable,
-    transfer_syntax,
-)
+from media import pixels
+from media.codecs import FrameError, MoreBits, TransferSyntax, require_decodable, transfer_syntax
 from media.elements import (
     PIXEL_DATA,
     UNDEFINED,
@@ -43,21 +31,14 @@ from media.elements import (
     swapped,
     tag_text,
 )
-from media.frames import Fragments
 from media.items import Change
 from media.part10 import CHUNK, LONG_VRS, Part10
+from media.pixels import CompressedPixels, Facts, Oversized, cell_unit, compressed_pixels, plain_samples, text
 from media.problems import InstanceRefused
 
 _SOP_CLASS, _SOP_INSTANCE = 0x00080016, 0x00080018
-_PHOTOMETRIC, _PLANAR, _FRAMES, _ALLOCATED, _STORED, _HIGH, _SIGNED = (
-    0x00280004, 0x00280006, 0x00280008, 0x00280100, 0x00280101, 0x00280102, 0x00280103,
-)  # fmt: skip
-_SAMPLES, _ROWS, _COLUMNS = 0x00280002, 0x00280010, 0x00280011
-_WANTED = frozenset(
-    (_SOP_CLASS, _SOP_INSTANCE, _SAMPLES, _PHOTOMETRIC, _PLANAR, _FRAMES, _ROWS, _COLUMNS, _ALLOCATED, _STORED, _HIGH)
-) | {_SIGNED}
-_TEXT = frozenset((_SOP_CLASS, _SOP_INSTANCE, _PHOTOMETRIC, _FRAMES))
-_NAMES = {_SAMPLES: "Samples per Pixel", _ROWS: "Rows", _COLUMNS: "Columns", _ALLOCATED: "Bits Allocated"}
+_TEXT = pixels.TEXT_FACTS | {_SOP_CLASS, _SOP_INSTANCE}
+_WANTED = pixels.FACTS | _TEXT
 _COMPRESSED_ONLY = frozenset((0x7FE00001, 0x7FE00002, 0x7FE00003))
 """Extended Offset Table, its lengths, Encapsulated Pixel Data Value Total Length: they tell of fragments only."""
 _NUL_PADDED = LONG_VRS - {"UC", "UR", "UT"} | {"AT", "FD", "FL", "SL", "SS", "UI", "UL", "US"}
@@ -87,18 +68,6 @@ class RedoWithBits(Exception):
 
 
 @dataclass(slots=True)
-class _Pixels:
-    """One encapsulated Pixel Data, before it is decoded."""
-
-    fragments: Fragments
-    frames: list[range]
-    end: int
-    target: PixelFormat
-    overrides: dict[int, tuple[str, bytes]]
-    changes: list[tuple[int, str, str]]
-
-
-@dataclass(slots=True)
 class _Scope:
     """A data set or item while it is walked; what later elements need to know of earlier or later ones."""
 
@@ -110,7 +79,7 @@ class _Scope:
     facts: dict[int, bytes] | None = None
     pixel_data: Element | None = None
     pending: dict[int, tuple[str, bytes]] = field(default_factory=dict)
-    pixels: _Pixels | None = None
+    pixels: CompressedPixels | None = None
 
 
 class Normaliser:
@@ -144,8 +113,8 @@ class Normaliser:
             self._gather(source, scope)
         self._top = scope
         facts = scope.facts or {}
-        self.sop_class_uid = _text(facts, _SOP_CLASS) or self.sop_class_uid
-        self.sop_instance_uid = _text(facts, _SOP_INSTANCE) or self.sop_instance_uid
+        self.sop_class_uid = text(facts, _SOP_CLASS) or self.sop_class_uid
+        self.sop_instance_uid = text(facts, _SOP_INSTANCE) or self.sop_instance_uid
         if not self.sop_class_uid or not self.sop_instance_uid:
             missing = "SOP Class UID (0008,0016)" if not self.sop_class_uid else "SOP Instance UID (0008,0018)"
             raise InstanceRefused("PROC_FAILURE", f"{self._path} has no {missing}")
@@ -201,35 +170,6 @@ class Normaliser:
             at = at.parent
         return None
 
-    def _format(self, facts: dict[int, bytes]) -> PixelFormat:
-        def number(tag: int, default: int | None = None) -> int:
-            value = facts.get(tag, b"")
-            if len(value) >= 2:
-                return int.from_bytes(value[:2], "little")
-            if default is None:
-                raise FrameError(f"the data set has no {_NAMES[tag]} {tag_text(tag)}")
-            return default
-
-        frames = _text(facts, _FRAMES) or "1"
-        if not frames.isascii() or not frames.isdigit():
-            raise FrameError(f"Number of Frames (0028,0008) is {frames!r}")
-        allocated = number(_ALLOCATED)
-        if allocated not in (1, 8, 16, 32, 64):
-            raise FrameError(f"Bits Allocated (0028,0100) is {allocated}")
-        stored = number(_STORED, allocated)
-        return PixelFormat(
-            rows=number(_ROWS),
-            columns=number(_COLUMNS),
-            samples=number(_SAMPLES, 1),
-            photometric=_text(facts, _PHOTOMETRIC),
-            planar=number(_PLANAR, 0),
-            bits_allocated=allocated,
-            bits_stored=stored,
-            high_bit=number(_HIGH, stored - 1),
-            signed=number(_SIGNED, 0) == 1,
-            frames=int(frames) or 1,
-        )
-
     # -- compressed pixel data -----------------------------------------------------------------------------------
 
     def _prepare(self, source: Source, scope: _Scope) -> None:
@@ -239,8 +179,8 @@ class Normaliser:
         facts = self._facts(source, scope)
         element = scope.pixel_data
         if element is None or element.length != UNDEFINED:
-            if self._comparing and _text(facts, _PHOTOMETRIC) and facts.get(_PLANAR) == b"\1\0":
-                scope.pending[_PLANAR] = ("US", b"\0\0")
+            if self._comparing and element is not None and self._by_plane(facts):
+                scope.pending[pixels.PLANAR] = ("US", b"\0\0")
             return
         if self.syntax.encoding != "encapsulated":
             raise InstanceRefused(
@@ -250,77 +190,32 @@ class Normaliser:
             )
         here = source.tell()
         source.seek(element.value_at)
+        bits = self._bits.get(element.at)
         try:
-            scope.pixels = self._plan(source, element, facts)
+            scope.pixels = compressed_pixels(source, facts, self.syntax, bits_stored=bits, by_pixel=self._comparing)
         except FrameError as error:
             raise self._refused(scope, f"its pixel data cannot be decoded: {error}") from None
+        except Oversized as error:
+            words = f"decoded, its pixel data has {error}, more than the 4 GiB that one element can hold"
+            raise self._refused(scope, words, "INST_OVERSIZED") from None
         source.seek(here)
         scope.pending.update(scope.pixels.overrides)
         self.changes += scope.pixels.changes
 
-    def _refused(self, scope: _Scope, words: str) -> InstanceRefused:
+    def _refused(self, scope: _Scope, words: str, code: str = "PROC_FAILURE") -> InstanceRefused:
         where = "" if scope.parent is None else " (an image nested in a sequence, like an icon)"
-        return InstanceRefused("PROC_FAILURE", f"Instance {self.sop_instance_uid}{where}: {words}")
-
-    def _plan(self, source: Source, element: Element, facts: dict[int, bytes]) -> _Pixels:
-        declared = self._format(facts)
-        if not declared.rows or not declared.columns or not declared.samples:
-            raise FrameError("Rows, Columns or Samples per Pixel is 0")
-        if declared.pixel_bytes > 0xFFFFFFFE:
-            raise InstanceRefused(
-                "INST_OVERSIZED",
-                f"Instance {self.sop_instance_uid}: decompressed, its pixel data has {declared.pixel_bytes} bytes, "
-                "more than the 4 GiB that one element can hold",
-            )
-        fragments = Fragments(source)
-        end = source.tell()
-        frames = list(fragments.frames(declared.frames))
-        target = decoded_format(self.syntax, declared, inspect(self.syntax.codec, fragments.read(frames[0])))
-        if (bits := self._bits.get(element.at)) is not None:
-            target = replace(target, bits_stored=bits, high_bit=bits - 1)
-        if self._comparing:
-            target = replace(target, planar=0)
-        overrides: dict[int, tuple[str, bytes]] = {}
-        changes: list[tuple[int, str, str]] = []
-        if target.photometric != declared.photometric:
-            value = target.photometric.encode("ascii")
-            overrides[_PHOTOMETRIC] = ("CS", value + b" " * (len(value) % 2))
-            changes.append((_PHOTOMETRIC, declared.photometric, target.photometric))
-        for tag, old, new in (
-            (_PLANAR, declared.planar, target.planar),
-            (_ALLOCATED, declared.bits_allocated, target.bits_allocated),
-            (_STORED, declared.bits_stored, target.bits_stored),
-            (_HIGH, declared.high_bit, target.high_bit),
-        ):
-            missing = tag == _PLANAR and tag not in facts and declared.samples > 1
-            if (old != new or missing) and not (tag == _PLANAR and declared.samples == 1):
-                overrides[tag] = ("US", struct.pack("<H", new))
-                changes.append((tag, "" if missing else str(old), str(new)))
-        return _Pixels(fragments, frames, end, target, overrides, changes)
+        return InstanceRefused(code, f"Instance {self.sop_instance_uid}{where}: {words}")
 
     def _emit_pixels(self, source: Source, scope: _Scope, element: Element, emitter: Emitter) -> None:
-        pixels = scope.pixels
-        assert pixels is not None
-        length = pixels.target.pixel_bytes
-        vr = "OW" if pixels.target.bits_allocated > 8 else "OB"
-        emitter.value(PIXEL_DATA, vr, length + length % 2, self._decoded(scope, pixels, element))
-        source.seek(pixels.end)
-
-    def _decoded(self, scope: _Scope, pixels: _Pixels, element: Element) -> Iterator[bytes]:
-        packer = BitPacker() if pixels.target.bits_allocated == 1 else None
-        for number, fragments in enumerate(pixels.frames, 1):
-            try:
-                frame = decode(self.syntax, pixels.fragments.read(fragments), pixels.target)
-            except FrameError as error:
-                words = f"frame {number} of {len(pixels.frames)} cannot be decoded: {error}"
-                raise self._refused(scope, words) from None
-            except MoreBits as error:
-                raise RedoWithBits(element.at, error.bits_stored) from None
-            yield packer.pack(frame) if packer else frame
-        if packer:
-            yield packer.finish()
-        if pixels.target.pixel_bytes % 2:
-            yield b"\0"
+        compressed = scope.pixels
+        assert compressed is not None
+        try:
+            emitter.value(PIXEL_DATA, compressed.vr, compressed.length, compressed.samples())
+        except FrameError as error:
+            raise self._refused(scope, str(error)) from None
+        except MoreBits as error:
+            raise RedoWithBits(element.at, error.bits_stored) from None
+        source.seek(compressed.end)
 
     # -- elements ------------------------------------------------------------------------------------------------
 
@@ -367,15 +262,15 @@ class Normaliser:
         elif element.length == UNDEFINED:
             sink = emitter.raw_sequence(element.tag)
             self._copy_raw(source, element, sink)
-        elif scope.parent is None and element.tag == PIXEL_DATA and self._planes(scope):
-            self._emit_by_pixel(source, scope, element, emitter)
         else:
             unit = 1 if scope.encoding.little else WORD.get(vr, 1)
             if unit == 2 and element.tag == PIXEL_DATA:
-                unit = _cell_unit(
-                    source.peek(min(element.length, CHUNK)), self._number(source, scope, _ALLOCATED) or 16
-                )
-            pieces = self._pieces(source, element.length, unit, vr)
+                allocated = self._number(source, scope, pixels.ALLOCATED) or 16
+                unit = cell_unit(source.peek(min(element.length, CHUNK)), allocated)
+            if self._comparing and element.tag == PIXEL_DATA and scope.parent is None:
+                pieces = plain_samples(source, element, scope.facts or {}, unit)
+            else:
+                pieces = self._pieces(source, element.length, unit, vr)
             emitter.value(element.tag, vr, element.length + element.length % 2, pieces)
 
     def _pieces(self, source: Source, length: int, unit: int, vr: str) -> Iterator[bytes]:
@@ -404,12 +299,12 @@ class Normaliser:
 
     def _chosen(self, source: Source, scope: _Scope, element: Element, choices: str) -> str:
         if "OB" in choices:
-            if element.tag == PIXEL_DATA and (self._number(source, scope, _ALLOCATED) or 16) <= 8:
+            if element.tag == PIXEL_DATA and (self._number(source, scope, pixels.ALLOCATED) or 16) <= 8:
                 return "OB"
             return "OW"
         if "OW" in choices and element.length > 2:
             return "OW"
-        return "SS" if "SS" in choices and self._number(source, scope, _SIGNED) == 1 else "US"
+        return "SS" if "SS" in choices and self._number(source, scope, pixels.SIGNED) == 1 else "US"
 
     def _emit_sequence(self, source: Source, scope: _Scope, element: Element, emitter: Emitter) -> None:
         emitter.begin_sequence(element.tag)
@@ -438,55 +333,13 @@ class Normaliser:
         for piece in source.chunks(end - start):
             sink(piece)
 
-    # -- colour-by-plane to colour-by-pixel, where a comparison asks for it ---------------------------------------
-
-    def _planes(self, scope: _Scope) -> bool:
-        facts = scope.facts or {}
-        return self._comparing and facts.get(_PLANAR) == b"\1\0" and facts.get(_SAMPLES, b"\1\0") != b"\1\0"
-
-    def _emit_by_pixel(self, source: Source, scope: _Scope, element: Element, emitter: Emitter) -> None:
-        import numpy
-
-        try:
-            form = self._format(scope.facts or {})
-        except FrameError as error:
-            raise self._refused(scope, str(error)) from None
-        size, width = form.frame_bytes, form.bits_allocated // 8
-        if not width or not size or size > FRAME_LIMIT or element.length < size * form.frames:
-            raise self._refused(scope, "its planes cannot be compared")
-        unit = 1 if scope.encoding.little else WORD.get(self._vr(source, scope, element), 1)
-
-        def pieces() -> Iterator[bytes]:
-            for _ in range(form.frames):
-                frame = b"".join(swapped(piece, unit) for piece in source.chunks(size))
-                yield numpy.frombuffer(frame, f"u{width}").reshape(form.samples, -1).T.tobytes()
-            yield from source.chunks(element.length - size * form.frames)
-
-        emitter.value(PIXEL_DATA, "OW", element.length, pieces())
-
-
-def _cell_unit(sample: bytes, bits_allocated: int) -> int:
-    """In which units big endian Pixel Data of more than 16 bits is to be swapped.
-
-    By PS3.5 8.1.1 cells are packed least significant word first and each word is swapped (as DCMTK and GDCM do); many
-    writers swap whole cells instead (as pydicom reads). In images the most significant word varies least, so it
-    shows which was meant; where both vary alike, whole cells are.
-    """
-    unit = bits_allocated // 8
-    if unit not in (4, 8) or len(sample) < unit:
-        return 2
-    whole = len(sample) - len(sample) % unit
-    first = {sample[at : at + 2] for at in range(0, whole, unit)}
-    last = {sample[at : at + 2] for at in range(unit - 2, whole, unit)}
-    return unit if len(first) <= len(last) else 2
+    @staticmethod
+    def _by_plane(facts: Facts) -> bool:
+        return facts.get(pixels.PLANAR) == b"\1\0" and facts.get(pixels.SAMPLES, b"\1\0") != b"\1\0"
 
 
 def _begins_item(head: bytes, encoding: Encoding) -> bool:
     return head == (b"\xfe\xff\x00\xe0" if encoding.little else b"\xff\xfe\xe0\x00")
-
-
-def _text(facts: dict[int, bytes], tag: int) -> str:
-    return facts.get(tag, b"").decode("latin-1").strip("\0 ")
 
 
 def as_changes(sop_instance_uid: str, changes: list[tuple[int, str, str]]) -> tuple[Change, ...]:
