@@ -216,7 +216,10 @@ class Spool:
         for folder in sorted(self._node_folder.glob("*-*")):
             if is_alive(folder.name):
                 continue
-            names = {path: _published_path(path.name) for path in folder.iterdir()}
+            try:
+                names = {path: _published_path(path.name) for path in folder.iterdir()}
+            except FileNotFoundError:  # another process sweeps as well
+                continue
             published = {name for name in names.values() if name and (self.root / name).exists()}
             kept = registered(published) if registered and published else set()
             for path, name in names.items():
@@ -275,9 +278,10 @@ def is_alive(name: str) -> bool:
 
 
 def _start_time(pid: int) -> int | None:
-    """Field 22 of ``/proc/PID/stat``; None where there is no such thing."""
+    """Field 22 of ``/proc/PID/stat``, 0 for a zombie; None where there is no such thing."""
     try:
-        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
     except (OSError, ValueError, IndexError):
         return None
 

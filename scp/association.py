@@ -1,0 +1,229 @@
+"""One association as acceptor (PS3.8 7.1): who may come in, what is agreed, and what is left when it is over."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from pynetdicom.acse import ACSE
+from pynetdicom.ae import ApplicationEntity
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.transport import AddressInformation, AssociationSocket
+
+from scp.commands import StoreRequest
+from scp.receive import Provider
+from scp.storage import VERIFICATION, Reception, Storage, choose_syntax
+from store.instances import Provenance
+
+_log = logging.getLogger(__name__)
+_ABSTRACT_SYNTAX_NOT_SUPPORTED, _TRANSFER_SYNTAXES_NOT_SUPPORTED = 0x03, 0x04
+# Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 9.3.4).
+_CALLING_AE_NOT_RECOGNISED = (1, 1, 3)
+_CALLED_AE_NOT_RECOGNISED = (1, 1, 7)
+_LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Who may open an association, and its limits; times in seconds."""
+
+    ae_title: str
+    called_ae_titles: frozenset[str]
+    """Empty: any."""
+    calling_ae_titles: frozenset[str]
+    """Empty: any."""
+    max_pdu: int
+    acse_timeout: float
+    dimse_timeout: float
+    network_timeout: float
+
+
+class _Negotiation(ACSE):
+    """pynetdicom's association control with our rules of acceptance, exact for each presentation context."""
+
+    def _negotiate_as_acceptor(self) -> None:
+        assoc: Any = self.assoc
+        request: Any = self.requestor.primitive
+        self.requestor.ae_title = request.calling_ae_title
+        rejection = assoc.rejection()
+        if rejection:
+            result, reason = rejection
+            _log.warning("association with %s is rejected: %s", assoc.peer, reason)
+            self.send_reject(*result)
+            assoc.kill()
+            return
+        contexts = [self._context(proposed) for proposed in request.presentation_context_definition_list]
+        assoc._accepted_cx = {cx.context_id: cx for cx in contexts if cx.result == 0x00}
+        assoc._rejected_cx = [cx for cx in contexts if cx.result != 0x00]
+        self.send_accept()
+        assoc.is_established = True
+        _log.info("association with %s is accepted", assoc.peer)
+
+    def _context(self, proposed: Any) -> PresentationContext:
+        """What we answer to one proposed presentation context (PS3.8 9.3.3.2)."""
+        context = PresentationContext()
+        context.context_id = proposed.context_id
+        context.abstract_syntax = proposed.abstract_syntax
+        syntax = choose_syntax([str(uid) for uid in proposed.transfer_syntax])
+        assoc: Any = self.assoc
+        if not assoc.supports(str(proposed.abstract_syntax)):
+            context.result = _ABSTRACT_SYNTAX_NOT_SUPPORTED
+        elif syntax is None:
+            context.result = _TRANSFER_SYNTAXES_NOT_SUPPORTED
+        else:
+            context.result = 0x00
+            context._as_scp = True
+        context.transfer_syntax = [syntax or proposed.transfer_syntax[0]]
+        return context
+
+
+class _Rest:
+    """Stands in for pynetdicom's pause switch: its reactor rests here until there is something to do."""
+
+    def __init__(self, assoc: StorageAssociation) -> None:
+        self._assoc = assoc
+
+    def wait(self) -> None:
+        provider = self._assoc.dul
+        if provider.to_user_queue.empty() and self._assoc.dimse.msg_queue.empty() and provider.is_alive():
+            provider.bell.wait(0.5)
+        provider.bell.clear()
+
+    def set(self) -> None:
+        self._assoc.dul.bell.set()
+
+    def clear(self) -> None:
+        """Nothing here is ever sent by us as a user, so nobody needs the reactor to pause."""
+
+
+class StorageAssociation(Association):
+    """An association in which the peer stores instances with us."""
+
+    dul: Any
+
+    def __init__(
+        self,
+        ae: ApplicationEntity,
+        sock: socket.socket,
+        peer: tuple[Any, ...],
+        *,
+        policy: Policy,
+        storage: Storage,
+        over_limit: bool,
+        ended: Callable[[StorageAssociation], None],
+    ) -> None:
+        super().__init__(ae, "acceptor")
+        self.name = f"association-{peer[0]}-{peer[1]}"
+        self._policy = policy
+        self._storage = storage
+        self._over_limit = over_limit
+        self._ended = ended
+        self._peer = peer
+        self._sock = sock
+        self._begin: Callable[[StoreRequest, str, str], Reception] | None = None
+        self.acse = _Negotiation(self)
+        self.dul = Provider(self, self._receive, policy.max_pdu)
+        self.dul.name = f"{self.name}-provider"
+        self._reactor_checkpoint: Any = _Rest(self)
+        self.acse_timeout = policy.acse_timeout
+        self.dimse_timeout = policy.dimse_timeout
+        self.network_timeout = policy.network_timeout
+        self.dul.artim_timer.timeout = policy.acse_timeout
+        self.set_socket(AssociationSocket(self, client_socket=sock))
+        self.acceptor.maximum_length = policy.max_pdu
+        self.acceptor.ae_title = policy.ae_title
+        self.acceptor.address_info = AddressInformation.from_tuple(sock.getsockname())
+        self.acceptor.implementation_class_uid = ae.implementation_class_uid
+        self.acceptor.implementation_version_name = ae.implementation_version_name
+        self.requestor.address_info = AddressInformation.from_tuple(peer)
+
+    @property
+    def peer(self) -> str:
+        """The peer as logs name it."""
+        request: Any = self.requestor.primitive
+        titles = f"{request.calling_ae_title} -> {request.called_ae_title} " if request else ""
+        return f"{titles}at {self._peer[0]}:{self._peer[1]}"
+
+    def rejection(self) -> tuple[tuple[int, int, int], str] | None:
+        """Why this association is not accepted: result, source and reason, and in words."""
+        request: Any = self.requestor.primitive
+        if self._over_limit:
+            return _LOCAL_LIMIT_EXCEEDED, "there are too many associations"
+        if self._policy.called_ae_titles and request.called_ae_title not in self._policy.called_ae_titles:
+            return _CALLED_AE_NOT_RECOGNISED, "the called AE title is not allowed"
+        if self._policy.calling_ae_titles and request.calling_ae_title not in self._policy.calling_ae_titles:
+            return _CALLING_AE_NOT_RECOGNISED, "the calling AE title is not allowed"
+        return None
+
+    def supports(self, abstract_syntax: str) -> bool:
+        return abstract_syntax == VERIFICATION or abstract_syntax in self._storage.sop_classes
+
+    def run_reactor(self) -> None:
+        try:
+            super().run_reactor()
+        finally:
+            self.dul.kill_dul()
+            self.dul.join(timeout=max(self._policy.dimse_timeout, 1.0))
+            for end in (lambda: self._sock.shutdown(socket.SHUT_RDWR), self._sock.close):
+                with suppress(OSError):
+                    end()
+            self._ended(self)
+            _log.info("association with %s is over", self.peer)
+
+    def cut(self) -> None:
+        """End it now, from another thread: whatever waits for the socket returns."""
+        with suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+        self.dul.wake()
+
+    def _receive(self, request: StoreRequest) -> Reception:
+        """A C-STORE-RQ has come: begin to receive its data set."""
+        if self._begin is None:
+            primitive: Any = self.requestor.primitive
+            self._begin = self._storage.receiver(
+                Provenance(str(primitive.calling_ae_title), str(primitive.called_ae_title), str(self._peer[0]))
+            )
+        context = self._accepted_cx.get(request.context_id)
+        if context is None:
+            return self._begin(request, "", "")
+        return self._begin(request, str(context.abstract_syntax), str(context.transfer_syntax[0]))
+
+
+class Associations:
+    """The running associations of a process."""
+
+    def __init__(self, leave: Callable[[], None]) -> None:
+        self._leave = leave
+        self._lock = threading.Lock()
+        self._running: dict[StorageAssociation, bool] = {}
+
+    def add(self, association: StorageAssociation, *, counted: bool) -> None:
+        with self._lock:
+            self._running[association] = counted
+
+    def ended(self, association: StorageAssociation) -> None:
+        with self._lock:
+            counted = self._running.pop(association, False)
+        if counted:
+            self._leave()
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._running)
+
+    def cut_all(self, within: float) -> None:
+        """End all of them; one that is just registering an instance may still answer. Returns when they are over."""
+        with self._lock:
+            running = list(self._running)
+        for association in running:
+            association.cut()
+        deadline = time.monotonic() + within
+        for association in running:
+            association.join(max(0.0, deadline - time.monotonic()))

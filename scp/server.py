@@ -1,0 +1,234 @@
+"""The DICOM front door: one listening socket, several acceptor processes that are started anew when one dies."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from config.settings import Dicom
+from config.settings import Spool as SpoolSettings
+from scp.acceptor import AcceptorConfig
+from scp.seats import Seats
+
+_log = logging.getLogger(__name__)
+_BACKLOG = 256
+_START_SECONDS = 60.0
+_STOP_SECONDS = 10.0
+_RESTARTS, _RESTART_WINDOW = 5, 60.0
+
+
+class ServerFailed(Exception):
+    """The DICOM port cannot be opened, or no acceptor process comes up."""
+
+
+class _Acceptor:
+    """A running acceptor process and the thread that reads its reports."""
+
+    def __init__(self, config: AcceptorConfig, ended: queue.SimpleQueue[int]) -> None:
+        self.number = config.number
+        self.ready = threading.Event()
+        self.stopping = False
+        environment = {**os.environ, "MALLOC_ARENA_MAX": "2", "PYTHONUNBUFFERED": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "scp.acceptor"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=(config.listen_fd, config.seats_fd),
+            env=environment,
+        )
+        assert self.process.stdin is not None
+        with suppress(OSError):
+            self.process.stdin.write(config.to_json().encode() + b"\n")
+            self.process.stdin.flush()
+        self._ended = ended
+        threading.Thread(target=self._listen, name=f"acceptor-{config.number}", daemon=True).start()
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            try:
+                report = json.loads(line)
+            except ValueError:
+                continue
+            if report.get("event") == "ready":
+                self.ready.set()
+            elif report.get("event") == "log":
+                logging.getLogger(report["logger"]).log(report["level"], "%s", report["text"])
+        self.process.wait()
+        self._ended.put(self.number)
+
+    def stop(self) -> None:
+        """Ask it to end; associations are cut, what is being registered is answered."""
+        self.stopping = True
+        assert self.process.stdin is not None
+        with suppress(OSError):
+            self.process.stdin.write(b"stop\n")
+            self.process.stdin.flush()
+
+    def wait(self, timeout: float) -> None:
+        """Until it has ended; after ``timeout`` seconds it is killed."""
+        try:
+            self.process.wait(max(0.0, timeout))
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        assert self.process.stdin is not None
+        with suppress(OSError):
+            self.process.stdin.close()
+
+
+class StorageServer:
+    """Storage SCP and Verification SCP. ``start`` and ``stop`` once each, from any threads."""
+
+    def __init__(self, dicom: Dicom, spool: SpoolSettings, *, spool_dir: Path, database_url: str, node: str) -> None:
+        self._dicom = dicom
+        self._spool = spool
+        self._spool_dir = spool_dir
+        self._database_url = database_url
+        self._node = node
+        self._acceptors: dict[int, _Acceptor] = {}
+        self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._started: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+        self._keeper: threading.Thread | None = None
+        self._listener: socket.socket | None = None
+        self._seats_fd = -1
+
+    def start(self) -> tuple[str, int]:
+        """Open the port and start the acceptors; returns address and port once all of them accept.
+
+        Raises ServerFailed.
+        """
+        self._listener = self._listen()
+        self._seats_fd = Seats.create(self._dicom.acceptors)
+        # Helpers are killed when the thread that started them ends, so one thread lives as long as they do.
+        self._keeper = threading.Thread(target=self._keep, name="acceptors", daemon=True)
+        self._keeper.start()
+        failure = self._started.get()
+        if failure is not None:
+            self.stop()
+            raise failure
+        host, port = self._listener.getsockname()[:2]
+        _log.info("DICOM: listening on %s port %d as %s", host, port, self._dicom.ae_title)
+        return str(host), int(port)
+
+    def stop(self) -> None:
+        """Close the port, end the associations and wait until all acceptors are gone."""
+        if self._keeper is None or self._listener is None:
+            return
+        self._stopping.set()
+        self._ended.put(-1)
+        self._keeper.join()
+        self._keeper = None
+        self._listener.close()
+        os.close(self._seats_fd)
+
+    @property
+    def processes(self) -> list[int]:
+        """Process ids of the acceptors that run now."""
+        return [acceptor.process.pid for acceptor in self._acceptors.values() if acceptor.process.poll() is None]
+
+    @property
+    def associations(self) -> int:
+        """How many associations there are now."""
+        seats = self._seats()
+        try:
+            return seats.total()
+        finally:
+            seats.close()
+
+    def _listen(self) -> socket.socket:
+        host, port = self._dicom.host, self._dicom.port
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(
+                host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+            listener = socket.socket(family, kind, protocol)
+            # A port whose former owner was killed is free at once.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(_BACKLOG)
+        except OSError as error:
+            raise ServerFailed(f"the DICOM port {port} on {host} cannot be opened: {error.strerror}") from error
+        return listener
+
+    def _config(self, number: int) -> AcceptorConfig:
+        assert self._listener is not None
+        return AcceptorConfig(
+            number=number,
+            acceptors=self._dicom.acceptors,
+            parent=os.getpid(),
+            listen_fd=self._listener.fileno(),
+            seats_fd=self._seats_fd,
+            database_url=self._database_url,
+            spool_dir=str(self._spool_dir),
+            node=self._node,
+            high_water_percent=self._spool.high_water_percent,
+            max_bytes=self._spool.max_bytes,
+            ae_title=self._dicom.ae_title,
+            called_ae_titles=self._dicom.called_ae_titles,
+            calling_ae_titles=self._dicom.calling_ae_titles,
+            max_pdu=self._dicom.max_pdu,
+            max_associations=self._dicom.max_associations,
+            acse_timeout=self._dicom.acse_timeout,
+            dimse_timeout=self._dicom.dimse_timeout,
+            network_timeout=self._dicom.network_timeout,
+            private_sop_classes=self._dicom.private_sop_classes,
+            log_level=_log.getEffectiveLevel(),
+        )
+
+    def _seats(self) -> Seats:
+        return Seats(self._seats_fd, self._dicom.acceptors, own=0, limit=self._dicom.max_associations)
+
+    def _keep(self) -> None:
+        """Start the acceptors, start one that died again, end them: all in this one thread."""
+        try:
+            for number in range(self._dicom.acceptors):
+                self._acceptors[number] = _Acceptor(self._config(number), self._ended)
+            deadline = time.monotonic() + _START_SECONDS
+            for acceptor in self._acceptors.values():
+                while not acceptor.ready.wait(0.05):
+                    if acceptor.process.poll() is not None or time.monotonic() > deadline:
+                        raise ServerFailed(f"acceptor {acceptor.number} does not come up; its reason is on stderr")
+            self._started.put(None)
+            self._keep_alive()
+        except Exception as error:  # noqa: BLE001 - start() raises it
+            self._started.put(error)
+        finally:
+            for acceptor in self._acceptors.values():
+                acceptor.stop()
+            deadline = time.monotonic() + _STOP_SECONDS
+            for acceptor in self._acceptors.values():
+                acceptor.wait(deadline - time.monotonic())
+
+    def _keep_alive(self) -> None:
+        deaths: list[float] = []
+        while not self._stopping.is_set():
+            number = self._ended.get()
+            if number < 0 or self._stopping.is_set():
+                continue
+            status = self._acceptors[number].process.returncode
+            how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+            seats = self._seats()
+            seats.clear(number)
+            seats.close()
+            deaths = [at for at in deaths if at > time.monotonic() - _RESTART_WINDOW] + [time.monotonic()]
+            if len(deaths) > _RESTARTS:
+                pause = 2.0 ** min(len(deaths) - _RESTARTS, 5)
+                _log.error("acceptor %d ended (%s) as others before it; started again in %d s", number, how, pause)
+                self._stopping.wait(pause)
+                if self._stopping.is_set():
+                    return
+            else:
+                _log.error("acceptor %d ended (%s); it is started again", number, how)
+            self._acceptors[number] = _Acceptor(self._config(number), self._ended)
