@@ -1,0 +1,226 @@
+"""Getting a disc made: claim a slot of its burner, store the ticket, submit, poll until the device has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from burners.base import Burner, BurnOrder, BurnRefused, BurnReport, BurnState, Outcome, Ticket
+from jobs.leases import Abandoned
+from jobs.work import Teller, Wish, Work
+from store import jobs, slots
+from store.jobs import ClaimLost, DiscFacts
+from store.nodes import Lease
+from store.states import DISC_FINAL, DiscState
+
+if TYPE_CHECKING:
+    from burners.base import ImageSource
+
+_FIRST_POLL_SECONDS = 0.02
+_POLL_SECONDS = 0.5
+_SLOT_SECONDS = 0.2
+_SUBMITS = 20
+"""A driver that forgets an order so often has a fault."""
+
+
+def burn(work: Work, disc_id: int) -> str:
+    """Bring a disc to BURNT, or to its end. Returns its state."""
+    claimed = work.claim(disc_id)
+    if claimed is not None:
+        lease, facts = claimed
+        if DiscState(facts.disc.state) in (DiscState.PLANNED, DiscState.SUBMITTED, DiscState.BURNING):
+            try:
+                _burn(work, facts, lease)
+            except ClaimLost:
+                _after_lost_claim(work, disc_id)
+    with work.ctx.db.read() as session:
+        return jobs.facts_of(session, disc_id).disc.state
+
+
+def _burn(work: Work, facts: DiscFacts, lease: Lease) -> None:
+    disc = facts.disc
+    burner = work.burners.get(disc.burner)
+    if burner is None:
+        _end(work, disc.id, lease, DiscState.FAILED, error=f"burner {disc.burner}: {work.burners.why_not(disc.burner)}")
+        return
+    wish = Wish(work, disc.job_id, lease)
+    order = order_of(work, facts, lease)
+    _take_slot(work, burner, disc.id, lease)
+    ticket = disc.ticket
+    if ticket is None:
+        try:
+            ticket = burner.prepare(order)
+        except BurnRefused as error:
+            _end(work, disc.id, lease, DiscState.FAILED, error=str(error))
+            return
+        _store_ticket(work, disc.id, ticket, lease)
+    _see_through(work, burner, order, ticket, facts, lease, wish)
+
+
+def order_of(work: Work, facts: DiscFacts, lease: Lease) -> BurnOrder:
+    """The order for a disc, under a lease."""
+    disc, volume = facts.disc, facts.volume
+
+    def open_image() -> ImageSource:
+        return work.rooms.volume_image(work.ctx, volume.id)
+
+    return BurnOrder(
+        disc=f"D{disc.id}",
+        job=f"J{disc.job_id}",
+        file_set_id=volume.file_set_id,
+        file_set_uid=volume.file_set_uid,
+        volume=volume.number,
+        volumes=volume.of,
+        copy=disc.copy,
+        attempt=disc.attempt,
+        sectors=volume.sectors,
+        epoch=lease.epoch,
+        open_image=open_image,
+        may_publish=_publication_guard(work, disc.id, volume.id, lease),
+    )
+
+
+def _publication_guard(work: Work, disc_id: int, volume_id: int, lease: Lease) -> Callable[[str | None], bool]:
+    def may_publish(sha256: str | None) -> bool:
+        if not work.leases.valid(lease):
+            return False
+        with work.ctx.db.begin() as session:
+            if not jobs.still_claimed(session, disc_id, lease):
+                return False
+            kept = jobs.note_image_digest(session, volume_id, sha256) if sha256 else sha256
+        if kept != sha256:
+            raise BurnRefused(f"the image became {sha256}, but another copy of this volume is {kept}")
+        return work.leases.valid(lease)
+
+    return may_publish
+
+
+def _take_slot(work: Work, burner: Burner, disc_id: int, lease: Lease) -> None:
+    """Wait for a slot of the burner. Raises ClaimLost when the disc was cancelled meanwhile."""
+    host = slots.EVERY_NODE if burner.shared else lease.node
+    while True:
+        with work.ctx.db.begin() as session:
+            if not jobs.still_claimed(session, disc_id, lease):
+                raise ClaimLost(f"disc D{disc_id}")
+            if DiscState(jobs.facts_of(session, disc_id).disc.state) in DISC_FINAL:
+                raise ClaimLost(f"disc D{disc_id}")
+            if slots.claim(session, burner.name, host, disc_id) is not None:
+                return
+        work.leases.sleep(_SLOT_SECONDS, lease)
+
+
+def _store_ticket(work: Work, disc_id: int, ticket: Ticket, lease: Lease) -> None:
+    """Durable before the device hears anything."""
+    with work.ctx.db.begin() as session:
+        disc = jobs.facts_of(session, disc_id).disc
+        job = jobs.lock(session, disc.job_id)
+        jobs.move_disc(session, disc, DiscState.SUBMITTED, lease=lease, ticket=ticket)
+        jobs.settle(session, job)
+
+
+def _see_through(
+    work: Work, burner: Burner, order: BurnOrder, ticket: Ticket, facts: DiscFacts, lease: Lease, wish: Wish
+) -> None:
+    """Poll the driver until the device has ended; submit when it knows nothing of the ticket."""
+    disc_id = facts.disc.id
+    pause = _FIRST_POLL_SECONDS
+    submits = 0
+    told_to_cancel = False
+
+    def tell(progress: float) -> None:
+        with work.ctx.db.begin() as session:
+            jobs.note_disc_progress(session, disc_id, lease, progress)
+
+    teller = Teller(tell)
+    shown = BurnState.UNKNOWN
+    while True:
+        work.leases.check(lease)
+        report = burner.poll(ticket)
+        cancelled = wish.cancelled()
+        if report.state is BurnState.UNKNOWN:
+            if cancelled:
+                _finish_cancelled(work, burner, ticket, disc_id, lease)
+                return
+            submits += 1
+            if submits > _SUBMITS:
+                _end(work, disc_id, lease, DiscState.FAILED, error=f"the burner forgot the order: {report.message}")
+                return
+            try:
+                burner.submit(order, ticket)
+            except BurnRefused as error:
+                _end(work, disc_id, lease, DiscState.FAILED, error=str(error))
+                return
+        elif not report.state.ended:
+            if cancelled and not told_to_cancel:
+                burner.cancel(ticket)
+                told_to_cancel = True
+            if report.state is not shown:
+                _show(work, disc_id, lease, report)
+                shown = report.state
+            teller(report.progress)
+        elif report.state is BurnState.BURNT:
+            if cancelled:
+                _finish_cancelled(work, burner, ticket, disc_id, lease)
+            else:
+                _burnt(work, disc_id, lease, report)
+            return
+        elif report.device_free:
+            burner.finish(ticket, Outcome.CANCELLED if report.state is BurnState.CANCELLED else Outcome.BAD)
+            state = DiscState.CANCELLED if report.state is BurnState.CANCELLED else DiscState.FAILED
+            _end(work, disc_id, lease, state, error=None if cancelled else report.message or report.state.value)
+            return
+        work.leases.sleep(pause, lease)
+        pause = min(_POLL_SECONDS, pause * 1.6)
+
+
+def _show(work: Work, disc_id: int, lease: Lease, report: BurnReport) -> None:
+    """Let disc and job show what the device does: it works, or it waits for a person."""
+    with work.ctx.db.begin() as session:
+        disc = jobs.facts_of(session, disc_id).disc
+        job = jobs.lock(session, disc.job_id)
+        if disc.state == DiscState.SUBMITTED and report.state is not BurnState.QUEUED:
+            jobs.move_disc(session, disc, DiscState.BURNING, lease=lease)
+        waiting = report.state is BurnState.WAITING
+        jobs.settle(session, job, waiting=waiting)
+        if waiting:
+            phase = {"phase": f"waiting: {report.message}", "done": 0, "total": 0, "unit": ""}
+            jobs.note_progress(session, job.id, phase)
+
+
+def _burnt(work: Work, disc_id: int, lease: Lease, report: BurnReport) -> None:
+    with work.ctx.db.begin() as session:
+        disc = jobs.facts_of(session, disc_id).disc
+        job = jobs.lock(session, disc.job_id)
+        image = str(report.image) if report.image else None
+        jobs.move_disc(session, disc, DiscState.BURNT, lease=lease, image=image, progress=1.0)
+        if report.device_free:
+            slots.release(session, disc_id)
+        jobs.settle(session, job)
+
+
+def _finish_cancelled(work: Work, burner: Burner, ticket: Ticket, disc_id: int, lease: Lease) -> None:
+    burner.finish(ticket, Outcome.CANCELLED)
+    wait_until_free(work, burner, ticket, lease)
+    _end(work, disc_id, lease, DiscState.CANCELLED, error=None)
+
+
+def wait_until_free(work: Work, burner: Burner, ticket: Ticket, lease: Lease) -> None:
+    """Until the driver says that the device can take another disc."""
+    while not burner.poll(ticket).device_free:
+        work.leases.sleep(_SLOT_SECONDS, lease)
+
+
+def _end(work: Work, disc_id: int, lease: Lease, state: DiscState, *, error: str | None) -> None:
+    with work.ctx.db.begin() as session:
+        disc = jobs.facts_of(session, disc_id).disc
+        jobs.end_disc(session, disc, state, lease, free=True, error=error, image=None)
+
+
+def _after_lost_claim(work: Work, disc_id: int) -> None:
+    """Cancelled before it began: its slot is free. Else another claim has come, and this run is over."""
+    with work.ctx.db.begin() as session:
+        disc = jobs.facts_of(session, disc_id).disc
+        if DiscState(disc.state) not in DISC_FINAL:
+            raise Abandoned(f"disc D{disc_id} was claimed by another")
+        if disc.ticket is None:
+            slots.release(session, disc_id)

@@ -1,0 +1,178 @@
+"""Jobs as the JSON documents that commands and the API show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from jobs.options import PRIORITIES
+from store import jobs
+from store.jobs import JobNotFound
+from store.models import BurnerSlot, Disc, Event, Job, Plan, Request, Volume
+from store.states import DISC_FINAL, DiscState
+
+_PRIORITY_NAMES = {number: name for name, number in PRIORITIES.items()}
+_EVENTS_SHOWN = 500
+
+
+def job_document(session: Session, job_id: int) -> dict[str, Any]:
+    """A job with its discs (the latest attempt of each copy), progress and report. Raises JobNotFound."""
+    job = session.get(Job, job_id)
+    if job is None:
+        raise JobNotFound(job_id)
+    request = session.get(Request, job.request_id)
+    assert request is not None
+    discs = jobs.latest_discs(session, job_id)
+    volumes = {
+        volume.id: volume
+        for volume in session.execute(select(Volume).where(Volume.id.in_([disc.volume_id for disc in discs]))).scalars()
+    }
+    return {
+        "job": f"J{job.id}",
+        "state": job.state,
+        "discs": [_disc(disc, volumes[disc.volume_id]) for disc in discs],
+        "created": job.created_at.isoformat(),
+        "finished": job.finished_at.isoformat() if job.finished_at else None,
+        "attempt": job.attempt,
+        "plan": f"P{job.plan_id}" if job.plan_id is not None else None,
+        "profile": request.options.get("profile"),
+        "burner": job.burner,
+        "copies": job.copies,
+        "priority": _PRIORITY_NAMES.get(job.priority, str(job.priority)),
+        "source": request.source,
+        "cancel_requested": job.cancel_requested,
+        "reason": job.reason,
+        "error": job.error,
+        "progress": _progress(session, job, discs, volumes),
+        "report": _report(session, job),
+    }
+
+
+def jobs_list(session: Session, *, limit: int | None = None) -> list[dict[str, Any]]:
+    """All jobs, newest first: state, when, profile, how many discs and how many of them are verified."""
+    rows = session.execute(
+        select(Job, Request.options).join(Request, Request.id == Job.request_id).order_by(Job.id.desc()).limit(limit)
+    ).all()
+    newest = (
+        select(Disc.job_id, Disc.volume_id, Disc.copy, func.max(Disc.attempt).label("attempt"))
+        .group_by(Disc.job_id, Disc.volume_id, Disc.copy)
+        .subquery()
+    )
+    counts: dict[int, dict[str, int]] = {}
+    states = (
+        select(Disc.job_id, Disc.state, func.count())
+        .join(
+            newest,
+            (newest.c.volume_id == Disc.volume_id)
+            & (newest.c.copy == Disc.copy)
+            & (newest.c.attempt == Disc.attempt)
+            & (newest.c.job_id == Disc.job_id),
+        )
+        .group_by(Disc.job_id, Disc.state)
+    )
+    for job_id, state, count in session.execute(states):
+        counts.setdefault(job_id, {})[state] = count
+    return [
+        {
+            "job": f"J{job.id}",
+            "state": job.state,
+            "created": job.created_at.isoformat(),
+            "profile": options.get("profile"),
+            "discs": sum(counts.get(job.id, {}).values()),
+            "verified": counts.get(job.id, {}).get(DiscState.VERIFIED, 0),
+            "priority": _PRIORITY_NAMES.get(job.priority, str(job.priority)),
+            "reason": job.reason,
+            "error": job.error,
+        }
+        for job, options in rows
+    ]
+
+
+def _disc(disc: Disc, volume: Volume) -> dict[str, Any]:
+    return {
+        "disc": f"D{disc.id}",
+        "volume": volume.number,
+        "of": volume.of,
+        "copy": disc.copy,
+        "attempt": disc.attempt,
+        "file_set_id": volume.file_set_id,
+        "file_set_uid": volume.file_set_uid,
+        "image": disc.image,
+        "sha256": disc.sha256,
+        "sectors": volume.sectors,
+        "state": disc.state,
+        "progress": disc.progress,
+        "verified_by": disc.verified_by,
+        "verified_at": disc.verified_at.isoformat() if disc.verified_at else None,
+        "location": disc.location,
+        "error": disc.error,
+    }
+
+
+def _progress(session: Session, job: Job, discs: list[Disc], volumes: dict[int, Volume]) -> dict[str, Any]:
+    """Of the job: phase and a fraction; of each volume: the fraction of its copies' work that is done."""
+    by_volume: dict[int, list[float]] = {}
+    for disc in discs:
+        by_volume.setdefault(disc.volume_id, []).append(_part_done(disc))
+    parts = [part for found in by_volume.values() for part in found]
+    known = job.progress or {}
+    progress: dict[str, Any] = {
+        "phase": known.get("phase") or job.state,
+        "done": known.get("done", sum(disc.state == DiscState.VERIFIED for disc in discs)),
+        "total": known.get("total", len(discs)),
+        "unit": known.get("unit", "discs" if discs else ""),
+        "fraction": round(sum(parts) / len(parts), 3) if parts else 0.0,
+        "volumes": [
+            {
+                "volume": volumes[volume_id].number,
+                "of": volumes[volume_id].of,
+                "file_set_id": volumes[volume_id].file_set_id,
+                "fraction": round(sum(found) / len(found), 3),
+            }
+            for volume_id, found in by_volume.items()
+        ],
+    }
+    busy = [disc.id for disc in discs if disc.state == DiscState.PLANNED]
+    if busy and session.execute(select(BurnerSlot).where(BurnerSlot.burner == job.burner).limit(1)).first() is None:
+        progress["note"] = f"no running service has the burner {job.burner!r}"
+    return progress
+
+
+_BEFORE = {
+    DiscState.PLANNED: 0.0,
+    DiscState.SUBMITTED: 0.0,
+    DiscState.BURNING: 0.0,
+    DiscState.BURNT: 0.5,
+    DiscState.VERIFYING: 0.5,
+}
+
+
+def _part_done(disc: Disc) -> float:
+    """Writing is one half of a disc's work, reading back the other."""
+    state = DiscState(disc.state)
+    if state in DISC_FINAL:
+        return 1.0
+    within = disc.progress / 2 if state in (DiscState.BURNING, DiscState.VERIFYING) else 0.0
+    return _BEFORE[state] + within
+
+
+def _report(session: Session, job: Job) -> dict[str, Any]:
+    """The plan's report, and what happened, in order."""
+    plan = session.get(Plan, job.plan_id) if job.plan_id is not None else None
+    events = session.execute(
+        select(Event).where(Event.job_id == job.id).order_by(Event.id.desc()).limit(_EVENTS_SHOWN)
+    ).scalars()
+    report = dict(plan.report) if plan is not None else {}
+    report["events"] = [
+        {
+            "at": event.at.isoformat(),
+            "of": f"D{event.disc_id}" if event.disc_id is not None else f"J{job.id}",
+            "old": event.old,
+            "new": event.new,
+            **({"detail": event.detail} if event.detail else {}),
+        }
+        for event in reversed(list(events))
+    ]
+    return report
