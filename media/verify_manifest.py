@@ -15,9 +15,7 @@ Report = Callable[[ProblemKind, str, str], None]
 
 _LIMIT = 64 * 1024 * 1024
 """Bytes: the manifest of half a million files with long names."""
-_TRACE_OF_OURS = re.compile(
-    rb"^(?:[0-9a-f]{64}  [A-Z0-9_./]+|# sha256 of the lines above: [0-9a-f]{64})$", re.MULTILINE
-)
+_TRACE_OF_OURS = re.compile(rb"^[0-9a-f]{64} [ *]\S|# sha256 of the lines above", re.MULTILINE | re.IGNORECASE)
 
 
 def load(tree: FileTree, ours: bool, report: Report) -> Manifest | None:
@@ -56,7 +54,7 @@ def check(manifest: Manifest | None, tree: FileTree, digests: Digests, report: R
         return
     listed = set()
     for path, digest in manifest.digests.items():
-        if path != canonical_path(path) or ".." in path.split("/") or path == FILE_NAME:
+        if path != canonical_path(path) or {"", ".", ".."} & {*path.split("/")} or path == FILE_NAME:
             report(ProblemKind.MANIFEST, FILE_NAME, f"It lists {quoted(path)}, which is no name of a file on a disc.")
             continue
         listed.add(path)

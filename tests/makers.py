@@ -606,3 +606,58 @@ def _disc_file(name: tuple[str, ...], data: bytes) -> Any:
     from media.items import DiscFile
 
     return DiscFile(name, len(data), hashlib.sha256(data).hexdigest(), data)
+
+
+def item_of(made: Made, folder: Path, key: int = 0) -> tuple[Any, Any]:
+    """The instance as the planner sees it (``Item``) and its ``Header``; its file lies in ``folder``."""
+    from media.header import read_header
+    from media.items import Item
+    from media.records import Numbers, supply
+
+    path = made.write(folder)
+    header = read_header(path)
+    data = path.read_bytes()
+    numbers = Numbers(f"NOID_{key + 1}", str(key + 1), str(key + 1), str(key + 1))
+    item = Item(
+        key=key,
+        sop_class_uid=header.sop_class_uid,
+        sop_instance_uid=header.sop_instance_uid,
+        transfer_syntax_uid=header.transfer_syntax_uid,
+        study_instance_uid=header.study_instance_uid,
+        series_instance_uid=header.series_instance_uid,
+        patient=(header.patient_id, header.patient_name, header.patient_birth_date),
+        patient_id=header.patient_id,
+        record_type=made.record_type,
+        directory_keys=header.directory_keys,
+        source=path,
+        size=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        supplied=supply(header, made.record_type, numbers),
+    )
+    return item, header
+
+
+def our_disc(
+    image: Path, instances: Iterable[Made], *, file_set_id: str = "BURN000001", profile: str = "STD-GEN-CD"
+) -> Path:
+    """One volume with these instances, made as Burnish makes it: contents, plan, file-set, image.
+
+    The instances' files are left in ``<image>.spool``.
+    """
+    from media import contents, fileset, volumes
+    from media.readme import DiscText
+
+    spool = image.with_suffix(".spool")
+    spool.mkdir()
+    entries = [item_of(made, spool, key) for key, made in enumerate(instances)]
+    text = DiscText("Burnish 0.1.0", profile, "CD-R-80")
+    sizing = fileset.sizing(text, file_set_id_length=len(file_set_id))
+    packing = volumes.pack(contents.arrange(entries), capacity_sectors=330_000, sizing=sizing, many_patients=True)
+    (volume,) = packing.volumes
+    created = datetime(2024, 2, 29, 12, 30, tzinfo=UTC)
+    built = fileset.build(
+        volume, text=text, file_set_id=file_set_id, file_set_uid=uid("ours", file_set_id), created=created
+    )
+    with image.open("wb") as out:
+        built.image.write(out)
+    return image

@@ -38,7 +38,7 @@ def found(result: VerifyResult) -> set[tuple[str, str]]:
 
 def files_of(folder: Path) -> list[Path]:
     """The instances of a made file-set, in the order of their names."""
-    return sorted(path for path in folder.rglob("IM*") if path.is_file())
+    return sorted(path for path in folder.glob("PT*/**/*") if path.is_file())
 
 
 def name_in(folder: Path, path: Path) -> str:
@@ -171,7 +171,7 @@ def replace(path: Path, made: Made) -> None:
     ("values", "kind"),
     [
         ({"PatientID": "PAT-9999"}, "KEY"),
-        ({"PatientID": ""}, "KEY"),
+        ({"PatientID": ""}, ""),
         ({"StudyInstanceUID": "1.2.3"}, "UID"),
         ({"SeriesInstanceUID": "1.2.3"}, "UID"),
         ({"InstanceNumber": 77}, "KEY"),
