@@ -50,7 +50,7 @@ def codecs_of(specific_character_set: str) -> tuple[str, ...]:
     for spelt in specific_character_set.split("\\"):
         term = spelt.strip().upper()
         match = None if term in _CODECS else _MISSPELT.match(term)
-        found.append(_CODECS.get(f"ISO_IR {match[2]}" if match else term, "ascii"))
+        found.append(_CODECS.get(f"ISO_IR {match[1]}" if match else term, "ascii"))
     return tuple(found)
 
 
