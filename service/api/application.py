@@ -1,0 +1,109 @@
+"""The FastAPI application: routes, problem+json errors, and the guard before everything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from service.api import catalogue, instances, jobs, plans, state
+from service.auth import Guard
+from service.errors import Refusal, as_refusal
+from service.logs import logger
+from service.operations import StoreOperations
+from service.shutdown import Stopping
+
+PREFIX = "/api/v1"
+
+
+class Problem(JSONResponse):
+    """An error as RFC 9457 has it."""
+
+    media_type = "application/problem+json"
+
+    def __init__(self, status: int, detail: str, code: str | None = None, title: str = "") -> None:
+        super().__init__(problem(status, detail, code, title), status_code=status)
+
+
+def problem(status: int, detail: str, code: str | None = None, title: str = "") -> dict[str, Any]:
+    """The document of an error."""
+    from http import HTTPStatus
+
+    document: dict[str, Any] = {
+        "type": "about:blank",
+        "title": title or HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+    }
+    if code:
+        document["code"] = code
+    return document
+
+
+def build(operations: StoreOperations, *, token: str, hosts: Iterable[str], stopping: Stopping) -> Guard:
+    """The whole API, as an ASGI application."""
+    app = FastAPI(
+        title="Burnish",
+        description="DICOM media creation: studies come in by C-STORE, verified and catalogued discs go out.",
+        version="1",
+        openapi_url=f"{PREFIX}/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.operations = operations
+    app.state.stopping = stopping
+    for router in (instances.router, plans.router, jobs.router, catalogue.router, state.router):
+        app.include_router(router, prefix=PREFIX)
+    app.include_router(state.health)
+    app.exception_handler(RequestValidationError)(_invalid)
+    app.exception_handler(HTTPException)(_http)
+    app.exception_handler(Exception)(_failed)
+    # The errors that rooms raise; a handler for each class keeps them out of the log of what nobody foresaw.
+    for kind in _expected():
+        app.exception_handler(kind)(_refused)
+    return Guard(app, token=token, hosts=hosts)
+
+
+def _expected() -> list[type[Exception]]:
+    from sqlalchemy.exc import OperationalError
+
+    from jobs.options import OptionsError
+    from jobs.planning import PlanRefused
+    from media.problems import MediaError
+    from store.retention import NeededByJob
+    from store.selection import SelectionError
+    from store.spool import SpoolFull
+
+    return [Refusal, OptionsError, PlanRefused, MediaError, NeededByJob, SelectionError, SpoolFull, OperationalError]
+
+
+async def _refused(_request: Request, error: Exception) -> Problem:
+    refusal = as_refusal(error)
+    if refusal is None:
+        return Problem(500, "unexpected error")
+    return Problem(refusal.http_status, str(refusal), refusal.code)
+
+
+async def _failed(request: Request, error: Exception) -> Problem:
+    if (refusal := as_refusal(error)) is not None:
+        return Problem(refusal.http_status, str(refusal), refusal.code)
+    # The route, not the address that was asked for.
+    route = getattr(request.scope.get("route"), "path", "unknown route")
+    logger("service.api").error("request failed", route=route, error=type(error).__name__)
+    return Problem(500, f"unexpected {type(error).__name__}; the service's log has more", "UNEXPECTED")
+
+
+async def _invalid(_request: Request, error: Exception) -> Problem:
+    assert isinstance(error, RequestValidationError)
+    # Where and what, but not the value: it may be a patient's.
+    faults = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
+    return Problem(422, "; ".join(faults), "USAGE")
+
+
+async def _http(_request: Request, error: Exception) -> Problem:
+    assert isinstance(error, HTTPException)
+    return Problem(error.status_code, str(error.detail))

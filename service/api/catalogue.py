@@ -1,0 +1,32 @@
+"""Routes: studies, catalogue search, and what leaves the spool."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from service.api.access import Ops
+from service.api.models import DeleteBody, FindBody, PurgeBody
+
+router = APIRouter()
+
+
+@router.get("/studies", summary="What was received, a study each")
+def studies(ops: Ops) -> list[dict[str, Any]]:
+    return ops.studies()
+
+
+@router.post("/catalogue/search", summary="Which discs hold what is looked for")
+def search(ops: Ops, body: FindBody) -> list[dict[str, Any]]:
+    return ops.find(body.model_dump())
+
+
+@router.post("/spool/purge", summary="Free the spool of what is on enough verified discs")
+def purge(ops: Ops, body: PurgeBody) -> dict[str, Any]:
+    return ops.purge(min_copies=body.min_copies, dry_run=body.dry_run)
+
+
+@router.post("/spool/delete", summary="Remove instances from the spool for good")
+def delete(ops: Ops, body: DeleteBody) -> dict[str, Any]:
+    return ops.delete(body.selection.given())

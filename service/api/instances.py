@@ -1,0 +1,63 @@
+"""Route: taking in a file as ``burnish import`` streams it; any length, in bounded memory."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+from fastapi import APIRouter, Request
+
+from service.api.access import Ops
+
+router = APIRouter()
+_LIMITER_SIZE = 32
+"""Uploads that are worked on at the same time; others wait."""
+_limiter: anyio.CapacityLimiter | None = None
+
+
+class _Body(io.RawIOBase):
+    """The body of a request as a stream that a worker thread reads; the event loop fetches as it is read."""
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        super().__init__()
+        self._chunks = chunks
+        self._left = memoryview(b"")
+        self._ended = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._left and not self._ended:
+            chunk = anyio.from_thread.run(self._next)
+            if chunk is None:
+                self._ended = True
+            else:
+                self._left = memoryview(chunk)
+        count = min(len(buffer), len(self._left))
+        buffer[:count] = self._left[:count]
+        self._left = self._left[count:]
+        return count
+
+    async def _next(self) -> bytes | None:
+        return await anext(self._chunks, None)
+
+
+@router.post("/instances", summary="Take in one instance: the body is a Part 10 file, or a bare data set")
+async def ingest(ops: Ops, request: Request) -> dict[str, Any]:
+    """``{"outcome": "stored" | "duplicate" | "conflict", "sop_instance_uid"}``; a refused file is a problem."""
+    global _limiter  # noqa: PLW0603 - it belongs to the event loop, which is not there when we are imported
+    if _limiter is None:
+        _limiter = anyio.CapacityLimiter(_LIMITER_SIZE)
+    chunks = request.stream()
+    body = _Body(chunks)
+    try:
+        return await anyio.to_thread.run_sync(ops.ingest_stream, io.BufferedReader(body, 1 << 20), limiter=_limiter)
+    finally:
+        # A refusal comes before the end of the body: read on, so that the client can read our answer.
+        async for _ in chunks:
+            pass

@@ -1,0 +1,84 @@
+"""What requests may say; unknown keys are refused. Answers are the documents of the CLI's contract."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class SelectionBody(_Body):
+    """SELECT: several criteria are combined by AND, several values of one by OR."""
+
+    study: list[str] = []
+    series: list[str] = []
+    sop: list[str] = []
+    patient_id: list[str] = []
+    accession: list[str] = []
+    date_range: str = ""
+    modality: list[str] = []
+    calling_ae: list[str] = []
+    all: bool = False
+    not_on_disc: bool = False
+
+    def given(self) -> dict[str, Any]:
+        return {key: value for key, value in self.model_dump().items() if value}
+
+
+class OptionsBody(_Body):
+    """How discs are made; what is left out is taken from the settings."""
+
+    profile: str | None = None
+    medium: str | None = None
+    capacity_sectors: int | None = Field(default=None, ge=1, lt=1 << 40)
+    burner: str | None = None
+    copies: int | None = Field(default=None, ge=1, le=99)
+    priority: str | None = None
+    patients_per_disc: str | None = None
+    conflicts: str | None = None
+    skip_refused: bool | None = None
+    allow_splitting: bool | None = None
+    file_set_prefix: str | None = Field(default=None, pattern=r"^[A-Z0-9_]{0,9}$")
+
+    def given(self) -> dict[str, Any]:
+        return self.model_dump(exclude_none=True)
+
+
+class PlanBody(_Body):
+    selection: SelectionBody
+    options: OptionsBody = OptionsBody()
+
+
+class JobBody(_Body):
+    """Either a selection or a plan."""
+
+    selection: SelectionBody | None = None
+    plan: str | None = None
+    options: OptionsBody = OptionsBody()
+    idempotency_key: str | None = Field(default=None, max_length=255)
+
+
+class FindBody(_Body):
+    """Criteria of a search in the catalogue; in a body, so that no patient's name stands in a URL."""
+
+    patient_id: str = ""
+    patient_name: str = ""
+    study: str = ""
+    accession: str = ""
+    series: str = ""
+    sop: str = ""
+    modality: str = ""
+    date_range: str = ""
+
+
+class PurgeBody(_Body):
+    min_copies: int = Field(default=1, ge=1)
+    dry_run: bool = False
+
+
+class DeleteBody(_Body):
+    selection: SelectionBody

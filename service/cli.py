@@ -1,0 +1,77 @@
+"""The command line ``burnish``. A command imports what it needs when it runs, so that each starts fast."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from service.commands import look, produce, receive, serve
+from service.errors import as_refusal
+
+
+class _Commands(TyperGroup):
+    """Turns every error into one clear line on stderr and the right exit status; users see no traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort):
+            raise
+        except KeyboardInterrupt:
+            typer.echo("interrupted", err=True)
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            # Whoever read our output has had enough (`burnish studies | head`).
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(1) from None
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] in ("click", "typer"):
+                raise  # shown by typer, with the command's usage
+            raise typer.Exit(_tell(error)) from None
+
+
+def _tell(error: Exception) -> int:
+    refusal = as_refusal(error)
+    if os.environ.get("BURNISH_DEBUG"):
+        import traceback
+
+        traceback.print_exception(error)
+    if refusal is None:
+        typer.echo(f"error: unexpected {type(error).__name__}: {error} (BURNISH_DEBUG=1 shows where)", err=True)
+        return 1
+    typer.echo(f"error: {refusal}", err=True)
+    return refusal.exit_status
+
+
+app = typer.Typer(
+    cls=_Commands,
+    name="burnish",
+    help="DICOM studies come in by C-STORE, verified and catalogued discs go out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("serve")(serve.serve)
+app.command("import")(receive.import_)
+app.command("studies")(receive.studies)
+app.command("plan")(produce.plan)
+app.command("burn")(produce.burn)
+app.command("job")(produce.job)
+app.command("jobs")(produce.jobs)
+app.command("cancel")(produce.cancel)
+app.command("retry")(produce.retry)
+app.command("purge")(receive.purge)
+app.command("delete")(receive.delete)
+app.command("verify")(look.verify)
+app.command("find")(look.find)
+app.command("doctor")(look.doctor)
+
+
+def main() -> None:
+    """The console script."""
+    app()

@@ -1,0 +1,230 @@
+"""The operations of a running service, over its HTTP API. Light: the standard library only."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from service.contract import Document, OnProgress, Source, number
+from service.errors import NotDone, NotFound, Refusal, TryLater, UsageError
+from service.lock import Running
+
+_CONNECT_SECONDS = 10.0
+_ANSWER_SECONDS = 600.0
+_CHUNK = 1 << 20
+
+
+class ServiceOperations:
+    """``service.contract.Operations`` asked of a running service. Threads may share it: each has its own connection."""
+
+    def __init__(self, running: Running) -> None:
+        parts = urlsplit(running.url)
+        self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
+        self._headers = {"Authorization": f"Bearer {running.token}", "Accept": "application/json"}
+        self._local = threading.local()
+        self._guard = threading.Lock()
+        self._open: list[http.client.HTTPConnection] = []
+
+    def studies(self) -> list[Document]:
+        return self._list("GET", "/studies")
+
+    def ingest(self, source: Source) -> Document:
+        with source.open() as stream:
+            connection = self._connection()
+            try:
+                connection.putrequest("POST", "/api/v1/instances", skip_accept_encoding=True)
+                for name, value in self._headers.items():
+                    connection.putheader(name, value)
+                connection.putheader("Content-Type", "application/dicom")
+                connection.putheader("Content-Length", str(source.size))
+                connection.endheaders()
+                left = source.size
+                while left and (chunk := stream.read(min(_CHUNK, left))):
+                    connection.send(chunk)
+                    left -= len(chunk)
+                if left:
+                    raise NotDone("the file became shorter while it was read")
+                answer = self._answer(connection.getresponse())
+            except (OSError, http.client.HTTPException) as error:
+                raise self._lost(error) from error
+            except BaseException:
+                self._drop()
+                raise
+        if not isinstance(answer, dict):
+            raise NotDone("the service gave an answer that cannot be understood")
+        return answer
+
+    def plan(self, selection: Mapping[str, Any], options: Mapping[str, Any], progress: OnProgress) -> Document:
+        body = {"selection": dict(selection), "options": _given(options)}
+        with self._lines("/plans", body) as lines:
+            for line in lines:
+                if "progress" in line:
+                    progress(line["progress"])
+                elif "plan" in line:
+                    return dict(line["plan"])
+                elif "problem" in line:
+                    raise _refusal(int(line["problem"]["status"]), line["problem"])
+        raise NotDone("the service stopped before the plan was ready")
+
+    def plan_document(self, plan: str) -> Document:
+        return self._one("GET", f"/plans/P{number('P', plan)}")
+
+    def burn(
+        self,
+        *,
+        selection: Mapping[str, Any] | None,
+        plan: str | None,
+        options: Mapping[str, Any],
+        idempotency_key: str | None = None,
+    ) -> Document:
+        body: Document = {"options": _given(options)}
+        if selection:
+            body["selection"] = dict(selection)
+        if plan is not None:
+            body["plan"] = f"P{number('P', plan)}"
+        if idempotency_key is not None:
+            body["idempotency_key"] = idempotency_key
+        return self._one("POST", "/jobs", body)
+
+    def job(self, job: str) -> Document:
+        return self._one("GET", f"/jobs/J{number('J', job)}")
+
+    def jobs(self) -> list[Document]:
+        return self._list("GET", "/jobs")
+
+    def cancel(self, job: str) -> Document:
+        return self._one("POST", f"/jobs/J{number('J', job)}/cancel", {})
+
+    def retry(self, job: str) -> Document:
+        return self._one("POST", f"/jobs/J{number('J', job)}/retry", {})
+
+    def find(self, criteria: Mapping[str, str]) -> list[Document]:
+        return self._list("POST", "/catalogue/search", {key: value for key, value in criteria.items() if value})
+
+    def purge(self, *, min_copies: int, dry_run: bool) -> Document:
+        return self._one("POST", "/spool/purge", {"min_copies": min_copies, "dry_run": dry_run})
+
+    def delete(self, selection: Mapping[str, Any]) -> Document:
+        return self._one("POST", "/spool/delete", {"selection": dict(selection)})
+
+    def doctor(self) -> Document:
+        return self._one("GET", "/doctor")
+
+    def close(self) -> None:
+        with self._guard:
+            for connection in self._open:
+                connection.close()
+            self._open.clear()
+
+    def _one(self, method: str, path: str, body: Document | None = None) -> Document:
+        answer = self._ask(method, path, body)
+        if not isinstance(answer, dict):
+            raise NotDone("the service gave an answer that cannot be understood")
+        return answer
+
+    def _list(self, method: str, path: str, body: Document | None = None) -> list[Document]:
+        answer = self._ask(method, path, body)
+        if not isinstance(answer, list):
+            raise NotDone("the service gave an answer that cannot be understood")
+        return answer
+
+    def _ask(self, method: str, path: str, body: Document | None) -> Any:
+        connection = self._connection()
+        try:
+            return self._answer(self._send(connection, method, path, body, self._headers))
+        except (OSError, http.client.HTTPException) as error:
+            raise self._lost(error) from error
+        except Refusal:
+            raise
+        except BaseException:
+            self._drop()
+            raise
+
+    def _send(
+        self,
+        connection: http.client.HTTPConnection,
+        method: str,
+        path: str,
+        body: Document | None,
+        headers: Mapping[str, str],
+    ) -> http.client.HTTPResponse:
+        content = None if body is None else json.dumps(body).encode()
+        extra = {} if content is None else {"Content-Type": "application/json"}
+        connection.request(method, f"/api/v1{path}", content, {**headers, **extra})
+        return connection.getresponse()
+
+    @contextmanager
+    def _lines(self, path: str, body: Document) -> Iterator[Iterator[Document]]:
+        """The lines of an answer that comes bit by bit (application/x-ndjson)."""
+        connection = self._connection()
+        if connection.sock is not None:
+            connection.sock.settimeout(None)
+        try:
+            headers = {**self._headers, "Accept": "application/x-ndjson"}
+            response = self._send(connection, "POST", path, body, headers)
+            if response.status >= 400:
+                self._answer(response)
+            yield (json.loads(line) for line in response if line.strip())
+        except (OSError, http.client.HTTPException) as error:
+            raise self._lost(error) from error
+        finally:
+            self._drop()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = http.client.HTTPConnection(self._host, self._port, timeout=_CONNECT_SECONDS)
+            try:
+                connection.connect()
+            except OSError as error:
+                raise TryLater(f"the service does not answer: {error.strerror or error}", "NO_SERVICE") from error
+            if connection.sock is not None:
+                connection.sock.settimeout(_ANSWER_SECONDS)
+            self._local.connection = connection
+            with self._guard:
+                self._open.append(connection)
+        return connection
+
+    def _drop(self) -> None:
+        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
+        if connection is not None:
+            connection.close()
+            self._local.connection = None
+            with self._guard:
+                if connection in self._open:
+                    self._open.remove(connection)
+
+    def _lost(self, error: Exception) -> Refusal:
+        self._drop()
+        return TryLater(f"the service does not answer any more: {error}".rstrip(": "), "NO_SERVICE")
+
+    def _answer(self, response: http.client.HTTPResponse) -> Any:
+        content = response.read()
+        if response.will_close:
+            self._drop()
+        try:
+            document = json.loads(content) if content else {}
+        except ValueError:
+            document = {"detail": f"HTTP status {response.status}"}
+        if response.status >= 400:
+            raise _refusal(response.status, document if isinstance(document, dict) else {})
+        return document
+
+
+def _given(options: Mapping[str, Any]) -> Document:
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def _refusal(status: int, problem: Mapping[str, Any]) -> Refusal:
+    text = str(problem.get("detail") or problem.get("title") or f"HTTP status {status}")
+    code = str(problem.get("code") or f"HTTP_{status}")
+    if status == 404:
+        return NotFound(text, code)
+    if status == 422:
+        return UsageError(text, code)
+    return TryLater(text, code) if status == 503 else NotDone(text, code)

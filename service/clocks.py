@@ -1,0 +1,75 @@
+"""What happens by the clock: auto-burn rules, jobs that others queued, plans that expire, files left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from jobs.context import Context
+from service.logs import logger
+from store import instances, retention
+
+if TYPE_CHECKING:
+    from jobs.engine import Engine
+
+_TICK_SECONDS = 1.0
+
+
+class Clocks:
+    """A background scheduler in memory: each task says itself what is due, so nothing is lost by a restart."""
+
+    def __init__(self, context: Context, engine: Engine) -> None:
+        self._context = context
+        self._engine = engine
+        self._scheduler = BackgroundScheduler(  # type: ignore[no-untyped-call]
+            timezone=UTC,
+            executors={"default": ThreadPoolExecutor(3)},  # type: ignore[no-untyped-call]
+            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
+        )
+        self._failing: set[str] = set()
+
+    def start(self) -> None:
+        if self._context.settings.rules:
+            self._every("rules", self._rules, seconds=_TICK_SECONDS)
+        self._every("housekeeping", self._housekeeping, seconds=86_400, first=60)
+        self._scheduler.start()  # type: ignore[no-untyped-call]
+
+    def stop(self) -> None:
+        """Begin nothing more, and wait for what runs."""
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=True)  # type: ignore[no-untyped-call]
+
+    def _every(self, name: str, task: Callable[[], None], *, seconds: float, first: float = 0.0) -> None:
+        def guarded() -> None:
+            try:
+                task()
+                self._failing.discard(name)
+            except Exception as error:  # noqa: BLE001 - the next tick tries again, and one line tells
+                if name not in self._failing:
+                    logger("service.clocks").error("a task of the clock failed", task=name, error=repr(error))
+                self._failing.add(name)
+
+        self._scheduler.add_job(  # type: ignore[no-untyped-call]
+            guarded,
+            "interval",
+            seconds=seconds,
+            id=name,
+            next_run_time=datetime.now(UTC) + timedelta(seconds=first),
+        )
+
+    def _rules(self) -> None:
+        from jobs import rules
+
+        rules.tick(self._context, self._engine.submit)
+
+    def _housekeeping(self) -> None:
+        """Daily: forget plans that nobody burnt, remove files of dead processes."""
+        settings, db, spool = self._context.settings, self._context.db, self._context.spool
+        expired = retention.expire_plans(db, keep_days=settings.jobs.keep_plans_days)
+        swept = instances.sweep(db, spool)
+        if expired or swept:
+            logger("service.clocks").info("housekeeping", plans_expired=expired, files_removed=swept)

@@ -1,0 +1,247 @@
+"""What the commands share: options, where output goes, and who does the work (the service, or this process)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from service.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from config.settings import Settings
+    from service.contract import Operations
+    from service.lock import DataLock
+
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="DIR", help="Data folder (also BURNISH_DATA).", file_okay=False),
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Settings file (TOML).", dir_okay=False),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+
+StudyOption = Annotated[list[str] | None, typer.Option("--study", metavar="UID", help="SELECT: a study; repeatable.")]
+SeriesOption = Annotated[
+    list[str] | None, typer.Option("--series", metavar="UID", help="SELECT: a series; repeatable.")
+]
+SopOption = Annotated[list[str] | None, typer.Option("--sop", metavar="UID", help="SELECT: an instance; repeatable.")]
+PatientIdOption = Annotated[
+    list[str] | None, typer.Option("--patient-id", metavar="ID", help="SELECT: by Patient ID; repeatable.")
+]
+AccessionOption = Annotated[
+    list[str] | None, typer.Option("--accession", metavar="X", help="SELECT: by Accession Number; repeatable.")
+]
+DateRangeOption = Annotated[
+    str | None,
+    typer.Option("--date-range", metavar="A-B", help="SELECT: study dates YYYYMMDD-YYYYMMDD, either end may be open."),
+]
+ModalityOption = Annotated[
+    list[str] | None, typer.Option("--modality", metavar="M", help="SELECT: by modality; repeatable.")
+]
+CallingAeOption = Annotated[
+    list[str] | None, typer.Option("--calling-ae", metavar="X", help="SELECT: by the sender's AE title; repeatable.")
+]
+AllOption = Annotated[bool, typer.Option("--all", help="SELECT: everything in the spool.")]
+NotOnDiscOption = Annotated[bool, typer.Option("--not-on-disc", help="SELECT: what no verified disc holds.")]
+
+ProfileOption = Annotated[
+    str | None, typer.Option("--profile", metavar="P", help="Application Profile, e.g. STD-GEN-CD.")
+]
+MediumOption = Annotated[str | None, typer.Option("--medium", metavar="M", help="Medium, e.g. CD-R-80 or BD-25.")]
+CapacityOption = Annotated[
+    int | None,
+    typer.Option("--capacity-sectors", metavar="N", help="Usable sectors of 2048 bytes, instead of the medium's own."),
+]
+PatientsOption = Annotated[
+    str | None, typer.Option("--patients-per-disc", metavar="one|many", help="Whether patients may share a volume.")
+]
+ConflictsOption = Annotated[
+    str | None,
+    typer.Option("--conflicts", metavar="first|latest|refuse", help="Instances with one UID and different content."),
+]
+SkipRefusedOption = Annotated[
+    bool, typer.Option("--skip-refused", help="Make the discs without the instances that are refused.")
+]
+NoSplittingOption = Annotated[
+    bool, typer.Option("--no-splitting", help="Fail rather than spread the request over several volumes.")
+]
+PrefixOption = Annotated[
+    str | None, typer.Option("--file-set-prefix", metavar="X", help="Beginning of the File-set IDs, A-Z 0-9 _.")
+]
+
+
+def selection(**criteria: Any) -> dict[str, Any]:
+    """SELECT as a JSON document; what was not said is left out. Raises ``UsageError`` where nothing was."""
+    given = {key: value for key, value in criteria.items() if value}
+    if not given:
+        raise UsageError(
+            "nothing is selected; say --study, --series, --sop, --patient-id, --accession, --date-range, "
+            "--modality, --calling-ae, --all or --not-on-disc"
+        )
+    return given
+
+
+def load_settings(
+    config: Path | None, data: Path | None, overrides: dict[str, dict[str, Any]] | None = None
+) -> Settings:
+    """The settings in force; SettingsError (exit status 2) names everything that is wrong."""
+    from config.settings import load
+
+    return load(config=config, data=data, overrides=overrides)
+
+
+@contextmanager
+def operations(settings: Settings, *, locked_for: str = "") -> Iterator[Operations]:
+    """The running service, or the store opened in this process.
+
+    ``locked_for`` names a command that must be alone on the data folder when no service runs.
+    """
+    from service.lock import running_service
+
+    running = running_service(settings.data)
+    lock: DataLock | None = None
+    if running is None and locked_for:
+        lock, running = take_lock(settings, locked_for)
+    try:
+        opened: Operations
+        if running is not None:
+            from service.client import ServiceOperations
+
+            opened = ServiceOperations(running)
+            try:
+                yield opened
+            finally:
+                opened.close()
+        else:
+            from service import opening
+            from service.operations import StoreOperations
+
+            quiet_logs(settings)
+            context = opening.open_context(settings)
+            try:
+                opened = StoreOperations(context, source="cli")
+                try:
+                    yield opened
+                finally:
+                    opened.close()
+            finally:
+                opening.close_context(context)
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def take_lock(settings: Settings, command: str) -> tuple[DataLock | None, Any]:
+    """The lock; or, where a service took it at this very moment, that service. Waits for other commands to end."""
+    from service.lock import DataLock, InUse, running_service
+
+    lock = DataLock(settings.data)
+    told = False
+
+    def patience(holder: dict[str, Any]) -> float:
+        nonlocal told
+        if holder.get("what") == "serve":
+            return 0.0
+        if not told:
+            told = True
+            say(f"waiting for burnish {holder.get('what', '')} (process {holder.get('pid', '?')}) to end ...")
+        return 3600.0
+
+    try:
+        lock.acquire(command, patience=patience)
+    except InUse:
+        running = running_service(settings.data)
+        if running is None:
+            raise
+        return None, running
+    return lock, None
+
+
+def quiet_logs(settings: Settings) -> None:
+    """A command without a service says what it has to say itself; only warnings of what it calls are shown."""
+    from service.logs import configure
+
+    configure(level="warning", style=settings.log.format)
+
+
+def print_json(document: Any) -> None:
+    """The one JSON document on stdout."""
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    # File names may hold bytes that are no UTF-8; Python carries them as lone surrogates.
+    sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
+    sys.stdout.flush()
+
+
+def say(text: str) -> None:
+    """A line for people, on stderr."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Where tables for people go. Patient text is never read as markup."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=False)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Sequence[str] = ()) -> None:
+    """Print a table on stdout; on a terminal as wide as it is, else as wide as the text."""
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(title=title or None, title_justify="left")
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(plain(cell)) for cell in row))
+    out = console()
+    if not out.is_terminal:
+        out.width = max(out.width, 200)
+    out.print(made)
+
+
+def plain(value: Any) -> str:
+    """Text as it may be printed on a terminal: patient text may hold control characters."""
+    text = "" if value is None else str(value)
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def size_text(count: int) -> str:
+    """Bytes as people read them."""
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+@contextmanager
+def bar(text: str, total: int | None, *, bytes_: bool = False) -> Iterator[Callable[[int], None]]:
+    """A progress bar on stderr, shown on a terminal only; the yielded function advances it."""
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    out = console(stderr=True)
+    amount = DownloadColumn() if bytes_ else MofNCompleteColumn()
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        amount,
+        TimeRemainingColumn(),
+        console=out,
+        disable=not out.is_terminal,
+        transient=True,
+    ) as progress:
+        task = progress.add_task(text, total=total)
+        yield lambda count: progress.advance(task, count)

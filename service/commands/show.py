@@ -1,0 +1,214 @@
+"""How plans and jobs are shown to people: tables on stdout, live progress on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+from service.commands.common import console, plain, say, size_text, table
+
+_SECTOR = 2048
+_MANY = 10
+"""Lines of a list that a person reads; the JSON document has all."""
+
+
+def plan(document: dict[str, Any]) -> None:
+    """A plan: a bar for each volume, then what is changed, supplied and refused."""
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(title=f"Plan {document['plan']}", title_justify="left")
+    for column, justify in (
+        ("Volume", "left"),
+        ("File-set ID", "left"),
+        ("Fill", "left"),
+        ("", "right"),
+        ("Size", "right"),
+        ("Instances", "right"),
+        ("Patients", "left"),
+    ):
+        made.add_column(column, justify="right" if justify == "right" else "left", overflow="fold")
+    for volume in document["volumes"]:
+        share = volume["sectors"] / volume["capacity_sectors"]
+        made.add_row(
+            f"{volume['number']} of {volume['of']}",
+            volume["file_set_id"],
+            ProgressBar(total=1.0, completed=min(share, 1.0), width=24),
+            f"{share:.1%}",
+            size_text(volume["sectors"] * _SECTOR),
+            str(volume["instances"]),
+            Text(", ".join(plain(patient) for patient in volume["patients"])),
+        )
+    out = console()
+    if not out.is_terminal:
+        out.width = max(out.width, 160)
+    out.print(made)
+    _some(
+        "changed",
+        document["changes"],
+        lambda one: f"{one['sop_instance_uid']} {one['tag']}: {one['old']} -> {one['new']}",
+    )
+    _some("supplied in the directory", document["supplied"], _pairs)
+    _some("refused", document["refused"], lambda one: f"{one['sop_instance_uid']}: {one['reason']}")
+    for note in document.get("notes", ()):
+        typer.echo(f"note: {plain(note)}")
+    if document["volumes"]:
+        say(f"burnish burn --plan {document['plan']} burns exactly this")
+
+
+def _pairs(one: Any) -> str:
+    return ", ".join(f"{key} {value}" for key, value in one.items()) if isinstance(one, dict) else str(one)
+
+
+def _some(what: str, entries: list[Any], text: Callable[[Any], str]) -> None:
+    if not entries:
+        return
+    typer.echo(f"{what}: {len(entries)}")
+    for one in entries[:_MANY]:
+        typer.echo(f"  {plain(text(one))}")
+    if len(entries) > _MANY:
+        typer.echo(f"  ... and {len(entries) - _MANY} more (--json has all)")
+
+
+def reason(document: dict[str, Any]) -> str:
+    """Why a job failed, in words."""
+    return plain(": ".join(str(part) for part in (document.get("reason"), document.get("error")) if part))
+
+
+def job(document: dict[str, Any], *, full: bool = False) -> None:
+    """A job: its state, and each disc with where its image is."""
+    typer.echo(f"{document['job']}  {document['state']}" + (f"  {_phase(document)}" if full else ""))
+    if document["state"] != "DONE" and reason(document):
+        typer.echo(f"  {reason(document)}")
+    if document["discs"]:
+        table(
+            "",
+            ("File-set ID", "Volume", "Copy", "State", "Verified by", "Image"),
+            [
+                (
+                    disc["file_set_id"],
+                    disc["volume"],
+                    disc["copy"],
+                    disc["state"],
+                    disc["verified_by"],
+                    disc["image"] or "",
+                )
+                for disc in document["discs"]
+            ],
+            right=("Volume", "Copy"),
+        )
+    report = document.get("report")
+    if isinstance(report, dict) and full:
+        for what in ("changes", "supplied", "refused"):
+            _some(what, list(report.get(what) or ()), _pairs)
+
+
+def jobs(documents: list[dict[str, Any]]) -> None:
+    """The list of jobs."""
+    if not documents:
+        say("no jobs yet; `burnish burn --all` makes discs of everything")
+        return
+    table(
+        "",
+        ("Job", "State", "Created", "Profile", "Discs"),
+        [
+            (
+                one["job"],
+                one["state"],
+                str(one["created"])[:19].replace("T", " "),
+                one["profile"],
+                len(one["discs"]) if isinstance(one["discs"], list) else one["discs"],
+            )
+            for one in documents
+        ],
+        right=("Discs",),
+    )
+
+
+def _phase(document: dict[str, Any]) -> str:
+    progress = document.get("progress") or {}
+    if not progress.get("total"):
+        return str(progress.get("phase") or "")
+    return f"{progress['phase']}: {progress['done']} of {progress['total']} {progress.get('unit', '')}".rstrip()
+
+
+@contextmanager
+def phases() -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Live progress of planning, on a terminal; the yielded function is told ``{"phase", "done", "total", "unit"}``."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    out = console(stderr=True)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=out,
+        disable=not out.is_terminal,
+        transient=True,
+    ) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def told(progress: dict[str, Any]) -> None:
+            phase = str(progress.get("phase", ""))
+            if phase not in tasks:
+                tasks[phase] = bars.add_task(phase.lower(), total=None)
+            bars.update(tasks[phase], total=progress.get("total") or None, completed=progress.get("done", 0))
+
+        yield told
+
+
+@contextmanager
+def following() -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Live progress of a job: a bar for its phase and one for each disc; on a terminal redrawn, else a line a change.
+
+    The yielded function is told the job's document again and again.
+    """
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+    out = console(stderr=True)
+    live = out.is_terminal
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        console=out,
+        disable=not live,
+    ) as bars:
+        tasks: dict[str, TaskID] = {}
+        said: dict[str, str] = {}
+
+        def tell(key: str, text: str, share: float | None) -> None:
+            if live:
+                if key not in tasks:
+                    tasks[key] = bars.add_task(text, total=1.0)
+                bars.update(tasks[key], description=text, total=None if share is None else 1.0, completed=share or 0.0)
+            elif said.get(key) != text:
+                say(text)
+            said[key] = text
+
+        def told(document: dict[str, Any]) -> None:
+            name = document["job"]
+            progress = document.get("progress") or {}
+            ended = document["state"] in ("DONE", "FAILED", "CANCELLED")
+            total = progress.get("total")
+            share = 1.0 if ended else (progress.get("done", 0) / total if total else None)
+            phase = str(progress.get("phase") or "")
+            shown = f"{name} {document['state']}"
+            if phase and phase != document["state"] and not ended:
+                shown += f" ({phase.lower()})"
+            tell("job", shown, share)
+            for disc in document["discs"]:
+                key = f"{disc['volume']}/{disc['copy']}"
+                tell(
+                    key,
+                    f"{name} volume {disc['volume']} copy {disc['copy']} {disc['file_set_id']} {disc['state']}",
+                    1.0 if disc["state"] == "VERIFIED" else disc.get("progress"),
+                )
+
+        yield told

@@ -1,0 +1,251 @@
+"""What each operation does on an open store; its answer is the JSON document of the CLI's contract."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO
+
+from sqlalchemy.orm import Session
+
+from jobs import documents, planning
+from jobs.context import Context
+from jobs.options import OptionsError, RequestOptions
+from media.problems import MediaError
+from service.contract import Document, OnProgress, Source, number
+from service.errors import NotDone, NotFound, UsageError
+from store import catalogue, retention
+from store import jobs as store_jobs
+from store.instances import Provenance, Registrar, ingest_file, ingest_stream
+from store.models import Job, Plan, Request
+from store.selection import Selection, SelectionError, instance_ids, parse_date_range
+
+_IMPORT = Provenance("", "", "import")
+_SPOOL_NAME = re.compile(r"(incoming/\S*/)?\b\d{10}-[0-9a-f]{20}(\.\w+)?")
+FIND_CRITERIA = ("patient_id", "patient_name", "study", "accession", "series", "sop", "modality", "date_range")
+
+
+class StoreOperations:
+    """``service.contract.Operations`` on an open store.
+
+    ``submit`` hands a queued job to the engine; None where no engine runs here (the job waits for one).
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        *,
+        source: str,
+        submit: Callable[[int], None] | None = None,
+        registrar: Registrar | None = None,
+        doctor: Callable[[], Document] | None = None,
+    ) -> None:
+        self.context = context
+        self._source = source
+        self._submit = submit
+        self._doctor = doctor
+        self._registrar = registrar
+        self._guard = threading.Lock()
+
+    @property
+    def registrar(self) -> Registrar:
+        """Made when it is first needed: most commands register nothing."""
+        with self._guard:
+            if self._registrar is None:
+                self._registrar = Registrar(self.context.db, self.context.spool)
+            return self._registrar
+
+    def studies(self) -> list[Document]:
+        with self.context.db.read() as session:
+            return catalogue.studies(session)
+
+    def ingest(self, source: Source) -> Document:
+        if source.path is not None:
+            outcome = ingest_file(self.registrar, source.path, provenance=_IMPORT)
+            return {"outcome": outcome.kind, "sop_instance_uid": outcome.sop_instance_uid}
+        with source.open() as stream:
+            return self.ingest_stream(stream)
+
+    def ingest_stream(self, stream: BinaryIO) -> Document:
+        """The same for what comes as a stream, from an upload or a disc image."""
+        try:
+            outcome = ingest_stream(self.registrar, stream, provenance=_IMPORT)
+        except MediaError as error:
+            raise NotDone(self._without_spool_name(str(error)), "NOT_DICOM") from error
+        return {"outcome": outcome.kind, "sop_instance_uid": outcome.sop_instance_uid}
+
+    def _without_spool_name(self, text: str) -> str:
+        """A reason as its sender understands it: the name that the upload had in the spool tells him nothing."""
+        return _SPOOL_NAME.sub("the file", text.replace(f"{self.context.spool.root}/", ""))
+
+    def plan(
+        self,
+        selection: Mapping[str, Any],
+        options: Mapping[str, Any],
+        progress: OnProgress,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Document:
+        request_id = self._request(selection, options, None)
+
+        def told(phase: str, done: int, total: int, unit: str) -> None:
+            progress({"phase": phase, "done": done, "total": total, "unit": unit})
+
+        plan_id = planning.make_plan(
+            self.context, request_id, progress=told, cancelled=cancelled, on_phase=lambda phase: told(phase, 0, 0, "")
+        )
+        with self.context.db.read() as session:
+            return planning.plan_document(session, plan_id)
+
+    def plan_document(self, plan: str) -> Document:
+        plan_id = number("P", plan)
+        with self.context.db.read() as session:
+            if session.get(Plan, plan_id) is None:
+                raise NotFound(f"there is no plan P{plan_id}")
+            return planning.plan_document(session, plan_id)
+
+    def burn(
+        self,
+        *,
+        selection: Mapping[str, Any] | None,
+        plan: str | None,
+        options: Mapping[str, Any],
+        idempotency_key: str | None = None,
+    ) -> Document:
+        if (plan is None) == (not selection):
+            raise UsageError("say what to burn: either SELECT options (--study, --all ...) or --plan ID")
+        if plan is not None:
+            job_id = self._job_of_plan(number("P", plan), options)
+        else:
+            job_id = self._job_of_selection(selection or {}, options, idempotency_key)
+        if self._submit is not None:
+            self._submit(job_id)
+        return self._job_document(job_id)
+
+    def job(self, job: str) -> Document:
+        return self._job_document(number("J", job))
+
+    def jobs(self) -> list[Document]:
+        with self.context.db.read() as session:
+            return documents.jobs_list(session)
+
+    def cancel(self, job: str) -> Document:
+        job_id = number("J", job)
+        with self.context.db.begin() as session:
+            self._known(session, job_id)
+            store_jobs.request_cancel(session, job_id)
+        return self._job_document(job_id)
+
+    def retry(self, job: str) -> Document:
+        job_id = number("J", job)
+        with self.context.db.begin() as session:
+            self._known(session, job_id)
+            store_jobs.retry(session, job_id)
+        if self._submit is not None:
+            self._submit(job_id)
+        return self._job_document(job_id)
+
+    def find(self, criteria: Mapping[str, str]) -> list[Document]:
+        unknown = set(criteria) - set(FIND_CRITERIA)
+        if unknown:
+            raise UsageError(f"unknown criterion {', '.join(sorted(unknown))}")
+        given: dict[str, Any] = {key: value for key, value in criteria.items() if value}
+        if "date_range" in given:
+            given["date_range"] = parse_date_range(given["date_range"])
+        with self.context.db.read() as session:
+            return catalogue.find(session, **given)
+
+    def purge(self, *, min_copies: int, dry_run: bool) -> Document:
+        if min_copies < 1:
+            raise UsageError("--min-copies must be at least 1: what is on no disc is removed by `burnish delete`")
+        return retention.purge(
+            self.context.db,
+            self.context.spool,
+            self.context.settings.derived_dir,
+            min_copies=min_copies,
+            dry_run=dry_run,
+        )
+
+    def delete(self, selection: Mapping[str, Any]) -> Document:
+        chosen = self._selected(selection)
+        return retention.delete(self.context.db, self.context.spool, self.context.settings.derived_dir, chosen)
+
+    def doctor(self) -> Document:
+        from service import doctor
+
+        if self._doctor is not None:
+            return self._doctor()
+        return doctor.examine(self.context.settings, db=self.context.db, spool=self.context.spool)
+
+    def close(self) -> None:
+        """Nothing of ours stays open: the store belongs to who opened it."""
+
+    def _selected(self, selection: Mapping[str, Any]) -> list[int]:
+        """The instances that are meant; an empty selection is wrong usage."""
+        chosen = Selection.from_json(selection)
+        with self.context.db.read() as session:
+            ids = instance_ids(session, chosen)
+        if not ids:
+            raise SelectionError("the selection is empty: no instance matches (see `burnish studies`)")
+        return ids
+
+    def _settled(self, options: Mapping[str, Any]) -> RequestOptions:
+        """Every option with a value. A medium or profile that does not exist or fit is wrong usage."""
+        settled = RequestOptions.from_settings(self.context.settings, options)
+        try:
+            planning.profile_and_medium(settled)
+        except MediaError as error:
+            raise UsageError(str(error), "PROFILE") from error
+        return settled
+
+    def _request(self, selection: Mapping[str, Any], options: Mapping[str, Any], idempotency_key: str | None) -> int:
+        settled = self._settled(options)
+        self._selected(selection)
+        with self.context.db.begin() as session:
+            return planning.create_request(
+                session,
+                selection=Selection.from_json(selection),
+                options=settled,
+                source=self._source,
+                idempotency_key=idempotency_key,
+            )
+
+    def _job_of_selection(
+        self, selection: Mapping[str, Any], options: Mapping[str, Any], idempotency_key: str | None
+    ) -> int:
+        settled = self._settled(options)
+        self._selected(selection)
+        with self.context.db.begin() as session:
+            request_id = planning.create_request(
+                session,
+                selection=Selection.from_json(selection),
+                options=settled,
+                source=self._source,
+                idempotency_key=idempotency_key,
+            )
+            existing = store_jobs.job_of_request(session, request_id)
+            return existing or store_jobs.create_job(session, request_id, None, settled)
+
+    def _job_of_plan(self, plan_id: int, options: Mapping[str, Any]) -> int:
+        allowed = {"burner", "copies", "priority"}
+        fixed = sorted(key for key, value in options.items() if value is not None and key not in allowed)
+        if fixed:
+            raise OptionsError(f"{', '.join(fixed)}: a plan fixes this already; leave it out or make another plan")
+        with self.context.db.begin() as session:
+            plan = session.get(Plan, plan_id)
+            if plan is None:
+                raise NotFound(f"there is no plan P{plan_id}")
+            request = session.get_one(Request, plan.request_id)
+            merged = request.options | {key: value for key, value in options.items() if value is not None}
+            settled = RequestOptions.from_settings(self.context.settings, merged)
+            return store_jobs.create_job(session, plan.request_id, plan_id, settled)
+
+    @staticmethod
+    def _known(session: Session, job_id: int) -> None:
+        if session.get(Job, job_id) is None:
+            raise NotFound(f"there is no job J{job_id}")
+
+    def _job_document(self, job_id: int) -> Document:
+        with self.context.db.read() as session:
+            self._known(session, job_id)
+            return documents.job_document(session, job_id)

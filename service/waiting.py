@@ -1,0 +1,69 @@
+"""Queueing a job for the CLI and waiting for its end: by the running service, or by an engine in this process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from service.commands import show
+from service.commands.common import operations, quiet_logs, say, take_lock
+from service.contract import TERMINAL, Document, Operations
+from service.lock import running_service
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+
+_POLL_SECONDS = 0.2
+
+
+def run(settings: Settings, ask: Callable[[Operations], Document], *, command: str, wait: bool) -> Document:
+    """The job's document: as it was queued, or at its end with ``wait``."""
+    running = running_service(settings.data)
+    if running is None and wait:
+        lock, running = take_lock(settings, command)
+        if lock is not None:
+            try:
+                return _run_here(settings, ask)
+            finally:
+                lock.release()
+    if running is None:
+        with operations(settings) as ops:
+            document = ask(ops)
+        if document["state"] not in TERMINAL:
+            say(
+                f"{document['job']} is queued. No service runs on {settings.data}: the job begins when one starts "
+                "(`burnish serve`), or say --wait to have it done now."
+            )
+        return document
+    with operations(settings) as ops:
+        document = ask(ops)
+        if not wait:
+            say(f"{document['job']} is {document['state']}; `burnish job {document['job']}` tells how it goes")
+            return document
+        return follow(ops, document)
+
+
+def _run_here(settings: Settings, ask: Callable[[Operations], Document]) -> Document:
+    """Let the engine run in this process until the job has ended."""
+    from service.app import Workshop
+
+    quiet_logs(settings)
+    with Workshop(settings) as workshop:
+        return follow(workshop.operations, ask(workshop.operations))
+
+
+def follow(ops: Operations, document: Document) -> Document:
+    """Show a job's progress until it has ended; Ctrl-C leaves the job as it is."""
+    name = document["job"]
+    try:
+        with show.following() as told:
+            told(document)
+            while document["state"] not in TERMINAL:
+                time.sleep(_POLL_SECONDS)
+                document = ops.job(name)
+                told(document)
+    except KeyboardInterrupt:
+        say(f"{name} was not cancelled: it goes on in the service, or when one starts (`burnish cancel {name}`)")
+        raise
+    return document

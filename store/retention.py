@@ -1,0 +1,336 @@
+"""What leaves the spool: ``purge`` of what is safe on discs, ``delete`` of what nobody wants.
+
+First the rows change and the change is committed with an Event that names the files; then the files go. A crash in
+between leaves files that no row names, and ``sweep`` removes them at the next start by that Event. Names in the spool
+are never used twice, so a file that arrives anew is never mistaken for one that was removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import ColumnElement, distinct, exists, func, select, update
+from sqlalchemy import delete as delete_rows
+from sqlalchemy.orm import Session
+
+from store.db import Database
+from store.models import (
+    Derived,
+    Disc,
+    Event,
+    Instance,
+    Job,
+    Patient,
+    Plan,
+    RequestInstance,
+    Series,
+    Study,
+    Volume,
+    VolumeInstance,
+    now,
+)
+from store.spool import Spool
+
+_BATCH = 500
+_ENDED = ("DONE", "FAILED", "CANCELLED")
+_SWEEP_DAYS = 30
+
+
+class NeededByJob(Exception):
+    """Instances cannot be deleted while a job that is not ended needs them; the text names the jobs."""
+
+
+@dataclass(slots=True)
+class _Files:
+    """Files that no row names any more, and what they held."""
+
+    spool: list[str] = field(default_factory=list)
+    derived: list[str] = field(default_factory=list)
+    bytes: int = 0
+
+    def remove(self, spool: Spool, derived_dir: Path) -> None:
+        for path in self.spool:
+            spool.remove(path)
+        for path in self.derived:
+            (derived_dir / path).unlink(missing_ok=True)
+
+
+def purge(db: Database, spool: Spool, derived_dir: Path, *, min_copies: int, dry_run: bool) -> dict[str, Any]:
+    """Free spool and cache of what is on at least ``min_copies`` verified discs and in no open job.
+
+    Returns ``{"instances", "derived", "bytes", "kept", "min_copies", "dry_run"}``: how many instances and conformed
+    copies were (or would be) removed, and how many instances stay in the spool.
+    """
+    instances = derived = size = 0
+    last = 0
+    while True:
+        with db.read() if dry_run else db.begin() as session:
+            batch = list(
+                session.execute(
+                    select(Instance.id, Instance.spool_path, Instance.file_bytes)
+                    .where(Instance.id > last, Instance.spool_path.is_not(None), _safe(min_copies), ~_in_open_job())
+                    .order_by(Instance.id)
+                    .limit(_BATCH)
+                )
+            )
+            files = _Files(spool=[row.spool_path for row in batch], bytes=sum(row.file_bytes for row in batch))
+            if batch and not dry_run:
+                _forget_spool_paths(session, [row.id for row in batch])
+                _note(session, "purge", files, [row.id for row in batch], min_copies=min_copies)
+        if not batch:
+            break
+        last = batch[-1].id
+        if not dry_run:
+            files.remove(spool, derived_dir)
+        instances += len(batch)
+        size += files.bytes
+    for files in _purge_derived(db, derived_dir, min_copies, dry_run=dry_run):
+        if not dry_run:
+            files.remove(spool, derived_dir)
+        derived += len(files.derived)
+        size += files.bytes
+    with db.read() as session:
+        kept = session.scalar(select(func.count()).where(Instance.spool_path.is_not(None))) or 0
+    return {
+        "instances": instances,
+        "derived": derived,
+        "bytes": size,
+        "kept": kept - (instances if dry_run else 0),
+        "min_copies": min_copies,
+        "dry_run": dry_run,
+    }
+
+
+def _purge_derived(db: Database, derived_dir: Path, min_copies: int, *, dry_run: bool) -> Iterator[_Files]:
+    """Conformed copies whose source is safe. Their rows go too, unless a plan or the catalogue names them: then a plan
+    that needs one again finds the file missing and makes it anew.
+    """
+    last = 0
+    while True:
+        with db.read() if dry_run else db.begin() as session:
+            batch = list(
+                session.execute(
+                    select(Derived.id, Derived.path, Derived.size)
+                    .join(
+                        Instance,
+                        (Instance.digest == Derived.source_digest)
+                        & (Instance.sop_instance_uid == Derived.sop_instance_uid),
+                    )
+                    .where(Derived.id > last, _safe(min_copies), ~_in_open_job())
+                    .order_by(Derived.id)
+                    .limit(_BATCH)
+                )
+            )
+            there = [row for row in batch if (derived_dir / row.path).is_file()]
+            files = _Files(derived=[row.path for row in there], bytes=sum(row.size for row in there))
+            if not dry_run:
+                _drop_unnamed_derived(session, [row.id for row in batch])
+                if there:
+                    _note(session, "purge", files, [], min_copies=min_copies)
+        if not batch:
+            return
+        last = batch[-1].id
+        yield files
+
+
+def _safe(min_copies: int) -> ColumnElement[bool]:
+    """True for an Instance that at least so many verified discs hold."""
+    copies = (
+        select(func.count(distinct(Disc.id)))
+        .join(VolumeInstance, VolumeInstance.volume_id == Disc.volume_id)
+        .where(VolumeInstance.instance_id == Instance.id, Disc.state == "VERIFIED")
+        .correlate(Instance)
+        .scalar_subquery()
+    )
+    return copies >= min_copies
+
+
+def _in_open_job() -> ColumnElement[bool]:
+    """True for an Instance that a job needs which has not ended (its plan's instances are its request's)."""
+    return exists().where(
+        RequestInstance.instance_id == Instance.id,
+        Job.request_id == RequestInstance.request_id,
+        Job.state.not_in(_ENDED),
+    )
+
+
+def delete(db: Database, spool: Spool, derived_dir: Path, ids: Sequence[int]) -> dict[str, Any]:
+    """Remove these instances for good, from the spool and from the list of studies.
+
+    What a disc was made of keeps its row, so that the catalogue still finds the disc. Raises ``NeededByJob``, before
+    anything is removed, where an open job needs one of them. Returns ``{"instances", "bytes"}``.
+    """
+    with db.read() as session:
+        for chunk in _chunks(ids):
+            _refuse_needed(session, chunk)
+    count = size = 0
+    for chunk in _chunks(ids):
+        with db.begin() as session:
+            _refuse_needed(session, chunk)  # a job may have come in between
+            rows = list(session.scalars(select(Instance).where(Instance.id.in_(chunk))))
+            files = _Files(
+                spool=[row.spool_path for row in rows if row.spool_path],
+                bytes=sum(row.file_bytes for row in rows if row.spool_path),
+            )
+            on_disc = set(
+                session.scalars(
+                    select(VolumeInstance.instance_id)
+                    .join(Volume, Volume.id == VolumeInstance.volume_id)
+                    .join(Job, Job.plan_id == Volume.plan_id)
+                    .where(VolumeInstance.instance_id.in_(chunk))
+                )
+            )
+            count += sum(1 for row in rows if row.spool_path or row.id not in on_disc)
+            _delete_plans(session, [row.id for row in rows if row.id not in on_disc])
+            _delete_derived(session, rows, files)
+            _note(session, "delete", files, [row.id for row in rows], uids=[row.sop_instance_uid for row in rows])
+            _forget_spool_paths(session, [row.id for row in rows if row.id in on_disc])
+            _delete_instances(session, [row for row in rows if row.id not in on_disc])
+        files.remove(spool, derived_dir)
+        size += files.bytes
+    return {"instances": count, "bytes": size}
+
+
+def _refuse_needed(session: Session, ids: Sequence[int]) -> None:
+    jobs = list(
+        session.scalars(
+            select(Job.id)
+            .join(RequestInstance, RequestInstance.request_id == Job.request_id)
+            .where(RequestInstance.instance_id.in_(ids), Job.state.not_in(_ENDED))
+            .distinct()
+            .order_by(Job.id)
+        )
+    )
+    if jobs:
+        names = ", ".join(f"J{job}" for job in jobs)
+        raise NeededByJob(f"{names} needs instances of this selection; wait for its end or cancel it")
+
+
+def _delete_derived(session: Session, rows: Sequence[Instance], files: _Files) -> None:
+    """Conformed copies of these instances: the files of all, the rows of those that the catalogue does not name."""
+    keys = {(row.digest, row.sop_instance_uid) for row in rows}
+    found = [
+        one
+        for one in session.scalars(select(Derived).where(Derived.source_digest.in_({digest for digest, _ in keys})))
+        if (one.source_digest, one.sop_instance_uid) in keys
+    ]
+    files.derived += [one.path for one in found]
+    files.bytes += sum(one.size for one in found)
+    _drop_unnamed_derived(session, [one.id for one in found])
+
+
+def _delete_plans(session: Session, ids: Sequence[int]) -> None:
+    """Plans that nobody burnt fall with their instances: they could not be burnt any more."""
+    plans = select(Volume.plan_id).join(VolumeInstance).where(VolumeInstance.instance_id.in_(ids))
+    session.execute(delete_rows(Plan).where(Plan.id.in_(plans)), execution_options={"synchronize_session": False})
+
+
+def _delete_instances(session: Session, rows: Sequence[Instance]) -> None:
+    ids = [row.id for row in rows]
+    if not ids:
+        return
+    session.execute(delete_rows(RequestInstance).where(RequestInstance.instance_id.in_(ids)))
+    for first in ids:
+        later = list(
+            session.scalars(
+                select(Instance.id).where(Instance.conflict_of == first, Instance.id.not_in(ids)).order_by(Instance.id)
+            )
+        )
+        if later:  # the next one takes the place of the first received
+            session.execute(update(Instance).where(Instance.id == later[0]).values(conflict_of=None))
+            session.execute(update(Instance).where(Instance.id.in_(later[1:])).values(conflict_of=later[0]))
+    session.execute(update(Instance).where(Instance.id.in_(ids)).values(conflict_of=None))
+    session.execute(delete_rows(Instance).where(Instance.id.in_(ids)))
+    _delete_empty_parents(session, {row.series_id for row in rows if row.series_id is not None})
+
+
+def _delete_empty_parents(session: Session, series: set[int]) -> None:
+    """No name of a patient stays of whom nothing is left."""
+    studies = set(session.scalars(select(Series.study_id).where(Series.id.in_(series))))
+    patients = set(session.scalars(select(Study.patient_id).where(Study.id.in_(studies))))
+    for model, ids, empty in (
+        (Series, series, ~exists().where(Instance.series_id == Series.id)),
+        (Study, studies, ~exists().where(Series.study_id == Study.id)),
+        (Patient, patients, ~exists().where(Study.patient_id == Patient.id)),
+    ):
+        session.execute(
+            delete_rows(model).where(model.id.in_(ids), empty), execution_options={"synchronize_session": False}
+        )
+
+
+def _forget_spool_paths(session: Session, ids: Sequence[int]) -> None:
+    session.execute(
+        update(Instance).where(Instance.id.in_(ids)).values(spool_path=None),
+        execution_options={"synchronize_session": False},
+    )
+
+
+def _drop_unnamed_derived(session: Session, ids: Sequence[int]) -> None:
+    session.execute(
+        delete_rows(Derived).where(Derived.id.in_(ids), ~exists().where(VolumeInstance.derived_id == Derived.id)),
+        execution_options={"synchronize_session": False},
+    )
+
+
+def _note(session: Session, kind: str, files: _Files, ids: Sequence[int], **detail: Any) -> None:
+    """The Event of a removal. It also tells ``sweep`` which files had to go."""
+    session.add(
+        Event(
+            at=now(),
+            kind=kind,
+            instance_id=ids[0] if len(ids) == 1 else None,
+            detail={
+                "instances": list(ids),
+                "spool": files.spool,
+                "derived": files.derived,
+                "bytes": files.bytes,
+                **detail,
+            },
+        )
+    )
+
+
+def sweep(db: Database, spool: Spool, derived_dir: Path) -> int:
+    """Remove files that a crash left behind after their rows were changed; returns how many there were."""
+    count = 0
+    with db.read() as session:
+        events = session.scalars(
+            select(Event.detail)
+            .where(Event.kind.in_(("purge", "delete")), Event.at > now() - timedelta(days=_SWEEP_DAYS))
+            .execution_options(yield_per=50)
+        )
+        for detail in events:
+            # The cache may have made a conformed copy anew under its old name.
+            derived = [path for path in detail.get("derived", ()) if (derived_dir / path).exists()]
+            named = set(session.scalars(select(Derived.path).where(Derived.path.in_(derived)))) if derived else set()
+            left = _Files(
+                spool=[path for path in detail.get("spool", ()) if spool.path_of(path).exists()],
+                derived=[path for path in derived if path not in named],
+            )
+            left.remove(spool, derived_dir)
+            count += len(left.spool) + len(left.derived)
+    return count
+
+
+def expire_plans(db: Database, *, keep_days: int) -> int:
+    """Forget plans that nobody burnt within so many days; returns how many."""
+    with db.begin() as session:
+        old = list(
+            session.scalars(
+                select(Plan.id).where(
+                    Plan.created_at < now() - timedelta(days=keep_days), ~exists().where(Job.plan_id == Plan.id)
+                )
+            )
+        )
+        for chunk in _chunks(old):
+            session.execute(delete_rows(Plan).where(Plan.id.in_(chunk)))
+    return len(old)
+
+
+def _chunks(values: Sequence[int]) -> Iterator[Sequence[int]]:
+    for start in range(0, len(values), _BATCH):
+        yield values[start : start + _BATCH]
