@@ -24,12 +24,11 @@ from jobs.context import Context
 from jobs.options import RequestOptions
 from media import mediatypes, profiles
 from media.contents import arrange
-from media.dicomdir import header_size, record_sizes
 from media.fileids import FileIds
+from media.fileset import overview, sizing
 from media.items import Item
-from media.readme import DiscText, Missing, readme_bytes
+from media.readme import DiscText, Missing
 from media.records import ROOT_RECORDS
-from media.sizing import Sizing
 from media.uids import new_uid
 from media.volumes import Packing, SetOversized, VolumePlan, pack
 from store import plans
@@ -259,13 +258,11 @@ def _pack(
     contents = arrange(
         ((item, by_id[row_id].row) for row_id, item in items.items()), root_records=ROOT_RECORDS, missing=missing
     )
-    example = f"{options.file_set_prefix}{0:07}"
-    sizing = Sizing(record_sizes=record_sizes, dicomdir_header=header_size(example), text=text)
     try:
         packing = pack(
             contents,
             capacity_sectors=capacity,
-            sizing=sizing,
+            sizing=sizing(text, file_set_id_length=len(options.file_set_prefix) + plans.FILE_SET_DIGITS),
             many_patients=options.patients_per_disc == "many",
             splitting=options.allow_splitting,
             name_refused=True,
@@ -307,18 +304,6 @@ def _new_volume(
         )
         for item in volume.items
     ]
-    readme = readme_bytes(
-        text,
-        created=created,
-        file_set_id=file_set_id,
-        number=volume.number,
-        of=volume.of,
-        contents=[
-            (patient.content.facts, [(study.content.facts, study.instances) for study in patient.studies])
-            for patient in volume.patients
-        ],
-        keys_supplied=any(file.supplied for file in files),
-    )
     return plans.NewVolume(
         number=volume.number,
         of=volume.of,
@@ -327,7 +312,7 @@ def _new_volume(
         created_at=created,
         sectors=volume.sectors,
         capacity_sectors=volume.capacity_sectors,
-        readme=readme,
+        readme=overview(volume, text=text, file_set_id=file_set_id, created=created),
         files=files,
     )
 

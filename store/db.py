@@ -48,6 +48,7 @@ class Database:
             Session(connection, expire_on_commit=False, autoflush=False) as session,
         ):
             yield session
+            session.expunge_all()  # what was read stays readable after the transaction
             session.rollback()
 
     def close(self) -> None:

@@ -26,6 +26,8 @@ from store.models import (
     now,
 )
 
+FILE_SET_DIGITS = 7
+"""Digits of the running number of a File-set ID, which has at most 16 characters."""
 _CHUNK = 2000
 """Rows of one statement; SQLite allows 32,766 bound values."""
 
@@ -219,9 +221,9 @@ class NewVolume:
 
 
 def take_file_set_ids(session: Session, prefix: str, count: int) -> list[str]:
-    """File-set IDs that no disc of this installation has had: a prefix and a running number of seven digits."""
+    """File-set IDs that no disc of this installation has had: a prefix and a running number of fixed length."""
     first = next_numbers(session, "file_set", count)
-    return [f"{prefix}{number:07}" for number in range(first, first + count)]
+    return [f"{prefix}{number:0{FILE_SET_DIGITS}}" for number in range(first, first + count)]
 
 
 def add_plan(

@@ -1,0 +1,87 @@
+"""The image of a planned volume, described from its rows. Nothing is staged: spool files are read as it is written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import select
+
+from jobs.context import Context
+from media.fileset import assemble
+from media.iso9660 import IsoImage
+from media.items import Item, Supplied
+from media.problems import MediaError
+from media.records import record_type
+from store.models import Derived, Instance, Patient, Series, Study, Volume, VolumeInstance
+
+
+def volume_image(ctx: Context, volume_id: int) -> IsoImage:
+    """The image of a volume; the same rows give the same bytes, however often and wherever it is written.
+
+    Raises ``MediaError`` naming an instance whose bytes are no longer there, or where the image would not have the
+    planned size.
+    """
+    with ctx.db.read() as session:
+        volume = session.get_one(Volume, volume_id)
+        rows: Any = session.execute(
+            select(
+                VolumeInstance.file_id,
+                VolumeInstance.size,
+                VolumeInstance.sha256,
+                VolumeInstance.supplied,
+                Instance.id,
+                Instance.sop_class_uid,
+                Instance.sop_instance_uid,
+                Instance.transfer_syntax_uid,
+                Instance.directory_keys,
+                Instance.spool_path,
+                Derived.path.label("derived_path"),
+                Derived.transfer_syntax_uid.label("derived_syntax"),
+                Series.series_instance_uid,
+                Study.study_instance_uid,
+                Patient.id.label("patient"),
+                Patient.patient_id,
+            )
+            .join(Instance, Instance.id == VolumeInstance.instance_id)
+            .outerjoin(Derived, Derived.id == VolumeInstance.derived_id)
+            .outerjoin(Series, Series.id == Instance.series_id)
+            .outerjoin(Study, Study.id == Series.study_id)
+            .outerjoin(Patient, Patient.id == Study.patient_id)
+            .where(VolumeInstance.volume_id == volume_id)
+            .order_by(VolumeInstance.position)
+            .execution_options(yield_per=1000)
+        )
+        items = [(_item(ctx, row), tuple(row.file_id.split("/"))) for row in rows]
+    return assemble(
+        items,
+        overview=volume.readme,
+        file_set_id=volume.file_set_id,
+        file_set_uid=volume.file_set_uid,
+        created=volume.created_at,
+        sectors=volume.sectors,
+    ).image
+
+
+def _item(ctx: Context, row: Any) -> Item:
+    if row.derived_path is not None:
+        source = ctx.derived_path(row.derived_path)
+    elif row.spool_path is not None:
+        source = ctx.spool.path_of(row.spool_path)
+    else:
+        raise MediaError(f"instance {row.sop_instance_uid} is no longer in the spool")
+    return Item(
+        key=row.id,
+        sop_class_uid=row.sop_class_uid,
+        sop_instance_uid=row.sop_instance_uid,
+        transfer_syntax_uid=row.derived_syntax or row.transfer_syntax_uid,
+        study_instance_uid=row.study_instance_uid or "",
+        series_instance_uid=row.series_instance_uid or "",
+        patient=row.patient,
+        patient_id=row.patient_id or "",
+        record_type=record_type(row.sop_class_uid) or "",
+        directory_keys=row.directory_keys,
+        source=source,
+        size=row.size,
+        sha256=row.sha256,
+        supplied=tuple(Supplied(*key) for key in row.supplied),
+    )
