@@ -91,8 +91,9 @@ def ffd_volumes(contents: Contents, capacity: int, *, many: bool) -> int:
     for patient in contents.patients:
         for study in patient.studies:
             all_series = [list(series.items) for series in study.series]
-            if built_sectors(sum(all_series, []), contents) <= capacity:
-                units.append(sum(all_series, []))
+            whole = [item for items in all_series for item in items]
+            if built_sectors(whole, contents) <= capacity:
+                units.append(whole)
                 continue
             for items in all_series:
                 units += [items] if built_sectors(items, contents) <= capacity else [[item] for item in items]
@@ -102,10 +103,10 @@ def ffd_volumes(contents: Contents, capacity: int, *, many: bool) -> int:
         for on_volume in bins:
             patients = {(item.patient, item.patient_id) for item in [*on_volume, *unit]}
             shared = len({patient_id for _, patient_id in patients}) < len(patients)
-            if (many and not shared) or len(patients) == 1:
-                if built_sectors([*on_volume, *unit], contents) <= capacity:
-                    on_volume.extend(unit)
-                    break
+            allowed = (many and not shared) or len(patients) == 1
+            if allowed and built_sectors([*on_volume, *unit], contents) <= capacity:
+                on_volume.extend(unit)
+                break
         else:
             bins.append(list(unit))
     return len(bins)
@@ -277,7 +278,7 @@ def test_what_is_refused_is_named_in_the_readme_and_counted() -> None:
     ]
     first, second = (file_set.files[1].source.decode() for file_set in files)
     assert "MISSING" in first
-    assert "1.2.3.2 9" in first
+    assert "1.2.3.2 1843200 bytes; alone" in first
     assert "MISSING" not in second, "what one patient lacks is nothing for another"
 
 
