@@ -160,7 +160,8 @@ def _part_done(disc: Disc) -> float:
 
 def _report(session: Session, job: Job) -> dict[str, Any]:
     """The plan's report, and what happened, in order."""
-    plan = session.get(Plan, job.plan_id) if job.plan_id is not None else None
+    of_job = Plan.id == job.plan_id if job.plan_id is not None else Plan.request_id == job.request_id
+    plan = session.execute(select(Plan).where(of_job).order_by(Plan.id.desc()).limit(1)).scalar_one_or_none()
     events = session.execute(
         select(Event).where(Event.job_id == job.id).order_by(Event.id.desc()).limit(_EVENTS_SHOWN)
     ).scalars()

@@ -17,7 +17,7 @@ from jobs.leases import Abandoned
 from jobs.readback import verify
 from jobs.work import Teller, Wish, Work
 from store import jobs
-from store.models import Job, Plan
+from store.models import Job, Plan, Request
 from store.nodes import Lease, holds
 from store.states import JOB_PREPARING, DiscState, JobState
 
@@ -50,6 +50,8 @@ def plan(work: Work, job_id: int) -> str:
         if wish.cancelled():
             raise Cancelled
         plan_id = _plan_of(work, job, wish)
+        if job.plan_id is None:
+            _check_refused(work, job, plan_id)
     except Cancelled:
         _end(work, job_id, JobState.CANCELLED, "CANCELLED", None)
     except PlanRefused as error:
@@ -104,6 +106,17 @@ def _plan_of(work: Work, job: Job, wish: Wish) -> int:
     return work.rooms.make_plan(
         work.ctx, job.request_id, progress=Teller(tell), cancelled=wish.cancelled, on_phase=on_phase
     )
+
+
+def _check_refused(work: Work, job: Job, plan_id: int) -> None:
+    """A plan without some of what was asked for is burnt only if the request says so. Raises PlanRefused."""
+    from jobs.planning import PlanRefused
+
+    with work.ctx.db.read() as session:
+        skip = session.get_one(Request, job.request_id).options.get("skip_refused")
+        refusal = None if skip else jobs.refused_by(session, plan_id)
+    if refusal is not None:
+        raise PlanRefused(*refusal)
 
 
 def _order(work: Work, job_id: int, plan_id: int, lease: Lease) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from store import slots
 from store.guard import rows_changed
-from store.models import Disc, Event, Job, Volume, now
+from store.models import Disc, Event, Job, Plan, Volume, now
 from store.nodes import Lease, holds, lease_held_by
 from store.states import (
     DISC_FINAL,
@@ -59,6 +59,8 @@ class JobOptions(Protocol):
     def copies(self) -> int: ...
     @property
     def priority(self) -> str: ...
+    @property
+    def skip_refused(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,11 @@ class DiscFacts:
 
 
 def create_job(session: Session, request_id: int, plan_id: int | None, options: JobOptions) -> int:
-    """Queue a job for a request, or for a plan of it. Raises JobError (PLAN_USED) for a plan that has its job."""
+    """Queue a job for a request, or for a plan of it.
+
+    Raises JobError: PLAN_USED for a plan that has its job, or the code of a refusal for a plan that leaves instances
+    out which nobody allowed it to leave out.
+    """
     if plan_id is not None:
         other = session.execute(select(Job.id).where(Job.plan_id == plan_id)).scalar_one_or_none()
         if other is not None:
@@ -104,6 +110,18 @@ def create_job(session: Session, request_id: int, plan_id: int | None, options: 
     session.flush()
     _event(session, job.id, None, None, JobState.QUEUED)
     return job.id
+
+
+def refused_by(session: Session, plan_id: int) -> tuple[str, str] | None:
+    """Code and text for a plan that leaves instances out, which the request must have allowed; None where none is."""
+    plan = session.get_one(Plan, plan_id)
+    refused = plan.report.get("refused") or []
+    if not refused:
+        return None
+    first = refused[0]
+    more = f" (and {len(refused) - 1} more, see the report)" if len(refused) > 1 else ""
+    text = f"refused: {first['sop_instance_uid']}: {first['reason']}{more}; --skip-refused burns the others"
+    return (plan.report.get("reasons") or ["PROC_FAILURE"])[0], text
 
 
 def job_of_request(session: Session, request_id: int) -> int | None:
