@@ -34,6 +34,8 @@ _FILE_ID, _SOP_CLASS, _SOP_INSTANCE, _TRANSFER_SYNTAX = 0x00041500, 0x00041510, 
 _FILE_SET_ID, _DESCRIPTOR, _FIRST, _LAST, _CONSISTENCY = 0x00041130, 0x00041141, 0x00041200, 0x00041202, 0x00041212
 _SEQUENCE = 0x00041220
 _POINTERS = frozenset((_NEXT, _IN_USE, _LOWER, _TYPE, _FILE_ID, _SOP_CLASS, _SOP_INSTANCE, _TRANSFER_SYNTAX))
+_MAX_DEPTH = 16
+"""PS3.3 Table F.4-1 needs 4 levels, with private and retired record types a few more."""
 _RETIRED = frozenset(
     (
         *("OVERLAY", "MODALITY LUT", "VOI LUT", "CURVE", "TOPIC", "VISIT", "RESULTS", "INTERPRETATION"),
@@ -263,10 +265,15 @@ def _record(data: bytes, offset: int, span: tuple[int, int], syntax: Syntax, pro
 def _link(records: list[Record], first: int, last: int, problems: _Problems) -> None:
     """Follow the offsets from the root; each record is met once, however they are bent."""
     by_offset = {record.offset: index for index, record in enumerate(records)}
+    depths = [0] * len(records)
     pending: list[tuple[int, int | None, str]] = [(first, None, "The offset of the first record")]
     last_root = 0
     while pending:
         offset, parent, what = pending.pop()
+        depth = 1 if parent is None else depths[parent] + 1
+        if depth > _MAX_DEPTH:
+            problems.add(f"{what} leads more than {_MAX_DEPTH} levels deep")
+            continue
         while offset:
             index = by_offset.get(offset)
             if index is None:
@@ -276,7 +283,7 @@ def _link(records: list[Record], first: int, last: int, problems: _Problems) -> 
             if record.reachable:
                 problems.add(f"{what} is {offset}, which leads to a record that was met before")
                 break
-            record.reachable, record.parent = True, parent
+            record.reachable, record.parent, depths[index] = True, parent, depth
             _check_place(record, None if parent is None else records[parent], problems)
             if parent is None:
                 last_root = offset
