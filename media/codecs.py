@@ -297,6 +297,8 @@ def _pixels(codec: str, frame: bytes, stream: Codestream) -> tuple[Samples, int]
     """Samples in the smallest container for their precision, and their planar configuration."""
     import numpy
 
+    if codec != "jpeg2000" and frame.rfind(b"\xff\xd9") < frame.rfind(b"\xff\xda"):
+        raise FrameError("its codestream is cut off: there is no end marker")  # decoders would invent the rest
     width = 1 if stream.precision <= 8 else 2 if stream.precision <= 16 else 4
     planar = 0
     if codec == "jpeg-ls":
@@ -321,10 +323,7 @@ def _libjpeg(frame: bytes) -> bytes:
 def _jpeg_ls(frame: bytes, stream: Codestream) -> tuple[bytes, int]:
     import jpeg_ls  # type: ignore[import-untyped]
 
-    try:
-        data, info = _guarded(lambda: jpeg_ls.decode_pixel_data(frame))
-    except FrameError:
-        return _libjpeg(frame), 0  # reads what CharLS is strict about, always colour-by-pixel
+    data, info = _guarded(lambda: jpeg_ls.decode_pixel_data(frame))
     return bytes(data), int(stream.components > 1 and info["interleave_mode"] == 0)
 
 
