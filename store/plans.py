@@ -282,12 +282,14 @@ def add_plan(
 
 
 def volume_contents(session: Session, plan_id: int) -> dict[int, dict[str, Any]]:
-    """By Volume id: ``instances`` (how many), ``studies`` (UIDs) and ``patients`` (Patient IDs), in disc order."""
+    """By Volume id: ``instances`` (how many), ``studies`` (UIDs) and ``patients`` (Patient IDs as in
+    the directory), in disc order."""
     found: dict[int, dict[str, Any]] = {}
     rows = session.execute(
         select(
             VolumeInstance.volume_id,
             Study.study_instance_uid,
+            Patient.id,
             Patient.patient_id,
             func.count(),
             func.min(VolumeInstance.position),
@@ -298,15 +300,16 @@ def volume_contents(session: Session, plan_id: int) -> dict[int, dict[str, Any]]
         .outerjoin(Study, Study.id == Series.study_id)
         .outerjoin(Patient, Patient.id == Study.patient_id)
         .where(Volume.plan_id == plan_id)
-        .group_by(VolumeInstance.volume_id, Study.study_instance_uid, Patient.patient_id)
+        .group_by(VolumeInstance.volume_id, Study.study_instance_uid, Patient.id, Patient.patient_id)
         .order_by(VolumeInstance.volume_id, func.min(VolumeInstance.position))
     )
-    for volume_id, study, patient, count, _ in rows:
+    for volume_id, study, key, patient_id, count, _ in rows:
         volume = found.setdefault(volume_id, {"instances": 0, "studies": [], "patients": []})
         volume["instances"] += count
         if study is not None and study not in volume["studies"]:
             volume["studies"].append(study)
-        if patient is not None and patient not in volume["patients"]:
+        patient = patient_id or f"NOID_{key}"
+        if key is not None and patient not in volume["patients"]:
             volume["patients"].append(patient)
     return found
 
