@@ -16,11 +16,11 @@ from burners.registry import Burners
 from config.settings import Settings
 from jobs.context import Context
 from jobs.engine import Engine
-from service import auth, doctor, opening, shadows
+from service import auth, checks, doctor, opening
 from service.api.application import build
 from service.clocks import Clocks
 from service.contract import Document
-from service.errors import NotDone
+from service.errors import NotDone, UsageError
 from service.http import HttpServer, local_url
 from service.lock import DataLock, write_private
 from service.logs import logger
@@ -109,8 +109,10 @@ class Service:
         from scp.server import StorageServer
 
         settings, log = self.settings, logger("service")
-        if foreign := shadows.foreign_packages():
+        if foreign := checks.foreign_packages():
             raise NotDone("; ".join([*foreign, "give Burnish a virtual environment of its own"]), "SHADOWED")
+        if wrong := checks.wrong_settings(settings):
+            raise UsageError("\n".join(["the settings are wrong:", *wrong]), "SETTINGS")
         lock = DataLock(settings.data)
         lock.acquire("serve", patience=_patience)
         self._stack.callback(lock.release)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from burners import registry
 from config.settings import Settings
-from service import shadows
+from service import checks
 from service.contract import Document
 from service.errors import Refusal, as_refusal
 from service.lock import holder_of, running_service
@@ -76,8 +76,10 @@ def examine(
     found.state["service"] = service
     if trouble:
         found.wrong(f"service: {trouble}", "look at its log; stop that process and start `burnish serve` again")
-    for line in shadows.foreign_packages():
+    for line in checks.foreign_packages():
         found.wrong(line, "install Burnish in a virtual environment of its own")
+    for line in checks.wrong_settings(settings):
+        found.wrong(line, "change the settings file; `burnish serve` does not start with it")
     _database(settings, db, found)
     _folders(settings, found)
     _leftovers(settings, spool, found)
@@ -159,7 +161,8 @@ def _contents(db: Database, found: _Findings) -> None:
             )
         ).one()
         conflicts = session.scalar(select(func.count()).where(Instance.conflict_of.is_not(None))) or 0
-        jobs = dict(session.execute(select(Job.state, func.count()).group_by(Job.state)).tuples())
+        by_state = session.execute(select(Job.state, func.count()).group_by(Job.state))
+        jobs = dict(by_state.tuples().all())
         discs = session.scalar(select(func.count()).where(Disc.state == "VERIFIED")) or 0
     found.state["spool holds"] = f"{held} instances, {_size(int(total))}"
     found.state["conflicts"] = str(conflicts)

@@ -138,7 +138,9 @@ def _folder(name: str) -> str:
 
 def _without(text: str, path: str) -> str:
     """A reason that does not begin with the path which stands beside it."""
-    return text.removeprefix(path).lstrip(": ") or text
+    for prefix in (path, path.rpartition("/")[2]):
+        text = text.removeprefix(prefix).lstrip(": ") or text
+    return text
 
 
 def bring_in(

@@ -17,7 +17,6 @@ _MANY = 10
 
 def plan(document: dict[str, Any]) -> None:
     """A plan: a bar for each volume, then what is changed, supplied and refused."""
-    from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
 
@@ -37,7 +36,7 @@ def plan(document: dict[str, Any]) -> None:
         made.add_row(
             f"{volume['number']} of {volume['of']}",
             volume["file_set_id"],
-            ProgressBar(total=1.0, completed=min(share, 1.0), width=24),
+            _bar(share),
             f"{share:.1%}",
             size_text(volume["sectors"] * _SECTOR),
             str(volume["instances"]),
@@ -58,6 +57,12 @@ def plan(document: dict[str, Any]) -> None:
         typer.echo(f"note: {plain(note)}")
     if document["volumes"]:
         say(f"burnish burn --plan {document['plan']} burns exactly this")
+
+
+def _bar(share: float, width: int = 24) -> str:
+    """A capacity bar that is seen without colour, in a file too; something on it always shows."""
+    full = min(width, max(1, round(share * width))) if share > 0 else 0
+    return "\N{FULL BLOCK}" * full + "\N{LIGHT SHADE}" * (width - full)
 
 
 def _pairs(one: Any) -> str:

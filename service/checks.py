@@ -1,0 +1,42 @@
+"""What is checked before a start: that the packages which Python finds are ours, and that the settings fit together."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+
+PACKAGES = ("burners", "config", "jobs", "media", "migrations", "scp", "service", "store")
+
+
+def foreign_packages(home: Path | None = None) -> list[str]:
+    """What is found under one of our names somewhere else, one line each; empty where all is well.
+
+    The packages are named in plain words (``config``, ``store`` ...), so another distribution may bring the same.
+    """
+    home = home or Path(__file__).resolve().parents[1]
+    found = []
+    for name in PACKAGES:
+        spec = find_spec(name)
+        places = [Path(place).resolve() for place in (spec.submodule_search_locations or ())] if spec else []
+        if home / name not in places[:1]:
+            where = spec.origin if spec and spec.origin else ", ".join(map(str, places)) or "nowhere"
+            found.append(f"the package {name!r} is found at {where} instead of {home / name}")
+    return found
+
+
+def wrong_settings(settings: Settings) -> list[str]:
+    """What each setting's own check cannot see: profiles, media and rules that do not fit together, one line each."""
+    from jobs import planning, rules
+    from jobs.options import OptionsError, RequestOptions
+    from media.problems import MediaError
+
+    found = []
+    try:
+        planning.profile_and_medium(RequestOptions.from_settings(settings, {}))
+    except (OptionsError, MediaError) as error:
+        found.append(f"plan.profile, plan.medium: {error}")
+    return found + rules.problems(settings)
