@@ -179,7 +179,7 @@ class Engine:
             "enable_otlp": False,
             "sys_db_pool_size": 5,
             "use_listen_notify": False,
-            "notification_listener_polling_interval_sec": 60.0,
+            "notification_listener_polling_interval_sec": 0.5,
             "scheduler_polling_interval_sec": 3600.0,
         }
         DBOS(config=config)
@@ -188,7 +188,8 @@ class Engine:
             DBOS.launch()
             self._register_queue(PREPARE, self._ctx.settings.jobs.prepare_concurrency)
             for name, burner in burners.items():
-                self._register_queue(_queue_of(name), burner.slots)
+                # One more than there are slots: a disc is written while the one before it is read back.
+                self._register_queue(_queue_of(name), burner.slots + 1)
         except BaseException:
             DBOS.destroy()
             raise
