@@ -24,6 +24,10 @@ def disc_file_from(path: str, source: Path) -> DiscFile:
     return DiscFile(tuple(path.split("/")), len(data), hashlib.sha256(data).hexdigest(), source)
 
 
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def image_of(files: Mapping[str, bytes] | Iterable[DiscFile], volume_id: str = "DISC_0001") -> IsoImage:
     if isinstance(files, Mapping):
         files = [disc_file(path, data) for path, data in files.items()]
