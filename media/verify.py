@@ -229,7 +229,7 @@ class _Verification:
         if meta is None:
             return
         self._rules.check_transfer_syntax(name, meta, self._report)
-        values = dataset_values(self._tree, file, meta, self._check.wanted, self._report)
+        values = dataset_values(self._tree, file, meta, self._check.wanted(name), self._report)
         self._check.visit(name, meta, values)
         if meta.sop_instance_uid:
             self._check.duplicate(name, meta.sop_instance_uid)

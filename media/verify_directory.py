@@ -72,30 +72,30 @@ class DirectoryCheck:
     manifest: Manifest | None
     """What other makers' media lack; then a type 1 key that a file lacks counts as supplied (PS3.11 D.3.3.1 note)."""
     report: Report
-    wanted: frozenset[int] = frozenset()
-    """Tags whose values ``visit`` needs of a file."""
     referenced: dict[str, int] = field(default_factory=dict)
     """Canonical file name -> index of the record that references it."""
     uids: dict[str, str] = field(default_factory=dict)
     """SOP Instance UID -> the first file that has it."""
     _uppers: dict[int, _Upper] = field(default_factory=dict)
+    _always: frozenset[int] = _ALWAYS
+    _coming: tuple[int, dict[int, Value]] = (-1, {})
+    """The instance record whose file passes by, and its keys."""
+    _visited: set[int] = field(default_factory=set)
     _supplied: dict[tuple[int, int], str] = field(default_factory=dict)
     """(record index, tag) -> value that the manifest says was supplied."""
 
     def __post_init__(self) -> None:
-        tags = set(_ALWAYS)
         for index, record in enumerate(self.directory.records):
             if not record.reachable or not record.in_use:
                 continue  # the reader has said so; for who follows the offsets it is not there
+            if record.file_id and self._refer(index, record):
+                continue  # its keys are decoded when its file passes by
             keys = self._keys(index)
-            tags.update(keys)
             self._check_record(index, record, keys)
-            if record.file_id:
-                self._refer(index, record)
-            elif record.type in _IDENTITY:
+            if record.type in _IDENTITY and not record.file_id:
                 descriptive = (tag for tag in keys if _is_key(tag) and tag not in _IDENTITY[record.type])
                 self._uppers[index] = _Upper(keys, dict.fromkeys(descriptive, ""))
-        self.wanted = frozenset(tag for tag in tags if _is_key(tag) or tag == _CHARSET)
+        self._always = _ALWAYS.union(*(upper.keys for upper in self._uppers.values()))
         self._check_unique()
         if self.manifest is not None:
             self._read_supplied(self.manifest)
@@ -142,7 +142,8 @@ class DirectoryCheck:
                 else:
                     seen[key] = index
 
-    def _refer(self, index: int, record: Record) -> None:
+    def _refer(self, index: int, record: Record) -> bool:
+        """Remember which file a record references; False where another one does so already."""
         name = canonical_path("/".join(record.file_id or ()))
         if name in self.referenced:
             other = self.directory.records[self.referenced[name]]
@@ -151,8 +152,9 @@ class DirectoryCheck:
                 name,
                 f"Two directory records reference it, those at bytes {other.offset} and {record.offset} of DICOMDIR.",
             )
-            return
+            return False
         self.referenced[name] = index
+        return True
 
     def _read_supplied(self, manifest: Manifest) -> None:
         for key in manifest.supplied:
@@ -172,18 +174,28 @@ class DirectoryCheck:
 
     # ------------------------------------------------------------------ a file passes by
 
+    def wanted(self, name: str) -> frozenset[int]:
+        """Tags whose values ``visit`` needs of the referenced file that comes next."""
+        index = self.referenced[name]
+        keys = self._keys(index)
+        self._coming = (index, keys)
+        self._visited.add(index)
+        self._check_record(index, self.directory.records[index], keys)
+        return self._always.union(keys)
+
     def visit(self, name: str, meta: Meta, found: FileValues | None) -> None:
-        """Compare the file with its record and those above it. ``found`` None: its data set could not be read."""
-        index = self.referenced.get(name)
-        if index is None:
-            return
+        """Compare the file for which ``wanted`` was asked with its record and those above it.
+
+        ``found`` None: its data set could not be read.
+        """
+        index, keys = self._coming
         record = self.directory.records[index]
         values = found.values if found is not None else None
         self._check_uids(name, record, meta, values)
         if found is None or values is None:
             return
         file = _File(name, values, _charset(values), found.complete)
-        for tag, value in self._keys(index).items():
+        for tag, value in keys.items():
             if _is_key(tag):
                 self._compare_own(file, index, tag, value)
         for above, upper in self._above(record):
@@ -265,7 +277,10 @@ class DirectoryCheck:
                 upper.unconfirmed[tag] = shown(candidates[0], file.charset) if candidates else "nothing"
 
     def finish(self) -> None:
-        """Report what no file has confirmed."""
+        """Report what no file has confirmed, and check the records whose files never came."""
+        for index in self.referenced.values():
+            if index not in self._visited:
+                self._check_record(index, self.directory.records[index], self._keys(index))
         for index, upper in self._uppers.items():
             record = self.directory.records[index]
             for tag, said in upper.unconfirmed.items():

@@ -638,7 +638,12 @@ def item_of(made: Made, folder: Path, key: int = 0) -> tuple[Any, Any]:
 
 
 def our_disc(
-    image: Path, instances: Iterable[Made], *, file_set_id: str = "BURN000001", profile: str = "STD-GEN-CD"
+    image: Path,
+    instances: Iterable[Made],
+    *,
+    file_set_id: str = "BURN000001",
+    profile: str = "STD-GEN-CD",
+    capacity_sectors: int = 330_000,
 ) -> Path:
     """One volume with these instances, made as Burnish makes it: contents, plan, file-set, image.
 
@@ -652,7 +657,9 @@ def our_disc(
     entries = [item_of(made, spool, key) for key, made in enumerate(instances)]
     text = DiscText("Burnish 0.1.0", profile, "CD-R-80")
     sizing = fileset.sizing(text, file_set_id_length=len(file_set_id))
-    packing = volumes.pack(contents.arrange(entries), capacity_sectors=330_000, sizing=sizing, many_patients=True)
+    packing = volumes.pack(
+        contents.arrange(entries), capacity_sectors=capacity_sectors, sizing=sizing, many_patients=True
+    )
     (volume,) = packing.volumes
     created = datetime(2024, 2, 29, 12, 30, tzinfo=UTC)
     built = fileset.build(
