@@ -15,7 +15,9 @@ _NEEDED = {
     0x00020012: "Implementation Class UID",
 }
 _LONG = (b"OB", b"OW", b"UN", b"UT", b"SQ", b"UC", b"UR")
-_UID = re.compile(r"(?=.{1,64}\Z)(0|[1-9]\d*)(\.(0|[1-9]\d*))*")
+# PS3.5 9.1 forbids leading zeros in components too, but devices write such UIDs. A medium that holds them is a faithful
+# copy: to change them would break every reference to the instance, so they are no fault of the medium.
+_UID = re.compile(r"(?=.{1,64}\Z)\d+(\.\d+)*", re.ASCII)
 _LONGEST = 65536
 """Bytes of group 2 that are believed; real ones have some two hundred."""
 
@@ -30,7 +32,7 @@ class Meta(NamedTuple):
 
 
 def is_uid(text: str) -> bool:
-    """PS3.5 9.1: 1 to 64 characters, digits and full stops, no component with a leading zero."""
+    """1 to 64 characters, digits and full stops (PS3.5 9.1, but for leading zeros: see above)."""
     return _UID.fullmatch(text) is not None
 
 
