@@ -92,4 +92,4 @@ def _text(error: BaseException, names: list[str]) -> str:
     if "sqlalchemy.exc.OperationalError" in names:
         # Without the statement: its parameters may hold a patient's name.
         return f"the database cannot be used: {getattr(error, 'orig', error)}".splitlines()[0]
-    return str(error)
+    return str(error) or type(error).__name__.lower()

@@ -1,0 +1,53 @@
+"""A store with a few instances, and settings whose ports are free ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from config.settings import Settings, load
+from service import opening
+from service.operations import StoreOperations
+from tests.makers import PATIENTS, Made, study
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder that is not there yet; nothing of the environment gets in."""
+    monkeypatch.delenv("BURNISH_DATA", raising=False)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def settings(data: Path) -> Settings:
+    return load(data=data, overrides={"dicom": {"port": 0, "acceptors": 1}, "http": {"port": 0}})
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    """A folder with three CT instances of one patient and two MR of another."""
+    folder = tmp_path / "made"
+    write(folder, study("CT", 3, seed=1))
+    write(folder, study("MR", 2, seed=2, patient=PATIENTS["german"]))
+    return folder
+
+
+def write(folder: Path, instances: Iterator[Made] | list[Made]) -> list[Path]:
+    return [one.write(folder / f"{one.kind}-{number}.dcm") for number, one in enumerate(instances, 1)]
+
+
+@pytest.fixture
+def opened(settings: Settings) -> Iterator[Callable[[], StoreOperations]]:
+    """Opens the store as a command without a service does."""
+    contexts = []
+
+    def open_one() -> StoreOperations:
+        context = opening.open_context(settings)
+        contexts.append(context)
+        return StoreOperations(context, source="cli")
+
+    yield open_one
+    for context in contexts:
+        opening.close_context(context)
