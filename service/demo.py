@@ -41,7 +41,7 @@ def main() -> int:
     discs.mkdir(parents=True)
     settings = folder / "burnish.toml"
     settings.write_text(
-        '[site]\ninstitution = "Demonstration Hospital"\ncontact = "radiology@example.org"\n'
+        '[log]\nlevel = "error"\n[site]\ninstitution = "Demonstration Hospital"\ncontact = "radiology@example.org"\n'
         f'[burners.iso]\ndriver = "iso"\nfolder = {json.dumps(str(discs))}\n'
     )
     common = ["--data", str(folder / "data"), "--config", str(settings)]
@@ -93,8 +93,9 @@ def _send(folder: Path, dicom: dict[str, Any]) -> None:
     """C-STORE every DICOM file of a folder that names its SOP Class; what is refused is told with its status."""
     from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
-    from pynetdicom import AE
+    from pynetdicom import AE, _config
 
+    _config.STORE_SEND_CHUNKED_DATASET = True  # the files' own bytes, not what a parser makes of them
     contexts: dict[tuple[str, str], list[Path]] = {}
     no_dicom = 0
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
