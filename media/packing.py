@@ -78,7 +78,7 @@ class Shelf:
 
     def put_first(self, piece: Piece) -> None:
         """Put the piece on the first volume that takes it, or on a new one."""
-        wanted = piece.load.data_sectors
+        wanted = _certain(piece)
         index = self._next(0, wanted)
         while index is not None:
             if self.put(index, piece):
@@ -122,16 +122,21 @@ def alone(piece: Piece, sizing: Sizing) -> Fill:
     return fill
 
 
+def _certain(piece: Piece) -> int:
+    """Sectors that a piece takes on any volume: its files and the directories inside it."""
+    return piece.load.data_sectors + piece.load.directory_sectors + piece.roots.data_sectors
+
+
 def lower_bound(pieces: Sequence[Piece], sizing: Sizing, capacity: int) -> int:
     """A number of volumes below which no packing of these pieces can come.
 
-    Counted are: all sectors of files against what a volume can hold beside its own structure; pieces of which no two
-    fit together; patients who share a Patient ID.
+    Counted are: sectors of files and their directories against what a volume can hold beside its own structure; pieces
+    of which no two fit together; patients who share a Patient ID.
     """
     if not pieces:
         return 0
     room = capacity - Fill(sizing).sectors
-    sectors = [piece.load.data_sectors + piece.roots.data_sectors for piece in pieces]
+    sectors = [_certain(piece) for piece in pieces]
     by_size = -(-sum(sectors) // room) if room > 0 else 1
     large = sum(1 for size in sectors if 2 * size > room)
     sharing: dict[str, set[Hashable]] = {}

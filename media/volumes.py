@@ -6,6 +6,7 @@ volume unless many are allowed; two patients who share a Patient ID never share 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -139,8 +140,7 @@ def _first(fill: Fill) -> tuple[int, ...]:
 def _unavoidable(pieces: Sequence[Piece]) -> int:
     """How many volumes patients with one Patient ID ask for, however small they are."""
     patients = {(piece.patient.directory_patient_id, piece.patient.patient) for piece in pieces}
-    ids = [patient_id for patient_id, _ in patients]
-    return max(map(ids.count, set(ids)))
+    return max(Counter(patient_id for patient_id, _ in patients).values())
 
 
 def _named(pieces: Sequence[Piece]) -> str:

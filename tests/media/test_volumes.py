@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections import Counter
@@ -139,7 +140,7 @@ def requests(draw: st.DrawFn) -> list[Entry]:
     return entries
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=int(os.environ.get("BURNISH_SOAK", "60")), deadline=None)
 @given(requests(), st.integers(190, 420), st.booleans(), st.randoms())
 def test_everything_fits_once_exactly_and_in_no_more_volumes_than_ffd(
     entries: list[Entry], capacity: int, many: bool, shuffler: random.Random
