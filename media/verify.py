@@ -18,7 +18,7 @@ from media.manifest import FILE_NAME as MANIFEST
 from media.manifest import Manifest
 from media.problems import FileSetInvalid, MediaError, Problem, ProblemKind
 from media.readme import FILE_NAME as README
-from media.trees import FileTree, IsoTree, open_tree
+from media.trees import FileTree, IsoTree, canonical_path, open_tree
 from media.uids import IMPLEMENTATION_CLASS_UID
 from media.verify_directory import DICOMDIR, DirectoryCheck
 from media.verify_instance import dataset_values
@@ -184,7 +184,7 @@ class _Verification:
                 head = stream.read(HEAD)
                 meta, complaints = read_meta(head)
                 for kind, detail in complaints:
-                    self._report(kind, DICOMDIR, f"Its {detail}." if detail.startswith("file meta") else f"{detail}.")
+                    self._report(kind, DICOMDIR, _sentence(detail))
                 stream.seek(0)
                 directory = dicomdir_reader.read(stream)
         except OSError as error:
@@ -225,7 +225,7 @@ class _Verification:
             return
         meta, complaints = read_meta(head)
         for kind, detail in complaints:
-            self._report(kind, name, f"Its {detail}." if detail.startswith("file meta") else f"It {detail}.")
+            self._report(kind, name, _sentence(detail))
         if meta is None:
             return
         self._rules.check_transfer_syntax(name, meta, self._report)
@@ -245,6 +245,10 @@ class _Verification:
                     kind = self._check.directory.records[index].type
                     detail = f"It is not there; the {kind} record in DICOMDIR references it."
                     self._report(ProblemKind.MISSING, name, detail)
+            descriptor = "/".join(self._check.directory.descriptor or ())
+            if descriptor and canonical_path(descriptor) not in self._tree.files:
+                detail = "It is not there; DICOMDIR names it as File-set Descriptor File."
+                self._report(ProblemKind.MISSING, canonical_path(descriptor), detail)
             self._judge_unreferenced(digests, self._check)
         verify_manifest.check(self._manifest, self._tree, digests, self._report)
         if isinstance(self._tree, IsoTree) and self._directory is not None:
@@ -292,6 +296,11 @@ class _Verification:
             elif name in digests.files and digests.files[name] != digest:
                 detail = f"Its SHA-256 is {digests.files[name]}; instance {uid} should have {digest}."
                 self._report(ProblemKind.DIGEST, name, detail)
+
+
+def _sentence(complaint: str) -> str:
+    """A complaint about file meta information as a sentence about the file."""
+    return f"It {complaint}." if complaint.startswith("is ") else f"Its {complaint}."
 
 
 def _area(check: DirectoryCheck | None) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ def is_empty(value: Value | None) -> bool:
 
 def same(record: Value, record_charset: str, file: Value, file_charset: str, depth: int = 0) -> bool:
     """Whether the value in a directory record says what the value in the file says."""
-    if record.data == file.data and (record_charset == file_charset or record.data.isascii()):
+    if record.data == file.data and (record_charset == file_charset or _is_plain(record.data)):
         return True
     vr = record.vr if record.vr != "UN" else file.vr
     if vr == "SQ":
@@ -47,9 +47,14 @@ def text(value: Value, charset: str) -> str:
     What cannot be decoded becomes U+FFFD: a broken value is not equal to a sound one, and can be shown.
     """
     data = value.data.rstrip(b" \0")
-    if value.vr not in _CHARACTER_SET_VRS or not charset or (data.isascii() and b"\x1b" not in data):
+    if value.vr not in _CHARACTER_SET_VRS or not charset or _is_plain(data):
         return data.decode("ascii" if data.isascii() else "latin-1", "replace")
     return decode(data, codecs_of(charset), name=value.vr == "PN")
+
+
+def _is_plain(data: bytes) -> bool:
+    """Whether text means the same in every character set: ASCII without escape sequences (which are ASCII, too)."""
+    return data.isascii() and b"\x1b" not in data
 
 
 def shown(value: Value | None, charset: str) -> str:

@@ -12,7 +12,6 @@ import pytest
 
 from media.items import Supplied
 from media.problems import MediaError, ProblemKind
-from media.uids import IMPLEMENTATION_CLASS_UID
 from media.verify import Expected, VerifyCancelled, VerifyResult, verify_path
 from media.verify_scan import Malformed, Value, scan
 from media.verify_values import same
@@ -26,6 +25,7 @@ from tests.makers import (
     disc_image,
     file_set,
     make,
+    our_disc,
     study,
 )
 
@@ -116,6 +116,7 @@ def test_values_are_compared_as_text_not_as_bytes() -> None:
     assert same(unicode, "ISO_IR 192", japanese, "\\ISO 2022 IR 87")
     assert not same(Value("PN", name.replace("太", "犬").encode()), "ISO_IR 192", japanese, "\\ISO 2022 IR 87")
     assert not same(Value("LO", "Ä".encode("latin-1")), "ISO_IR 100", Value("LO", "Ä".encode("latin-1")), "ISO_IR 144")
+    assert not same(japanese, "", japanese, "\\ISO 2022 IR 149")
     assert same(Value("PN", b"Doe^Jane^^ "), "", Value("PN", b"Doe^Jane"), "")
     assert same(Value("IS", b"7 "), "", Value("IS", b"+007"), "")
     assert same(Value("TM", b"1011"), "", Value("TM", b"101100.000"), "")
@@ -360,16 +361,33 @@ def test_supplied_key_must_be_listed(small: Path, tmp_path: Path) -> None:
     assert found(verify_path(disc_image(tmp_path / "d.iso", small, supplied=nowhere))) == {("MANIFEST", "MANIFEST.TXT")}
 
 
-def test_a_disc_of_ours_without_its_manifest(copy: Path) -> None:
-    directory = copy / "DICOMDIR"
-    data = directory.read_bytes()
-    at = data.index(b"\x02\0\x12\0UI")
-    length = int.from_bytes(data[at + 6 : at + 8], "little")
-    own = IMPLEMENTATION_CLASS_UID.encode()[: length - length % 2]
-    directory.write_bytes(data)
-    (copy / "MANIFEST.TXT").unlink()
-    assert verify_path(copy).ok
-    assert len(own) <= length
+def test_a_disc_of_ours_must_have_its_manifest(tmp_path: Path) -> None:
+    image = our_disc(tmp_path / "disc.iso", [make("CT")])
+    result = verify_path(image)
+    assert (result.problems, result.profile) == ((), "STD-GEN-CD")
+    data = image.read_bytes()
+    image.write_bytes(data.replace(b"MANIFEST.TXT;1", b"MANIFEST.TXU;1"))
+    assert ("MANIFEST", "MANIFEST.TXT") in found(verify_path(image))
+
+
+def test_profile_of_our_readme_is_applied(tmp_path: Path) -> None:
+    compressed = [make("SC_JPEG", transfer_syntax_uid=JPEG_BASELINE)]
+    dvd = our_disc(tmp_path / "dvd.iso", compressed, profile="STD-GEN-DVD-JPEG")
+    assert verify_path(dvd).profile == "STD-GEN-DVD-JPEG"
+    assert verify_path(dvd).ok
+    assert {kind for kind, _ in found(verify_path(our_disc(tmp_path / "cd.iso", compressed)))} == {"PROFILE"}
+
+
+def test_file_set_descriptor_must_be_there(small: Path) -> None:
+    from pydicom.fileset import FileSet
+
+    (small / "README").write_text("read me")
+    written = FileSet(small / "DICOMDIR")
+    written.descriptor_file_id = "README"
+    written.write(use_existing=True)
+    assert verify_path(small).ok
+    (small / "README").unlink()
+    assert found(verify_path(small)) == {("MISSING", "README")}
 
 
 # --------------------------------------------------------------------------------------------------- images
