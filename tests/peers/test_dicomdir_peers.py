@@ -198,13 +198,15 @@ def test_every_key_of_dcmmkdir_for_made_instances(profile: str, tmp_path: Path) 
 
 
 def one_patient_an_id(items: Sequence[Item]) -> list[Item]:
-    """dcmmkdir takes patients of one ID for one (and those without for several): neither is to be compared here."""
-    own = [replace(item, patient=item.patient if item.patient_id else item.study_instance_uid) for item in items]
-    patients: dict[str, object] = {}
+    """dcmmkdir takes patients of one ID for one, and without an ID those of one name: leave it one of them."""
+    first: dict[object, object] = {}
     return [
         item
-        for item in own
-        if not item.patient_id or patients.setdefault(item.patient_id, item.patient) == item.patient
+        for item in items
+        if (item.patient_id
+        and first.setdefault(item.patient_id, item.patient) == item.patient)
+        or (not item.patient_id
+        and first.setdefault(item.patient, item.study_instance_uid) == item.study_instance_uid)
     ]
 
 
