@@ -97,6 +97,10 @@ class IsoVolume:
         for index in range(_DESCRIPTOR_LIMIT):
             descriptor = os.pread(self._file.fileno(), _SECTOR, (_FIRST_DESCRIPTOR + index) * _SECTOR)
             if len(descriptor) < _SECTOR or descriptor[1:6] != b"CD001":
+                if index == 0 and descriptor[1:6] in (b"BEA01", b"NSR02", b"NSR03"):
+                    raise self._invalid(
+                        "has a UDF file system without ISO 9660; such a medium can be read once mounted"
+                    )
                 if index == 0:
                     raise self._invalid("is not an ISO 9660 image (no volume descriptor in sector 16)")
                 break

@@ -185,23 +185,32 @@ class FolderTree(_Tree[Path]):
 
     def _list(self, node: Path, name: str) -> Iterator[_Found[Path]]:
         try:
-            with os.scandir(node) as entries:
-                for entry in sorted(entries, key=lambda entry: entry.name):
-                    status = entry.stat(follow_symlinks=False)
-                    path = node / entry.name
-                    shown = f"{name}/{canonical(_printable(entry.name))}".lstrip("/")
-                    if stat.S_ISDIR(status.st_mode):
-                        yield _Found(entry.name, True, 0, path)
-                    elif stat.S_ISREG(status.st_mode):
-                        yield _Found(entry.name, False, status.st_size, path)
-                    elif stat.S_ISLNK(status.st_mode):
-                        self._problem(shown, "It is a symbolic link; links are not followed.")
-                    else:
-                        self._problem(shown, "It is neither a file nor a folder.")
+            with os.scandir(node) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
         except OSError as error:
             if not name:
                 raise FileSetInvalid(f"{node}: cannot be read: {error.strerror or error}") from error
-            self.problems.append(Problem(ProblemKind.UNREADABLE, name, f"The folder cannot be read: {error.strerror}."))
+            self._unreadable(name, error)
+            return
+        for entry in entries:
+            path = node / entry.name
+            shown = f"{name}/{canonical(_printable(entry.name))}".lstrip("/")
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except OSError as error:
+                self._unreadable(shown, error)
+                continue
+            if stat.S_ISDIR(status.st_mode):
+                yield _Found(entry.name, True, 0, path)
+            elif stat.S_ISREG(status.st_mode):
+                yield _Found(entry.name, False, status.st_size, path)
+            elif stat.S_ISLNK(status.st_mode):
+                self._problem(shown, "It is a symbolic link; links are not followed.")
+            else:
+                self._problem(shown, "It is neither a file nor a folder.")
+
+    def _unreadable(self, name: str, error: OSError) -> None:
+        self.problems.append(Problem(ProblemKind.UNREADABLE, name, f"It cannot be read: {error.strerror or error}."))
 
     def open(self, name: str) -> BinaryIO:
         # O_NOFOLLOW: it was no link when it was listed. O_NONBLOCK: nor a pipe that would wait for a writer.

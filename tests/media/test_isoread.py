@@ -126,6 +126,7 @@ def _both(value: int) -> bytes:
         (lambda data: b"", "no volume descriptor"),
         (lambda data: data[: 16 * 2048 + 100], "no volume descriptor"),
         (lambda data: b"\x89PNG" + bytes(100_000), "not an ISO 9660 image"),
+        (lambda data: bytes(16 * 2048) + b"\x00BEA01".ljust(9000), "UDF file system without ISO 9660"),
         (lambda data: data[: 16 * 2048] + b"\x00" + data[16 * 2048 + 1 :], "no primary volume descriptor"),
         (
             lambda data: data[: 16 * 2048] + data[16 * 2048 : 17 * 2048].replace(b"\x01CD", b"\x02CD") * 99,

@@ -133,3 +133,23 @@ def test_open_tree_says_why_it_cannot(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(FileSetInvalid, match=reason):
             open_tree(tmp_path / name)
+
+
+def test_a_folder_that_cannot_be_read_is_a_problem_and_the_rest_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _make(tmp_path, {"BAD/A": b"", "GOOD/B": b""})
+    real = os.scandir
+
+    def scandir(path: Path) -> object:
+        if path.name == "BAD":
+            raise OSError(5, "Input/output error")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with open_tree(tmp_path) as tree:
+        assert list(tree.files) == ["GOOD/B"]
+        assert [(problem.kind, problem.file) for problem in tree.problems] == [(ProblemKind.UNREADABLE, "BAD")]
+        assert "Input/output error" in tree.problems[0].detail
+    with pytest.raises(FileSetInvalid, match="Input/output error"):
+        FolderTree(tmp_path / "BAD")
