@@ -33,41 +33,44 @@ def dataset_values(
     tree: FileTree, file: FileRead, meta: Meta, wanted: frozenset[int], report: Report
 ) -> FileValues | None:
     """Walk a file's data set to its end and return the wanted values; None where it cannot be walked, which is said."""
-    name, size = file.name, file.size
-    if meta.dataset_offset >= size:
-        report(ProblemKind.STRUCTURE, name, "It has no data set behind its file meta information.")
+    if meta.dataset_offset >= file.size:
+        report(ProblemKind.STRUCTURE, file.name, "It has no data set behind its file meta information.")
         return None
-    if meta.transfer_syntax_uid in OTHERWISE_ENCODED:
-        return _otherwise_encoded(tree, name, meta, size, report)
+    strict = ""
+    if meta.transfer_syntax_uid not in OTHERWISE_ENCODED:
+        try:
+            return FileValues(scan(file.head, file.read, meta.dataset_offset, file.size, wanted))
+        except Malformed as error:
+            strict = str(error)
     try:
-        found = scan(file.head, file.read, meta.dataset_offset, size, wanted)
-    except Malformed as error:
-        report(ProblemKind.STRUCTURE, name, f"Its data set is damaged: {error}.")
+        return _as_received(tree, file, meta)
+    except NotDicom as error:
+        report(ProblemKind.STRUCTURE, file.name, f"Its data set is damaged: {strict or error}.")
         return None
-    for complaint in found.complaints:
-        report(ProblemKind.STRUCTURE, name, f"Its data set is irregular: {complaint}.")
-    return FileValues(found.values)
 
 
-def _otherwise_encoded(tree: FileTree, name: str, meta: Meta, size: int, report: Report) -> FileValues | None:
-    """Slower, by the reader that ingest uses; such a file breaks every profile, which is reported elsewhere."""
+def _as_received(tree: FileTree, file: FileRead, meta: Meta) -> FileValues | None:
+    """By the reader that lets instances in: slower, for every encoding, and for what devices get slightly wrong.
+
+    Such an instance goes on a disc as it is, padded with zeros or with elements out of order, and is no fault of the
+    disc. An encoding that no profile allows is reported elsewhere.
+    """
     from media.header import read_header
 
-    place = _place(tree, name)
+    place = _place(tree, file.name)
     if place is None:
         return None
     path, offset = place
+    header = read_header(
+        path,
+        offset=offset + meta.dataset_offset,
+        transfer_syntax_uid=meta.transfer_syntax_uid,
+        length=file.size - meta.dataset_offset,
+    )
     try:
-        header = read_header(
-            path,
-            offset=offset + meta.dataset_offset,
-            transfer_syntax_uid=meta.transfer_syntax_uid,
-            length=size - meta.dataset_offset,
-        )
         values = elements(header.directory_keys)
-    except (NotDicom, Malformed) as error:
-        report(ProblemKind.STRUCTURE, name, f"Its data set is damaged: {error}.")
-        return None
+    except Malformed as error:
+        raise NotDicom(str(error)) from None
     for tag, uid in (
         (0x00080016, header.sop_class_uid),
         (0x00080018, header.sop_instance_uid),

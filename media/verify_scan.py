@@ -41,14 +41,6 @@ class Malformed(Exception):
     """The bytes break PS3.5; the text says where and how."""
 
 
-class Scan(NamedTuple):
-    """What a walk found."""
-
-    values: dict[int, Value]
-    complaints: list[str]
-    """What is wrong but does not hinder reading on."""
-
-
 class _Window:
     """Bytes of the file around a position, read again where the walk leaves them."""
 
@@ -71,13 +63,14 @@ class _Window:
         return self.data, index
 
 
-def scan(head: bytes, read: Callable[[int, int], bytes], start: int, size: int, wanted: frozenset[int]) -> Scan:
+def scan(
+    head: bytes, read: Callable[[int, int], bytes], start: int, size: int, wanted: frozenset[int]
+) -> dict[int, Value]:
     """Walk the data set from byte ``start`` to ``size``; ``head`` holds the first bytes of the file.
 
     ``read(offset, count)`` gives further bytes. Raises Malformed where the structure cannot be followed.
     """
     values: dict[int, Value] = {}
-    complaints: list[str] = []
     window = _Window(head, read, size)
     data, base = window.data, window.base
     last = -1
@@ -99,8 +92,6 @@ def scan(head: bytes, read: Callable[[int, int], bytes], start: int, size: int, 
             _need(offset, 12, size, last)
             length = _long(data, index + 8)[0]
             value = offset + 12
-        if tag <= last and not complaints:
-            complaints.append(f"{_name(tag)} at byte {offset} stands after {_name(last)}: elements are out of order")
         last = tag
         if length == _UNDEFINED:
             inner, end = _skip_undefined(window, value, tag, vr, size)
@@ -120,7 +111,7 @@ def scan(head: bytes, read: Callable[[int, int], bytes], start: int, size: int, 
                     raise Malformed(f"the file ends early, within {_name(tag)} at byte {offset}")
                 values[tag] = Value(vr, taken)
         offset = end
-    return Scan(values, complaints)
+    return values
 
 
 def _need(offset: int, count: int, size: int, last: int) -> None:
@@ -212,7 +203,7 @@ def items(sequence: bytes) -> list[bytes]:
 
 def elements(item: bytes, wanted: frozenset[int] | None = None) -> dict[int, Value]:
     """The elements of an encoded item (None: all of them)."""
-    return scan(item, lambda offset, count: item[offset : offset + count], 0, len(item), wanted or _ALL).values
+    return scan(item, lambda offset, count: item[offset : offset + count], 0, len(item), wanted or _ALL)
 
 
 class _Everything(frozenset[int]):
