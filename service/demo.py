@@ -12,6 +12,7 @@ import json
 import shutil
 import subprocess
 import sys
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -68,8 +69,7 @@ def main() -> int:
             return 1
 
         console.rule("3. A patient's disc, on media so small that it takes several")
-        patient = _largest_patient(studies)
-        capacity = _small_capacity(patient, common)
+        patient, capacity = _spanning(studies, common)
         documents = [_burn("--patient-id", patient, "--capacity-sectors", str(capacity), common=common)]
         console.rule("4. Everything that is on no disc yet, several patients on a disc")
         documents.append(_burn("--not-on-disc", "--patients-per-disc", "many", common=common))
@@ -93,10 +93,12 @@ def _send(folder: Path, dicom: dict[str, Any]) -> None:
     """C-STORE every DICOM file of a folder that names its SOP Class; what is refused is told with its status."""
     from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
+    from pydicom.uid import UID
     from pynetdicom import AE, _config
 
-    _config.STORE_SEND_CHUNKED_DATASET = True  # the files' own bytes, not what a parser makes of them
+    warnings.simplefilter("ignore")  # real files are not always as the standard has them
     contexts: dict[tuple[str, str], list[Path]] = {}
+    syntax_of: dict[Path, str] = {}
     no_dicom = 0
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         try:
@@ -106,6 +108,7 @@ def _send(folder: Path, dicom: dict[str, Any]) -> None:
             no_dicom += 1  # DICOMDIRs, files without meta header, broken ones: nothing that C-STORE can carry
             continue
         contexts.setdefault(key, []).append(path)
+        syntax_of[path] = key[1]
     outcome: Counter[str] = Counter()
     keys = list(contexts)
     total = sum(len(paths) for paths in contexts.values())
@@ -114,13 +117,16 @@ def _send(folder: Path, dicom: dict[str, Any]) -> None:
         ae = AE(ae_title="DEMO_SCU")
         for sop_class, syntax in chunk:
             ae.add_requested_context(sop_class, syntax)
-        association = ae.associate(dicom["host"], dicom["port"], ae_title=dicom["ae_title"])
+        association: Any = ae.associate(dicom["host"], dicom["port"], ae_title=dicom["ae_title"])
         if not association.is_established:
             raise SystemExit("the service refused the association")
         paths = [path for key in chunk for path in contexts[key]]
         for path in track(paths, description=f"sending {total} files", console=console, transient=True):
             if not association.is_established:
                 association = ae.associate(dicom["host"], dicom["port"], ae_title=dicom["ae_title"])
+            # Compressed pixel data as they are in the file; other files with the UIDs of their data set, which in real
+            # ones are not always those of their meta information.
+            _config.STORE_SEND_CHUNKED_DATASET = UID(syntax_of[path]).is_encapsulated
             try:
                 status = association.send_c_store(path)
                 value = status.Status if "Status" in status else None
@@ -158,29 +164,30 @@ def _burn(*arguments: str, common: list[str]) -> dict[str, Any]:
     return document
 
 
-def _largest_patient(studies: list[dict[str, Any]]) -> str:
-    """The Patient ID with the most bytes among those that have several instances."""
+def _spanning(studies: list[dict[str, Any]], common: list[str]) -> tuple[str, int]:
+    """A Patient ID, and sectors of a medium of which this patient needs several although each instance fits on one."""
     size: Counter[str] = Counter()
     for study in studies:
         if study["patient_id"] and study["instances"] > 1:
             size[study["patient_id"]] += study["bytes"]
-    return size.most_common(1)[0][0] if size else str(studies[0]["patient_id"])
-
-
-def _small_capacity(patient: str, common: list[str]) -> int:
-    """Sectors of a medium on which this patient does not fit, although each instance does."""
-    common = ["--patient-id", patient, "--skip-refused", *common]
-    whole = sum(volume["sectors"] for volume in _burnish("plan", *common)["volumes"])
-    best = whole
-    for tenths in (9, 8, 7, 6, 5):
-        capacity = whole * tenths // 10
-        plan = _burnish("plan", "--capacity-sectors", str(capacity), *common)
-        if any("INST_OVERSIZED" in entry["reason"] for entry in plan["refused"]):
-            break
-        best = capacity
-        if len(plan["volumes"]) > 2:
-            break
-    return best
+    patients = [patient for patient, _ in size.most_common(10)] or [str(studies[0]["patient_id"])]
+    for patient in patients:
+        select = ["--patient-id", patient, "--skip-refused", *common]
+        whole = max((volume["sectors"] for volume in _burnish("plan", *select)["volumes"]), default=0)
+        best = 0
+        for tenths in (9, 8, 7, 6, 5):
+            capacity: int = whole * tenths // 10
+            if not capacity:
+                break
+            plan = _burnish("plan", "--capacity-sectors", str(capacity), *select)
+            if any("INST_OVERSIZED" in entry["reason"] for entry in plan["refused"]):
+                break
+            best = capacity
+            if len(plan["volumes"]) > 2:
+                break
+        if best:
+            return patient, best
+    raise SystemExit("none of these patients has two instances that could be on different discs")
 
 
 def _show_studies(studies: list[dict[str, Any]]) -> None:
