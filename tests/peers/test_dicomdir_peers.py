@@ -14,7 +14,10 @@ from typing import Any
 
 import pytest
 from pydicom.data import get_testdata_file
-from pydicom.fileset import FileSet
+from pydicom.dataset import Dataset
+from pydicom.fileset import DIRECTORY_RECORDERS, FileSet
+from pydicom.sequence import Sequence as PydicomSequence
+from pydicom.uid import UID_dictionary
 
 from media import part10, records
 from media.dicomdir import dicomdir_bytes
@@ -24,8 +27,8 @@ from media.header import read_header
 from media.items import Item
 from media.problems import InstanceRefused, NotDicom
 from media.uids import new_uid
-from tests.makers import KINDS, PATIENTS, make
-from tests.media.directory import item_of
+from tests.makers import KINDS, PATIENTS, make, uid
+from tests.media.directory import encoded, item_of
 
 KNOWN = tomllib.loads(Path(__file__).with_name("dciodvfy_known.toml").read_text())["known"]
 TEXT: dict[str, Any] = {"capture_output": True, "text": True, "errors": "replace"}
@@ -166,13 +169,13 @@ def differences(items: Sequence[Item], root: Path, profile: str) -> list[str]:
         for record in (item.sop_instance_uid,)
     }
     found = []
-    for uid, chain in theirs.items():
-        assert [record.type for record in chain] == [record.type for record in ours[uid]]
-        for their, our in zip(chain, ours[uid], strict=True):
+    for instance, chain in theirs.items():
+        assert [record.type for record in chain] == [record.type for record in ours[instance]]
+        for their, our in zip(chain, ours[instance], strict=True):
             mine = our.elements
             for tag, (vr, value) in their.elements.items():
                 text = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
-                if _same(vr, value, mine.get(tag)) or (uid, their.type, text) in supplied:
+                if _same(vr, value, mine.get(tag)) or (instance, their.type, text) in supplied:
                     continue
                 found.append(f"{their.type} {text} {value[:60]!r} {mine.get(tag, ('', b''))[1][:60]!r}")
     return [line for line in found if not any(re.match(pattern, line) for pattern in EXPLAINED)]
@@ -203,10 +206,8 @@ def one_patient_an_id(items: Sequence[Item]) -> list[Item]:
     return [
         item
         for item in items
-        if (item.patient_id
-        and first.setdefault(item.patient_id, item.patient) == item.patient)
-        or (not item.patient_id
-        and first.setdefault(item.patient, item.study_instance_uid) == item.study_instance_uid)
+        if (item.patient_id and first.setdefault(item.patient_id, item.patient) == item.patient)
+        or (not item.patient_id and first.setdefault(item.patient, item.study_instance_uid) == item.study_instance_uid)
     ]
 
 
@@ -249,3 +250,74 @@ def test_media_of_other_makers(shared_data: Path) -> None:
             if record.file_id:
                 header = read_header(path.parent.joinpath(*record.file_id))
                 assert header.sop_instance_uid == record.referenced_sop_instance_uid
+
+
+def bare_instance(record_type: str, folder: Path) -> Path:
+    """An instance of the first SOP class of a record type that has every key of its records, and little else."""
+    values: dict[str, Any] = {"DA": "20240229", "TM": "111500", "DT": "20240229111500", "IS": "3", "UI": "1.2.3"}
+    values |= {"US": 2, "UL": 2, "SL": 2, "DS": ["1.5", "2.5"], "PN": "Ångström^A=漢字", "CS": "ABC"}
+    dataset = Dataset()
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    for name in records.levels(record_type):
+        for key in records.TYPES[name].keys:
+            vr = key.vr.decode()
+            code = Dataset()
+            code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "1", "99X", "Mäning"
+            code.RelationshipType = "HAS CONCEPT MOD"
+            code.StudyInstanceUID = "1.4"
+            code.ReferencedSOPClassUID, code.ReferencedSOPInstanceUID = "1.2", "1.3"
+            value = PydicomSequence([code]) if vr == "SQ" else values.get(vr, f"Value of {record_type}")
+            dataset.add_new(key.tag, vr, value)
+    classes = records._TABLE["sop_classes"][record_type]
+    # Not a retired one, nor one of those newer than the peer (the RT instructions under 481 are).
+    dataset.SOPClassUID = next(
+        one
+        for one in classes
+        if UID_dictionary.get(one, [""] * 4)[3] != "Retired" and not (record_type == "PLAN" and ".481." in one)
+    )
+    dataset.SOPInstanceUID = dataset.StudyInstanceUID = dataset.SeriesInstanceUID = uid(record_type)
+    dataset.PatientID = record_type
+    if "CompletionFlag" in dataset:
+        observer = Dataset()
+        observer.VerificationDateTime = dataset.VerificationDateTime
+        dataset.VerificationFlag, dataset.VerifyingObserverSequence = "VERIFIED", [observer]
+        del dataset.VerificationDateTime
+    path = folder / record_type.replace(" ", "_")
+    path.write_bytes(
+        part10.file_meta(dataset.SOPClassUID, dataset.SOPInstanceUID, part10.EXPLICIT_LE) + encoded(dataset)
+    )
+    return path
+
+
+UNKNOWN_TO_DCMTK_367 = {"ANNOTATION", "INVENTORY", "WF PRESENTATION"}
+"""Newer than DCMTK 3.6.7, which takes their SOP classes for images."""
+SWAPPED_BY_DCMTK = {"IMPLANT ASSY", "IMPLANT GROUP"}
+"""DCMTK (3.6.7 and later) demands the keys of Implant Group for Implant Assembly and the other way round."""
+
+
+@pytest.mark.peer("dcmmkdir")
+@pytest.mark.parametrize(
+    "record_type",
+    sorted(set(records.TYPES) - {*records.LEVELS, "PRIVATE"} - UNKNOWN_TO_DCMTK_367 - SWAPPED_BY_DCMTK),
+)
+def test_every_key_of_dcmmkdir_for_every_record_type(record_type: str, tmp_path: Path) -> None:
+    items = list(files_as_items([bare_instance(record_type, tmp_path)]))
+    assert [item.record_type for item in items] == [record_type]
+    assert differences(items, tmp_path / "fs", "-Pgp") == []
+    if record_type == "IMAGE":
+        assert differences(items, tmp_path / "fs", "-Pdv") == []
+
+
+@pytest.mark.parametrize("record_type", sorted(set(DIRECTORY_RECORDERS) - {*records.LEVELS}))
+def test_pydicom_reads_every_record_type(record_type: str, tmp_path: Path) -> None:
+    items = list(files_as_items([bare_instance(record_type, tmp_path)]))
+    write_file_set(items, tmp_path / "fs")
+    directory = read((tmp_path / "fs/DICOMDIR").read_bytes())
+    assert directory.problems == []
+    assert directory.records[-1].type == record_type
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        (instance,) = FileSet(tmp_path / "fs/DICOMDIR")
+    assert instance.SOPInstanceUID == items[0].sop_instance_uid
+    if record_type not in records.ROOT_RECORDS:
+        assert instance.PatientName == "Ångström^A=漢字"
