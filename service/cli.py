@@ -10,11 +10,19 @@ import typer
 from typer.core import TyperGroup
 
 from service.commands import look, produce, receive, serve
+from service.commands.common import print_json
 from service.errors import as_refusal
 
 
 class _Commands(TyperGroup):
-    """Turns every error into one clear line on stderr and the right exit status; users see no traceback."""
+    """Turns every error into one clear line on stderr and the right exit status; users see no traceback.
+
+    With ``--json`` what could not be done (exit status 1) is a document too: ``{"error": {"code", "detail"}}``.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta["burnish.json"] = "--json" in args
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -31,10 +39,10 @@ class _Commands(TyperGroup):
         except Exception as error:
             if type(error).__module__.partition(".")[0] in ("click", "typer"):
                 raise  # shown by typer, with the command's usage
-            raise typer.Exit(_tell(error)) from None
+            raise typer.Exit(_tell(error, json=ctx.meta["burnish.json"])) from None
 
 
-def _tell(error: Exception) -> int:
+def _tell(error: Exception, *, json: bool) -> int:
     refusal = as_refusal(error)
     if os.environ.get("BURNISH_DEBUG"):
         import traceback
@@ -44,6 +52,8 @@ def _tell(error: Exception) -> int:
         typer.echo(f"error: unexpected {type(error).__name__}: {error} (BURNISH_DEBUG=1 shows where)", err=True)
         return 1
     typer.echo(f"error: {refusal}", err=True)
+    if json and refusal.exit_status == 1:
+        print_json({"error": {"code": refusal.code, "detail": str(refusal)}})
     return refusal.exit_status
 
 

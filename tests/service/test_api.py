@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from service.api.application import build
+from service.operations import StoreOperations
+from service.shutdown import Stopping
+from tests.makers import make, study
+from tests.service.test_importing import imported
+
+TOKEN = {"Authorization": "Bearer sesame"}
+
+
+@pytest.fixture
+def operations(opened: Callable[[], StoreOperations]) -> StoreOperations:
+    return opened()
+
+
+@pytest.fixture
+def client(operations: StoreOperations) -> TestClient:
+    app = build(operations, token="sesame", hosts=(), stopping=Stopping())
+    return TestClient(app, base_url="http://127.0.0.1", headers=TOKEN, raise_server_exceptions=False)
+
+
+def is_problem(response: Any, status: int) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    document: dict[str, Any] = response.json()
+    assert document["status"] == status and document["title"] and document["detail"]
+    return document
+
+
+def test_an_instance_is_uploaded_planned_and_queued(client: TestClient, operations: StoreOperations) -> None:
+    for one in study("CT", 2, seed=1):
+        told = client.post("/api/v1/instances", content=one.part10()).json()
+        assert told == {"outcome": "stored", "sop_instance_uid": one.sop_instance_uid}
+    assert client.post("/api/v1/instances", content=one.part10()).json()["outcome"] == "duplicate"
+    (held,) = client.get("/api/v1/studies").json()
+    assert (held["instances"], held["series"], held["study_instance_uid"]) == (2, 1, one.study_instance_uid)
+
+    selection = {"study": [one.study_instance_uid]}
+    plan = client.post("/api/v1/plans", json={"selection": selection})
+    assert plan.status_code == 201 and plan.json()["volumes"][0]["instances"] == 2
+    assert client.get(f"/api/v1/plans/{plan.json()['plan']}").json() == plan.json()
+    job = client.post("/api/v1/jobs", json={"plan": plan.json()["plan"], "options": {"copies": 2}})
+    assert job.status_code == 201 and (job.json()["state"], job.json()["copies"]) == ("QUEUED", 2)
+    assert is_problem(client.post("/api/v1/jobs", json={"plan": plan.json()["plan"]}), 409)["code"] == "PLAN_USED"
+    assert [one["job"] for one in client.get("/api/v1/jobs").json()] == [job.json()["job"]]
+    cancelled = client.post(f"/api/v1/jobs/{job.json()['job']}/cancel").json()
+    assert cancelled["state"] == "CANCELLED"
+    assert client.get(f"/api/v1/jobs/{job.json()['job']}").json()["state"] == "CANCELLED"
+    assert client.post(f"/api/v1/jobs/{job.json()['job']}/retry").json()["state"] == "QUEUED"
+
+
+def test_a_key_makes_a_request_once(client: TestClient, operations: StoreOperations, made: Path) -> None:
+    imported(operations, made)
+    body = {"selection": {"all": True}}
+    first = client.post("/api/v1/jobs", json=body, headers={"Idempotency-Key": "k1"}).json()["job"]
+    assert client.post("/api/v1/jobs", json=body, headers={"Idempotency-Key": "k1"}).json()["job"] == first
+    assert client.post("/api/v1/jobs", json=body, headers={"Idempotency-Key": "k2"}).json()["job"] != first
+
+
+def test_progress_of_a_plan_comes_line_by_line(client: TestClient, operations: StoreOperations, made: Path) -> None:
+    imported(operations, made)
+    headers = {"Accept": "application/x-ndjson"}
+    with client.stream("POST", "/api/v1/plans", json={"selection": {"all": True}}, headers=headers) as response:
+        lines = [json.loads(line) for line in response.iter_lines()]
+    assert all("progress" in line or not line for line in lines[:-1]) and len(lines) > 1
+    assert len(lines[-1]["plan"]["volumes"]) == 2
+    with client.stream(
+        "POST",
+        "/api/v1/plans",
+        json={"selection": {"all": True}, "options": {"profile": "STD-GEN-BD"}},
+        headers=headers,
+    ) as response:
+        assert "plan" in json.loads(list(response.iter_lines())[-1])
+    with client.stream(
+        "POST", "/api/v1/plans", json={"selection": {"all": True}, "options": {"medium": "BD-25"}}, headers=headers
+    ) as response:
+        told = json.loads(list(response.iter_lines())[-1])["problem"]
+    assert told["status"] == 422 and "STD-GEN-BD" in told["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"selection": {}}, "SELECT"),
+        ({"selection": {"all": True}, "plan": "P1"}, "SELECT"),
+        ({"plan": "Q1"}, "P12"),
+        ({"selection": {"study": ["1.2.3"]}}, "empty"),
+        ({"selection": {"date_range": "yesterday"}}, "date range"),
+        ({"selection": {"everything": True}}, "everything"),
+        ({"selection": {"all": True}, "options": {"copies": 0}}, "copies"),
+        ({"selection": {"all": True}, "options": {"burner": "none"}}, "burner"),
+        ({"selection": {"all": True}, "options": {"profile": "STD-X"}}, "STD-GEN-CD"),
+        ({"selection": {"all": True}, "options": {"medium": "FLOPPY"}}, "CD-R-80"),
+        ({"plan": "P1", "options": {"medium": "CD-R-80"}}, "fixes this"),
+    ],
+)
+def test_wrong_requests_say_what_is_wrong(
+    client: TestClient, operations: StoreOperations, made: Path, body: dict[str, Any], words: str
+) -> None:
+    imported(operations, made)
+    assert words in is_problem(client.post("/api/v1/jobs", json=body), 422)["detail"]
+
+
+def test_what_does_not_exist_is_404(client: TestClient) -> None:
+    for path in ("/api/v1/jobs/J9", "/api/v1/plans/P9", "/api/v1/nothing"):
+        is_problem(client.get(path), 404)
+    is_problem(client.post("/api/v1/jobs/J9/cancel"), 404)
+    is_problem(client.post("/api/v1/jobs", json={"plan": "P9"}), 404)
+    is_problem(client.delete("/api/v1/jobs"), 405)
+
+
+def test_a_refused_upload_says_why_and_quotes_no_name_of_the_spool(
+    client: TestClient, operations: StoreOperations
+) -> None:
+    told = is_problem(client.post("/api/v1/instances", content=b"hello " * 1000), 409)
+    assert told["detail"] == "the file is a text file, not DICOM"
+    truncated = make("CT").part10()[:-100]
+    assert "(7FE0,0010)" in is_problem(client.post("/api/v1/instances", content=truncated), 409)["detail"]
+    assert "the file" in is_problem(client.post("/api/v1/instances", content=b""), 409)["detail"]
+    assert not [path for path in operations.context.spool.root.rglob("*") if path.is_file()]
+
+
+def test_values_of_a_wrong_request_are_not_told_back(client: TestClient) -> None:
+    told = is_problem(client.post("/api/v1/catalogue/search", json={"patient_name": ["Doe^Jane"]}), 422)
+    assert "patient_name" in told["detail"] and "Doe" not in told["detail"]
+
+
+def test_a_fault_of_the_program_is_a_problem_without_details(
+    client: TestClient, operations: StoreOperations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise ZeroDivisionError("Doe^Jane")
+
+    monkeypatch.setattr(operations, "studies", broken)
+    assert "Doe" not in json.dumps(is_problem(client.get("/api/v1/studies"), 500))
+
+
+def test_purge_delete_find_and_doctor(client: TestClient, operations: StoreOperations, made: Path) -> None:
+    imported(operations, made)
+    purged = client.post("/api/v1/spool/purge", json={"dry_run": True}).json()
+    assert (purged["instances"], purged["kept"], purged["dry_run"]) == (0, 5, True)
+    is_problem(client.post("/api/v1/spool/purge", json={"min_copies": 0}), 422)
+    assert client.post("/api/v1/spool/delete", json={"selection": {"modality": ["MR"]}}).json()["instances"] == 2
+    assert client.post("/api/v1/catalogue/search", json={"patient_name": "doe*"}).json() == []
+    told = client.get("/api/v1/doctor").json()
+    assert told["settings"]["plan.profile"] == "STD-GEN-CD" and told["burners"][0]["state"] == "READY"
+
+
+def test_health_needs_no_token_and_tells_nothing(client: TestClient) -> None:
+    del client.headers["Authorization"]
+    assert client.get("/healthz").json() == {"status": "ok"}
+    is_problem(client.get("/api/v1/studies"), 401)
+    is_problem(client.get("/api/v1/openapi.json"), 401)
+
+
+def test_the_description_names_every_route(client: TestClient) -> None:
+    paths = client.get("/api/v1/openapi.json").json()["paths"]
+    assert {"/api/v1/jobs", "/api/v1/plans", "/api/v1/instances", "/healthz"} <= set(paths)

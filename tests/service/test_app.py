@@ -1,0 +1,214 @@
+"""The service as a process: ready line, lock, tokens, the CLI over its API, stopping and being killed."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.makers import make, study
+from tests.service.conftest import write
+from tests.service.test_cli import burnish
+
+Serve = Callable[..., "Served"]
+
+
+class Served:
+    """A `burnish serve` of our own, with what it said when it was ready."""
+
+    def __init__(self, data: Path, *arguments: str, config: Path | None = None) -> None:
+        options = ["--config", str(config)] if config else []
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "service", "serve", "--data", str(data), "--json", *options, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise AssertionError(self.process.communicate()[1])
+        self.ready: dict[str, Any] = json.loads(line)
+        self.dicom_port: int = self.ready["dicom"]["port"]
+        self.http_port = int(self.ready["http"]["url"].rpartition(":")[2])
+
+    def get(self, path: str, **headers: str) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=10)
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
+        """Exit status and log."""
+        self.process.send_signal(number)
+        _, log = self.process.communicate(timeout=60)
+        return self.process.returncode, log
+
+
+@pytest.fixture
+def serve(data: Path) -> Iterator[Serve]:
+    started: list[Served] = []
+
+    def start(*arguments: str, ports: tuple[int, int] = (0, 0), **options: Any) -> Served:
+        dicom, web = map(str, ports)
+        served = Served(data, "--dicom-port", dicom, "--http-port", web, *arguments, **options)
+        started.append(served)
+        return served
+
+    yield start
+    for served in started:
+        if served.process.poll() is None:
+            served.process.kill()
+            served.process.communicate()
+
+
+def test_ready_token_lock_and_an_orderly_end(serve: Serve, data: Path) -> None:
+    served = serve()
+    assert served.ready["event"] == "ready"
+    assert set(served.ready["dicom"]) == {"host", "port", "ae_title"} and served.ready["dicom"]["ae_title"] == "BURNISH"
+    assert served.ready["http"]["url"].startswith("http://127.0.0.1:")
+    token = (data / "cli.token").read_text().strip()
+    assert stat.S_IMODE((data / "cli.token").stat().st_mode) == 0o600
+    assert json.loads((data / "service.json").read_text())["pid"] == served.process.pid
+
+    assert served.get("/healthz")[0] == 200
+    assert served.get("/api/v1/studies")[0] == 401
+    assert served.get("/api/v1/studies", Authorization=f"Bearer {token}") == (200, b"[]")
+    assert served.get("/healthz", Host="evil.example")[0] == 421
+
+    second = subprocess.run(
+        [sys.executable, "-m", "service", "serve", "--data", data, "--dicom-port", "0", "--http-port", "0"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert second.returncode == 1 and second.stdout == ""
+    assert f"in use by burnish serve (process {served.process.pid})" in second.stderr
+    assert burnish("doctor", "--data", data, "--json")["state"]["service"].startswith("runs")
+
+    began = time.monotonic()
+    status, log = served.stop()
+    assert status == 0 and "stopped" in log and "Traceback" not in log
+    assert time.monotonic() - began < 20
+    assert not (data / "service.json").exists() and not (data / "cli.token").exists()
+    assert serve().stop(signal.SIGINT)[0] == 0
+
+
+def test_the_commands_work_over_the_api_as_without_a_service(serve: Serve, data: Path, made: Path) -> None:
+    served = serve()
+    at = ("--data", data, "--json")
+    (made / "notes.txt").write_text("some text")
+    told = burnish("import", made, *at)
+    assert (told["imported"], told["duplicates"]) == (5, 0)
+    assert told["refused"] == [{"path": str(made / "notes.txt"), "reason": "the file is a text file, not DICOM"}]
+    assert len(burnish("studies", *at)) == 2
+    plan = burnish("plan", "--all", *at)
+    done = burnish("burn", "--plan", plan["plan"], "--wait", *at)
+    assert done["state"] == "DONE" and [disc["state"] for disc in done["discs"]] == ["VERIFIED"] * 2
+    assert burnish("job", done["job"], *at)["discs"] == done["discs"]
+    assert burnish("jobs", *at)[0]["job"] == done["job"]
+    assert burnish("verify", *(disc["image"] for disc in done["discs"]), "--json")["ok"]
+    assert len(burnish("find", "--patient-name", "DOE*", *at)) == 1
+    burnish("plan", "--study", "1.2.3", *at, status=2)
+    burnish("plan", "--all", "--medium", "BD-25", *at, status=2)
+    burnish("job", "J77", *at, status=2)
+    assert burnish("retry", done["job"], *at, status=1)["error"]["code"] == "NOT_FAILED"
+    assert burnish("purge", *at)["instances"] == 5
+    again = make("CT", seed=77).write(data.parent / "late.dcm")
+    burnish("import", again, *at)
+    assert burnish("delete", "--not-on-disc", "--yes", *at)["instances"] == 1
+    assert served.stop()[0] == 0
+    assert len(burnish("studies", *at)) == 2
+
+
+def test_a_queued_job_runs_when_a_service_starts(serve: Serve, data: Path, made: Path) -> None:
+    at = ("--data", data, "--json")
+    burnish("import", made, *at)
+    job = burnish("burn", "--all", *at)["job"]
+    serve()
+    deadline = time.monotonic() + 60
+    while burnish("job", job, *at)["state"] != "DONE":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_after_kill_9_it_starts_again_at_once_on_the_same_ports(serve: Serve, data: Path, made: Path) -> None:
+    first = serve()
+    burnish("import", made, "--data", data)
+    job = burnish("burn", "--all", "--data", data, "--json")["job"]
+    open_connection = http.client.HTTPConnection("127.0.0.1", first.http_port)
+    open_connection.request("GET", "/healthz")
+    open_connection.getresponse().read()
+    first.process.kill()
+    first.process.wait()
+    second = serve(ports=(first.dicom_port, first.http_port))
+    assert (second.dicom_port, second.http_port) == (first.dicom_port, first.http_port)
+    open_connection.close()
+    deadline = time.monotonic() + 60
+    while burnish("job", job, "--data", data, "--json")["state"] != "DONE":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_port_in_use_is_said_in_one_line(serve: Serve, data: Path, tmp_path: Path) -> None:
+    served = serve()
+    for option, port in (("--dicom-port", served.dicom_port), ("--http-port", served.http_port)):
+        other = "--http-port" if option == "--dicom-port" else "--dicom-port"
+        done = subprocess.run(
+            [sys.executable, "-m", "service", "serve", "--data", tmp_path / "other", option, str(port), other, "0"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1, done.stderr
+        error = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+        assert len(error) == 1 and "in use" in error[0].lower() and str(port) in error[0]
+        assert "Traceback" not in done.stderr
+
+
+def test_settings_that_do_not_fit_together_stop_the_start(data: Path, tmp_path: Path) -> None:
+    config = tmp_path / "burnish.toml"
+    config.write_text(
+        '[plan]\nmedium = "BD-25"\n[[rules]]\nname = "a"\nprofile = "NONE"\n[[rules]]\nname = "b"\nmedium = "BD-25"\n'
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "service", "serve", "--data", data, "--config", config],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "plan.medium" in done.stderr and "rule a" in done.stderr and "rule b" in done.stderr
+    assert not data.exists()
+
+
+def test_an_auto_burn_rule_fires(serve: Serve, data: Path, tmp_path: Path) -> None:
+    config = tmp_path / "burnish.toml"
+    config.write_text('[[rules]]\nname = "all"\nquiet_seconds = 0.2\n')
+    serve(config=config)
+    burnish("import", *write(tmp_path / "in", study("CT", 2)), "--data", data)
+    deadline = time.monotonic() + 60
+    while [one["state"] for one in burnish("jobs", "--data", data, "--json")] != ["DONE"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_large_file_is_streamed_in_bounded_memory(serve: Serve, data: Path, tmp_path: Path) -> None:
+    served = serve()
+    path = make("CT", size=64 << 20).write(tmp_path / "large.dcm")
+    assert path.stat().st_size > 60 << 20
+    assert burnish("import", path, "--data", data, "--json")["imported"] == 1
+    status = Path(f"/proc/{served.process.pid}/status").read_text()
+    peak = int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) << 10
+    baseline = 200 << 20
+    assert peak < baseline + (32 << 20), f"{peak >> 20} MB at most"
+    assert path.stat().st_size == burnish("studies", "--data", data, "--json")[0]["bytes"]
