@@ -17,7 +17,18 @@ from media import verify, verify_read
 from media.problems import ProblemKind
 from media.trees import FolderTree, IsoTree
 from media.verify import Expected, VerifyResult, verify_path, verify_tree
-from tests.makers import PATIENTS, disc_image, file_set, make, our_disc, study
+from tests.makers import (
+    DEFLATED,
+    EXPLICIT_BE,
+    EXPLICIT_LE,
+    IMPLICIT_LE,
+    PATIENTS,
+    disc_image,
+    file_set,
+    make,
+    our_disc,
+    study,
+)
 
 ROUNDS = int(os.environ.get("BURNISH_SOAK", "60"))
 SEED = int(os.environ.get("BURNISH_SEED", "20240229"))
@@ -392,9 +403,10 @@ def test_images_mutated_at_random(image: Path, tmp_path: Path) -> None:
 def test_instances_mutated_at_random(medium: Path) -> None:
     dice = random.Random(SEED)
     victim = instances(medium)[0]
-    sound = make("SEG").part10()
+    syntaxes = (EXPLICIT_LE, EXPLICIT_LE, IMPLICIT_LE, EXPLICIT_BE, DEFLATED)
+    sound = [make(kind, transfer_syntax_uid=syntax).part10() for kind in ("SEG", "SR") for syntax in syntaxes]
     for _ in range(ROUNDS * 2):
-        data = bytearray(sound)
+        data = bytearray(dice.choice(sound))
         for _ in range(dice.choice([1, 3, 10])):
             at = dice.randrange(128, len(data))
             length = dice.choice([1, 2, 4, 8])
