@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 
+UNDECLARED = "ISO_IR 100"
+"""What text with bytes above 127 is taken for that says nothing of its character set: most of it in the field is that,
+and one answer for all of it is worth more than a guess at each value, which the next reader would guess otherwise."""
+
 _ESC = b"\x1b"
 
 # Defined terms with the Python codec of a value that begins in that character set.
@@ -58,8 +62,7 @@ def decode(value: bytes, charsets: tuple[str, ...], *, name: bool = False) -> st
     """A text value as Unicode; never fails: what is not in the character set becomes U+FFFD.
 
     ``charsets`` come from ``codecs_of``. With ``name`` the code extensions also end at the ``^`` and ``=`` of a
-    person name (PS3.5 6.1.2.5.3). Bytes above 127 without a declared character set are read as UTF-8 where they are
-    that, else as Latin-1, which is what undeclared text in the field mostly is.
+    person name (PS3.5 6.1.2.5.3). Bytes above 127 without a declared character set are read as ``UNDECLARED``.
     """
     if _ESC not in value:
         return _plain(value, charsets[0])
@@ -88,14 +91,5 @@ def _plain(value: bytes, codec: str) -> str:
     if value.isascii() and codec not in _SEEN:
         return value.decode("ascii")
     if codec == "ascii":
-        codec = _CODECS[undeclared(value)]
+        codec = _CODECS[UNDECLARED]
     return value.decode(codec, "replace")
-
-
-def undeclared(value: bytes) -> str:
-    """The Specific Character Set to take text for that has bytes above 127 and declares none."""
-    try:
-        value.decode("utf_8")
-    except UnicodeDecodeError:
-        return "ISO_IR 100"
-    return "ISO_IR 192"

@@ -143,7 +143,7 @@ def _undeclared_character_set(record: list[bytes]) -> bytes:
     text = b"".join(value_of(element) for element in record if element[4:6] in _CHARACTER_SET_VRS)
     if text.isascii():
         return b""
-    return encode(SPECIFIC_CHARACTER_SET, b"CS", charsets.undeclared(text).encode("ascii"))
+    return encode(SPECIFIC_CHARACTER_SET, b"CS", charsets.UNDECLARED.encode("ascii"))
 
 
 @functools.lru_cache(maxsize=1024)
