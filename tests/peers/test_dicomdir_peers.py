@@ -255,7 +255,16 @@ def test_media_of_other_makers(shared_data: Path) -> None:
 def bare_instance(record_type: str, folder: Path) -> Path:
     """An instance of the first SOP class of a record type that has every key of its records, and little else."""
     values: dict[str, Any] = {"DA": "20240229", "TM": "111500", "DT": "20240229111500", "IS": "3", "UI": "1.2.3"}
-    values |= {"US": 2, "UL": 2, "SL": 2, "DS": ["1.5", "2.5"], "PN": "Ångström^A=漢字", "CS": "ABC"}
+    values |= {
+        "SH": "short",
+        "UV": 2,
+        "US": 2,
+        "UL": 2,
+        "SL": 2,
+        "DS": ["1.5", "2.5"],
+        "PN": "Ångström^A=漢字",
+        "CS": "ABC",
+    }
     dataset = Dataset()
     dataset.SpecificCharacterSet = "ISO_IR 192"
     for name in records.levels(record_type):
@@ -321,3 +330,19 @@ def test_pydicom_reads_every_record_type(record_type: str, tmp_path: Path) -> No
     assert instance.SOPInstanceUID == items[0].sop_instance_uid
     if record_type not in records.ROOT_RECORDS:
         assert instance.PatientName == "Ångström^A=漢字"
+
+
+@pytest.mark.peer("dciodvfy")
+@pytest.mark.parametrize(
+    "record_type",
+    sorted(
+        set(records.TYPES)
+        - {*records.LEVELS, "PRIVATE"}
+        # Sequences of these need more than a made-up code; real and made instances of most are checked above.
+        - {"PRESENTATION", "ENCAP DOC", "HANGING PROTOCOL", "KEY OBJECT DOC", "SR DOCUMENT", "SPECTROSCOPY"}
+    ),
+)
+def test_dciodvfy_on_every_record_type(record_type: str, tmp_path: Path) -> None:
+    items = list(files_as_items([bare_instance(record_type, tmp_path)]))
+    write_file_set(items, tmp_path / "fs")
+    assert unknown(errors_of_dciodvfy(tmp_path / "fs/DICOMDIR"), record_type, real=False) == []
