@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def verify(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Disc images, devices or mounted file-sets.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Disc images, devices or mounted file-sets.")],
     profile: Annotated[str | None, typer.Option("--profile", metavar="P", help="Check its rules too.")] = None,
     json: JsonOption = False,
     data: DataOption = None,

@@ -36,7 +36,7 @@ from service.errors import UsageError
 
 
 def import_(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files, folders, file-sets, disc images.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Files, folders, file-sets, disc images.")],
     json: JsonOption = False,
     data: DataOption = None,
     config: ConfigOption = None,
