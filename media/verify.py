@@ -21,6 +21,7 @@ from media.readme import FILE_NAME as README
 from media.trees import FileTree, IsoTree, canonical_path, open_tree
 from media.uids import IMPLEMENTATION_CLASS_UID
 from media.verify_directory import DICOMDIR, DirectoryCheck
+from media.verify_image import check_image
 from media.verify_instance import dataset_values
 from media.verify_meta import is_part10, read_meta
 from media.verify_read import HEAD, Digests, FileRead, Pass, VerifyCancelled, read_tree, reason
@@ -251,8 +252,10 @@ class _Verification:
                 self._report(ProblemKind.MISSING, canonical_path(descriptor), detail)
             self._judge_unreferenced(digests, self._check)
         verify_manifest.check(self._manifest, self._tree, digests, self._report)
-        if isinstance(self._tree, IsoTree) and self._directory is not None:
-            verify_profile.check_volume_id(self._tree, self._directory, self._report)
+        if isinstance(self._tree, IsoTree):
+            check_image(self._tree, self._check.referenced if self._check else (), self._report)
+            if self._directory is not None:
+                verify_profile.check_volume_id(self._tree, self._directory, self._report)
         self._compare_expected(digests)
 
     def _judge_unreferenced(self, digests: Digests, check: DirectoryCheck) -> None:

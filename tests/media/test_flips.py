@@ -119,3 +119,18 @@ def test_a_bit_of_a_directory_record(flipper: Flipper) -> None:
     for offset in [*range(2, 18), *range(33, 33 + len(name) - 3)]:
         for bit in (0, 3, 6):
             assert flipper.problems(record + offset, bit), f"bit {bit} of byte {offset} of a directory record"
+
+
+def test_a_bit_of_what_an_image_says_twice(flipper: Flipper) -> None:
+    """Path tables and the primary descriptor's numbers: told even without knowing the image's digest."""
+    primary = 16 * 2048
+    little = int.from_bytes(flipper.data[primary + 140 : primary + 144], "little") * 2048
+    big = int.from_bytes(flipper.data[primary + 148 : primary + 152], "big") * 2048
+    size = int.from_bytes(flipper.data[primary + 132 : primary + 136], "little")
+    descriptor = [*range(primary + 40, primary + 50), *range(primary + 80, primary + 88)]
+    descriptor += [*range(primary + 120, primary + 144), *range(primary + 148, primary + 152)]
+    dice = random.Random(SEED)
+    for place in [*descriptor, *(dice.randrange(at, at + size) for at in (little, big) for _ in range(20))]:
+        bit = dice.randrange(8)
+        padding = flipper.data[place] == 0 and place >= little
+        assert padding or flipper.problems(place, bit), f"bit {bit} of byte {place} (seed {SEED})"
