@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from media.problems import InstanceRefused
@@ -262,8 +263,11 @@ def _rle(frame: bytes, target: PixelFormat) -> tuple[Samples, int]:
 
     width = max(target.bits_allocated // 8, 1)
     segments = int.from_bytes(frame[:4], "little")
-    if len(frame) < 64 or segments != target.samples * width:
+    if len(frame) < 64 or segments > 15 or segments != target.samples * width:
         raise FrameError(f"its RLE header has {segments} segments instead of {target.samples * width}")
+    offsets = struct.unpack_from(f"<{segments}I", frame, 4)
+    if offsets[0] != 64 or any(one >= other for one, other in pairwise((*offsets, len(frame)))):
+        raise FrameError("its RLE header is damaged: the segments' offsets do not ascend within the frame")
     if target.bits_allocated == 1:
         return _rle_bits(frame, target), 1
     data = _guarded(

@@ -59,6 +59,9 @@ class Fragments:
         if total < count:
             raise FrameError(f"it declares {count} frames, but has {total} fragments")
         if count == 1:
+            held = max(len(self.offset_table), len(self._starts_by_mark()) if total > 1 else 1)
+            if held > 1:
+                raise FrameError(f"it declares 1 frame, but holds {held}")
             return [range(total)]
         if total == count:
             return [range(index, index + 1) for index in range(count)]

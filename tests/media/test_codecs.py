@@ -172,6 +172,16 @@ def test_rle_with_other_segments_than_the_data_set_is_refused() -> None:
         decode(RLE, rle_frame(bytes(24)), GREY)
 
 
+@pytest.mark.parametrize(
+    ("offsets", "form"),
+    [((64, 9), GREY), ((64, 4000), GREY), ((0, 70), GREY), ((64,) * 16, replace(GREY, samples=8))],
+)
+def test_rle_with_damaged_header_is_refused(offsets: tuple[int, ...], form: PixelFormat) -> None:
+    frame = struct.pack(f"<{1 + len(offsets)}I", len(offsets), *offsets).ljust(64, b"\0") + bytes(60)
+    with pytest.raises(FrameError, match="RLE header"):
+        decode(RLE, frame, form)
+
+
 @pytest.mark.parametrize("packed", [True, False])
 def test_rle_of_one_bit(packed: bool) -> None:
     form = PixelFormat(3, 5, 1, "MONOCHROME2", 0, 1, 1, 0, False)
@@ -290,6 +300,13 @@ def test_frames_beside_an_extended_offset_table() -> None:
 def test_one_frame_takes_all_fragments() -> None:
     data = encapsulate(FRAMES[:1], fragments_per_frame=4, has_bot=False)
     assert all_frames(data, 1) == FRAMES[:1]
+
+
+@pytest.mark.parametrize("table", [True, False])
+def test_more_frames_than_declared_are_not_dropped(table: bool) -> None:
+    for count in (1, 2):
+        with pytest.raises(FrameError, match=f"declares {count} frame"):
+            fragments(encapsulate(FRAMES, has_bot=table))[0].frames(count)
 
 
 def test_wrong_offset_table_is_passed_over() -> None:
