@@ -123,7 +123,7 @@ def inflated(source: DataSource, length: int) -> DataSource:
                 pending = source.data[at:]
                 at = len(source.data)
                 if not pending:
-                    break
+                    raise DataEnds  # before the end of the deflate stream
             try:
                 piece = engine.decompress(pending, min(count, _MAX_CHUNK))
             except zlib.error as error:

@@ -67,18 +67,17 @@ def read_header(
 
         located = locate(path)
         offset, transfer_syntax_uid = located.dataset_offset, located.transfer_syntax_uid
-    with path.open("rb", buffering=0) as stream:
-        available = stream.seek(0, 2) - offset
-        length = available if length is None else min(length, available)
-        source = datasource.from_file(stream, offset, length)
-        try:
+    try:
+        with path.open("rb", buffering=0) as stream:
+            available = max(0, stream.seek(0, 2) - offset)
+            length = available if length is None else min(length, available)
+            source, syntax, base = datasource.from_file(stream, offset, length), syntax_of(transfer_syntax_uid), offset
             if transfer_syntax_uid in DEFLATED:
-                walk = HeaderWalk(datasource.inflated(source, length), EXPLICIT_LE, 0, _HEADER_TAGS)
-            else:
-                walk = HeaderWalk(source, syntax_of(transfer_syntax_uid), offset, _HEADER_TAGS)
+                source, syntax, base = datasource.inflated(source, length), EXPLICIT_LE, 0
+            walk = HeaderWalk(source, syntax, base, _HEADER_TAGS)
             walk.run()
-        except OSError as error:
-            raise NotDicom(f"The data set cannot be read: {error.strerror or error}") from error
+    except OSError as error:
+        raise NotDicom(f"The data set cannot be read: {error.strerror or error}") from error
     return _header(walk, transfer_syntax_uid, length)
 
 
