@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _FIRST_POLL_SECONDS = 0.02
 _POLL_SECONDS = 0.5
-_SLOT_SECONDS = 0.2
+_SLOT_SECONDS = 0.1
 _SUBMITS = 20
 """A driver that forgets an order so often has a fault."""
 
@@ -102,9 +102,11 @@ def _take_slot(work: Work, burner: Burner, disc_id: int, lease: Lease) -> None:
         with work.ctx.db.begin() as session:
             if not jobs.still_claimed(session, disc_id, lease):
                 raise ClaimLost(f"disc D{disc_id}")
-            if DiscState(jobs.facts_of(session, disc_id).disc.state) in DISC_FINAL:
+            facts = jobs.facts_of(session, disc_id)
+            if DiscState(facts.disc.state) in DISC_FINAL:
                 raise ClaimLost(f"disc D{disc_id}")
-            if slots.claim(session, burner.name, host, disc_id) is not None:
+            begun = facts.disc.ticket is not None
+            if (begun or jobs.is_next(session, facts)) and slots.claim(session, burner.name, host, disc_id) is not None:
                 return
         work.leases.sleep(_SLOT_SECONDS, lease)
 

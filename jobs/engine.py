@@ -230,10 +230,8 @@ class Engine:
         with self._alone(name):
             try:
                 function(self._work)
-            except (DBAPIError, ClaimLost) as error:
-                # No answer about the work itself; it is resumed when things are better.
-                _log.warning("%s: %s", name, getattr(error, "orig", error))
-                raise Abandoned(str(error)) from error
+            except DBAPIError as error:  # of DBOS's own tables
+                raise Abandoned(f"{name}: {error.orig}") from error
             except Exception as error:  # noqa: BLE001 - whatever it is, the job must show it
                 try:
                     give_up(self._work, error)
@@ -268,7 +266,17 @@ def _queue_of(burner: str) -> str:
 
 
 def _step(name: str, function: Callable[[], str]) -> str:
-    return DBOS.run_step({"name": name}, function)
+    return DBOS.run_step({"name": name}, _answered, function)
+
+
+def _answered(function: Callable[[], str]) -> str:
+    """An error that says nothing about the work itself must not be recorded as the step's outcome: it would be replayed
+    for ever. The workflow is resumed when things are better."""
+    try:
+        return function()
+    except (DBAPIError, ClaimLost) as error:
+        _log.warning("a step is put off: %s", getattr(error, "orig", error))
+        raise Abandoned(str(error)) from error
 
 
 def _this() -> Engine:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, select
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from store.models import Counter
@@ -57,10 +58,15 @@ class Database:
 
 def next_numbers(session: Session, name: str, count: int = 1) -> int:
     """Take ``count`` running numbers of this name; returns the first. Never gives a number twice."""
-    row = session.execute(select(Counter).where(Counter.name == name).with_for_update()).scalar_one_or_none()
+    locked = select(Counter).where(Counter.name == name).with_for_update()
+    row = session.execute(locked).scalar_one_or_none()
     if row is None:
-        row = Counter(name=name, value=0)
-        session.add(row)
+        try:
+            with session.begin_nested():
+                session.add(Counter(name=name, value=0))
+        except IntegrityError:  # another began with this name at the same moment, and has ended by now
+            session.expire_all()
+        row = session.execute(locked).scalar_one()
     first = row.value + 1
     row.value += count
     session.flush()

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy import and_, func, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import and_, exists, func, or_, select, update
+from sqlalchemy.orm import Session, aliased
 
 from store import slots
 from store.guard import rows_changed
@@ -295,6 +295,18 @@ def claim_disc(session: Session, disc_id: int, lease: Lease) -> bool:
     free = or_(Disc.node.is_(None), Disc.node == lease.node, ~lease_held_by(session, Disc.node, Disc.epoch))
     statement = update(Disc).where(Disc.id == disc_id, Disc.state.notin_(DISC_FINAL), free, holds(session, lease))
     return rows_changed(session, statement.values(node=lease.node, epoch=lease.epoch, updated_at=now())) == 1
+
+
+def is_next(session: Session, facts: DiscFacts) -> bool:
+    """Whether no other disc that a living node holds ready for the same burner should go before this one."""
+    other = aliased(Disc)
+    earlier = or_(Job.priority < facts.priority, and_(Job.priority == facts.priority, other.id < facts.disc.id))
+    waiting = (
+        exists()
+        .where(other.job_id == Job.id, other.burner == facts.disc.burner, other.state == DiscState.PLANNED)
+        .where(lease_held_by(session, other.node, other.epoch), earlier)
+    )
+    return not session.execute(select(waiting)).scalar_one()
 
 
 def still_claimed(session: Session, disc_id: int, lease: Lease) -> bool:

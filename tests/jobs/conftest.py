@@ -15,7 +15,7 @@ from jobs.context import Context
 from jobs.engine import Engine
 from jobs.options import RequestOptions
 from jobs.planning import create_request
-from store import jobs
+from store import jobs, migrate
 from store.db import Database
 from store.instances import Provenance, Registrar, ingest_file
 from store.selection import Selection
@@ -71,7 +71,18 @@ class House:
 
 
 @pytest.fixture
-def house(database: Database, tmp_path: Path) -> Iterator[House]:
+def house(tmp_path: Path) -> Iterator[House]:
+    """On SQLite."""
+    database = Database(f"sqlite:///{tmp_path / 'burnish.db'}")
+    migrate.upgrade(database)
+    made = House(database, tmp_path / "data")
+    yield made
+    made.close()
+    database.close()
+
+
+@pytest.fixture
+def any_house(database: Database, tmp_path: Path) -> Iterator[House]:
     """On SQLite and on PostgreSQL."""
     made = House(database, tmp_path / "data")
     yield made
