@@ -48,6 +48,7 @@ _HEADER_TAGS = frozenset(
 
 _TEXT_VRS = frozenset(b"AE AS CS DA DS DT IS LO LT PN SH ST TM UC UI UR UT".split())
 _UID = re.compile(r"\d+(\.\d+)*")
+_CHARACTER_SET = re.compile(rb"[A-Za-z0-9 _.\\-]+\0?")
 _CONTROLS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), "\ufffd")
 
 
@@ -116,6 +117,8 @@ def _directory_keys(walk: HeaderWalk) -> bytes:
         if tag in plain:
             given, value = plain[tag]
             if value.strip(b" \0") if vr in _TEXT_VRS else value:
+                if tag == records.SPECIFIC_CHARACTER_SET and not _CHARACTER_SET.fullmatch(value):
+                    continue  # would make others fail on the whole record
                 if given == vr or given in (b"", b"UN") or (given in _TEXT_VRS and vr in _TEXT_VRS):
                     parts.append(encode(tag, vr, value))
                 continue
