@@ -119,6 +119,8 @@ class Codestream:
     """The component identifiers are R, G, B."""
     jfif: bool = False
     """A JFIF marker: three components are YCbCr."""
+    sequential: bool = False
+    """Sequential DCT (SOF0, SOF1): every scan has all 64 coefficients."""
 
 
 def inspect(codec: str, frame: bytes) -> Codestream:
@@ -152,7 +154,15 @@ def _inspect_jpeg(frame: bytes) -> Codestream:
                 raise FrameError("its JPEG frame header is cut off")
             precision, rows, columns, components = struct.unpack_from(">BHHB", body)
             identifiers = bytes(body[6 + 3 * component] for component in range(components))
-            return Codestream(rows, columns, components, precision, False, identifiers in (b"RGB", b"rgb"), jfif)
+            return Codestream(
+                rows=rows,
+                columns=columns,
+                components=components,
+                precision=precision,
+                rgb=identifiers in (b"RGB", b"rgb"),
+                jfif=jfif,
+                sequential=marker in (0xC0, 0xC1),
+            )
         if marker in (0xD9, 0xDA):
             break
         at += 2 + length
@@ -308,7 +318,7 @@ def _pixels(codec: str, frame: bytes, stream: Codestream) -> tuple[Samples, int]
     if codec == "jpeg-ls":
         data, planar = _jpeg_ls(frame, stream)
     elif codec == "jpeg":
-        data = _libjpeg(frame)
+        data = _libjpeg(_mended(frame) if stream.sequential else frame)
     else:
         from openjpeg.utils import decode_pixel_data
 
@@ -316,6 +326,18 @@ def _pixels(codec: str, frame: bytes, stream: Codestream) -> tuple[Samples, int]
     if len(data) % width:
         raise FrameError(f"it decodes to {len(data)} bytes, which are no {width} byte samples")
     return numpy.frombuffer(data, f"<u{width}"), planar
+
+
+def _mended(frame: bytes) -> bytes:
+    """Sequential JPEG with the one spectral selection that it can have: some encoders write another (T.81 B.2.3)."""
+    at = frame.find(b"\xff\xda")
+    while 0 <= at < len(frame) - 5:
+        length, components = struct.unpack_from(">HB", frame, at + 2)
+        selection = at + 5 + 2 * components
+        if length == 6 + 2 * components and frame[selection : selection + 3] not in (b"", b"\0\x3f\0"):
+            frame = frame[:selection] + b"\0\x3f\0" + frame[selection + 3 :]
+        at = frame.find(b"\xff\xda", at + 2)
+    return frame
 
 
 def _libjpeg(frame: bytes) -> bytes:

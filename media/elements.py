@@ -121,6 +121,8 @@ class InflatedSource(Source):
     """The same over a deflated data set (PS3.5 A.5), in bounded memory; it cannot go back."""
 
     seekable = False
+    limit = 1 << 32
+    """Bytes beyond which a data set is a bomb; no medium of ours takes such a file."""
 
     def __init__(self, stream: BinaryIO, start: int, name: str) -> None:
         super().__init__(stream, start, name)
@@ -155,6 +157,8 @@ class InflatedSource(Source):
         if count > CHUNK:
             return b"".join(self.chunks(count))
         self._fill(count)
+        if self._out + count > self.limit:
+            raise NotDicom(f"{self.name}: the deflated data set is longer than {self.limit} bytes when inflated")
         if len(self._buffer) < count:
             raise NotDicom(f"{self.name} is cut off: its deflated data set ends at offset {self._out}")
         data = bytes(self._buffer[:count])

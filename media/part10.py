@@ -20,6 +20,11 @@ EXPLICIT_LE = "1.2.840.10008.1.2.1"
 DEFLATED_LE = "1.2.840.10008.1.2.1.99"
 EXPLICIT_BE = "1.2.840.10008.1.2.2"
 MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
+_NAMES = {
+    IMPLICIT_LE: "Implicit VR Little Endian",
+    EXPLICIT_LE: "Explicit VR Little Endian",
+    EXPLICIT_BE: "Explicit VR Big Endian",
+}
 
 CHUNK = 1 << 20
 _HEAD = 1 << 16
@@ -296,15 +301,15 @@ def _settle(stream: BinaryIO, size: int, offset: int, declared: str, name: str, 
             raise NotDicom(f"{name} has no readable data element where its data set should begin (offset {offset})")
         if declared not in (IMPLICIT_LE, EXPLICIT_LE, EXPLICIT_BE):
             raise NotDicom(
-                f"{name} says that it is encoded in transfer syntax {declared}, but its data set looks like {best}"
+                f"{name} says that it is encoded in transfer syntax {declared}, but its data set has {_NAMES[best]}"
             )
-        notes.append(f"the data set is encoded in {best}, although the file says {declared}")
+        notes.append(f"the data set has {_NAMES[best]}, although the file says {declared}")
         return best
     if not fits[best].elements or (fits[best].elements < 3 and not fits[best].sound):
         raise NotDicom(f"{name} is not DICOM: it has no DICOM prefix and does not begin with data elements")
     if best != IMPLICIT_LE and _is_encapsulated(stream, offset, size, best):
         raise NotDicom(f"{name} does not say its transfer syntax, and its pixel data is compressed in an unknown one")
-    notes.append(f"no transfer syntax is given; read as {best}")
+    notes.append(f"no transfer syntax is given; read as {_NAMES[best]}")
     return best
 
 
@@ -320,7 +325,9 @@ def _is_encapsulated(stream: BinaryIO, offset: int, size: int, syntax: str) -> b
     """Whether Pixel Data of an explicit VR data set has undefined length, as far as that can be walked."""
     order = ">" if syntax == EXPLICIT_BE else "<"
     at, depth = offset, 0
-    while at + 8 <= size:
+    for _ in range(100_000):
+        if at + 8 > size:
+            break
         stream.seek(at)
         header = stream.read(12)
         group, element = struct.unpack_from(order + "HH", header)

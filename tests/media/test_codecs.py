@@ -85,7 +85,7 @@ def test_video_referenced_and_private_syntaxes_are_refused(uid: str) -> None:
     ("name", "codec", "stream"),
     [
         ("SC_rgb_jpeg_gdcm.dcm", "jpeg", Codestream(100, 100, 3, 8, rgb=True)),
-        ("JPGExtended.dcm", "jpeg", Codestream(1024, 256, 1, 12)),
+        ("JPGExtended.dcm", "jpeg", Codestream(1024, 256, 1, 12, sequential=True)),
         ("MR_small_jpeg_ls_lossless.dcm", "jpeg-ls", Codestream(64, 64, 1, 16)),
         ("MR_small_jp2klossless.dcm", "jpeg2000", Codestream(64, 64, 1, 16, True)),
     ],
@@ -106,6 +106,14 @@ def test_inspect_refuses_what_is_none(codec: str, frame: bytes) -> None:
 def test_inspect_never_fails_otherwise(codec: str, tail: bytes) -> None:
     with contextlib.suppress(FrameError):
         inspect(codec, (b"\xff\xd8" if codec == "jpeg" else b"\xff\x4f\xff\x51") + tail)
+
+
+def test_sequential_jpeg_with_another_spectral_selection_is_read() -> None:
+    form = PixelFormat(1024, 256, 1, "MONOCHROME2", 0, 16, 12, 11, False)
+    extended = transfer_syntax("1.2.840.10008.1.2.4.51")
+    broken, sound = (first_frame(name)[1] for name in ("JPEG-lossy.dcm", "JPGExtended.dcm"))
+    assert broken != sound
+    assert decode(extended, broken, form) == decode(extended, sound, form)
 
 
 def test_codestream_that_differs_from_the_data_set_is_not_decoded() -> None:

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import warnings
+import zlib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -304,8 +305,6 @@ def test_private_sequence_of_undefined_length_becomes_sq(conform: object) -> Non
 
 @pytest.mark.parametrize("syntax", [BIG, DEFLATED, f"{PRE}5"])
 def test_unknown_sequence_stays_byte_for_byte(conform: object, syntax: str) -> None:
-    import zlib
-
     body = ITEM + OPEN + implicit(0x00091001, b"ab") + implicit(0x00280010, b"\1\2") + ITEM_END + SEQUENCE_END
     un = b"\x09\x00\x02\x10UN\0\0" + OPEN + body
     if syntax == BIG:
@@ -508,7 +507,11 @@ def compressed(frames: list[bytes], syntax: str, **values: int) -> bytes:
         (lambda: compressed([bytes(24)], f"{PRE}1.98", BitsAllocated=7), "PROC_FAILURE", "Bits Allocated"),
         (lambda: packaged("MR_truncated.dcm").read_bytes(), "PROC_FAILURE", "cut off"),
         (lambda: packaged("rtplan_truncated.dcm").read_bytes(), "PROC_FAILURE", "cut off"),
-        (lambda: packaged("JPEG-lossy.dcm").read_bytes(), "PROC_FAILURE", "frame 1 of 1"),
+        (
+            lambda: packaged("JPEG2000-embedded-sequence-delimiter.dcm").read_bytes(),
+            "PROC_FAILURE",
+            "frame 1 of 1 cannot be decoded: its codestream has",
+        ),
         (lambda: implicit(0x00080005, b"ISO_IR 100"), "PROC_FAILURE", "SOP Class UID"),
         (lambda: b"just text", "PROC_FAILURE", "text file"),
         (
@@ -541,6 +544,17 @@ def test_endless_nesting_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "source"
     path.write_bytes(meta_for(IMPLICIT) + IMPLICIT_UIDS + deep)
     with pytest.raises(InstanceRefused, match="levels deep"):
+        conform_file(path, tmp_path / "target", EXPLICIT_LE_RECIPE)
+
+
+def test_deflated_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("media.elements.InflatedSource.limit", 1 << 20)
+    packer = zlib.compressobj(wbits=-15)
+    zeros = packer.compress(EXPLICIT_UIDS + explicit(0x7FE00010, "OW", bytes(4 << 20))) + packer.flush()
+    path = tmp_path / "source"
+    path.write_bytes(meta_for(DEFLATED) + zeros)
+    assert path.stat().st_size < 8192
+    with pytest.raises(InstanceRefused, match="longer than 1048576 bytes when inflated"):
         conform_file(path, tmp_path / "target", EXPLICIT_LE_RECIPE)
 
 

@@ -157,7 +157,7 @@ def test_meta_in_implicit_vr_and_without_length() -> None:
         (file_meta(CT, "1.2.3", EXPLICIT), "no data set"),
         (file_meta(CT, "1.2.3", EXPLICIT)[:200], "within its file meta"),
         (file_meta(CT, "1.2.3", EXPLICIT) + bytes(range(7, 200)), "no readable data element"),
-        (file_meta(CT, "1.2.3", JPEG) + IMPLICIT_SET, "looks like"),
+        (file_meta(CT, "1.2.3", JPEG) + IMPLICIT_SET, "has Implicit VR"),
         (file_meta("1.2.840.10008.1.3.10", "1.2.3", EXPLICIT) + EXPLICIT_SET, "DICOMDIR"),
         (bytes(range(256)) * 20, "not DICOM"),
     ],
