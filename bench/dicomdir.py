@@ -18,6 +18,7 @@ from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
+from pydicom.uid import UID
 
 from media.dicomdir import dicomdir_bytes
 from media.dicomdir_reader import read
@@ -37,7 +38,7 @@ def template() -> bytes:
     """A packaged real CT image without its pixels, with identifiers of fixed length to be replaced."""
     dataset = dcmread(get_testdata_file("CT_small.dcm"))
     del dataset.PixelData
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = f"1.2.826.0.1.1{0:019d}"
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = UID(f"1.2.826.0.1.1{0:019d}")
     dataset.StudyInstanceUID = f"1.2.826.0.2.1{0:019d}"
     dataset.SeriesInstanceUID = f"1.2.826.0.3.1{0:019d}"
     dataset.InstanceNumber = f"{1:06d}"

@@ -139,7 +139,7 @@ def read(source: BinaryIO | bytes, limits: Limits = Limits()) -> Directory:
     records that are not in use, unknown or misplaced record types, File IDs that do not conform (kept in capital
     letters) or are hostile (None), a transfer syntax that PS3.10 8.6 does not allow, a cut-off end.
     """
-    data = source if isinstance(source, bytes) else source.read(limits.bytes + 1)
+    data = source if isinstance(source, bytes) else _all(source, limits.bytes + 1)
     if len(data) > limits.bytes:
         raise FileSetInvalid(f"The DICOMDIR is larger than {limits.bytes} bytes")
     problems = _Problems(limits.problems)
@@ -165,6 +165,15 @@ def read(source: BinaryIO | bytes, limits: Limits = Limits()) -> Directory:
         records=records,
         problems=problems.found,
     )
+
+
+def _all(source: BinaryIO, limit: int) -> bytes:
+    """Up to ``limit`` bytes of a file that may give fewer at a time."""
+    pieces = []
+    while limit > 0 and (piece := source.read(limit)):
+        pieces.append(piece)
+        limit -= len(piece)
+    return b"".join(pieces)
 
 
 def _root(data: bytes, at: int, syntax: Syntax, problems: _Problems) -> tuple[dict[int, bytes], tuple[int, int]]:

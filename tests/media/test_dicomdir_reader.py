@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import time
 from dataclasses import replace
@@ -76,7 +77,7 @@ def test_our_own() -> None:
     directory = read(data)
     assert details(directory) == []
     assert (directory.file_set_id, directory.file_set_uid) == ("OURS", UID)
-    dataset = dcmread(__import__("io").BytesIO(data))
+    dataset = dcmread(io.BytesIO(data))
     for mine, theirs in zip(directory.records, dataset.DirectoryRecordSequence, strict=True):
         assert mine.offset == theirs.seq_item_tell
         assert mine.type == theirs.DirectoryRecordType
@@ -121,6 +122,15 @@ def test_real_defects_are_reported(name: str, problem: str) -> None:
     assert any(problem in found for found in details(directory))
     assert len(directory.records) == 52
     assert len([one for one in directory.records if one.file_id]) == 31
+
+
+def test_a_stream_that_gives_little_at_a_time() -> None:
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            return super().read(min(size or 0, 100))
+
+    data = ours()
+    assert [one.offset for one in read(Slow(data)).records] == [one.offset for one in read(data).records]
 
 
 def test_an_empty_directory() -> None:
