@@ -262,7 +262,7 @@ class _Verification:
         """DICOM files must be referenced; other files may lie beside, not among, those of the file-set."""
         contents = {digests.files[name] for name in check.referenced if name in digests.files}
         for name, is_dicom in self._unreferenced:
-            if name.startswith(self._area):
+            if "/" in name and name.split("/")[0] in self._area:
                 what = "DICOM file" if is_dicom else "file"
                 detail = f"This {what} lies among those of the file-set, but no record in DICOMDIR references it."
                 self._report(ProblemKind.UNREFERENCED, name, detail)
@@ -306,8 +306,8 @@ def _sentence(complaint: str) -> str:
     return f"It {complaint}." if complaint.startswith("is ") else f"Its {complaint}."
 
 
-def _area(check: DirectoryCheck | None) -> tuple[str, ...]:
+def _area(check: DirectoryCheck | None) -> set[str]:
     """The top-level folders in which the file-set's files lie."""
     if check is None:
-        return ()
-    return tuple({name.split("/")[0] + "/" for name in check.referenced if "/" in name})
+        return set()
+    return {name.split("/")[0] for name in check.referenced if "/" in name}

@@ -34,6 +34,9 @@ _VERIFICATION_DATETIME, _VERIFYING_OBSERVERS = 0x0040A030, 0x0040A073
 _SHARED_GROUPS = 0x52009229
 _IDENTITY = {"PATIENT": (_PATIENT_ID,), "STUDY": (_STUDY_UID,), "SERIES": (_SERIES_UID,)}
 _NAME_TAGS = {_PATIENT_ID: "Patient ID", _STUDY_UID: "Study Instance UID", _SERIES_UID: "Series Instance UID"}
+_HIGHEST = 8
+_LARGEST_GROUPS = 1024 * 1024
+"""Bytes of a Shared Functional Groups Sequence in which keys are looked for: real ones have a few thousand."""
 _ALWAYS = frozenset(
     {_CHARSET, _SOP_CLASS, _SOP_INSTANCE, _PATIENT_ID, _STUDY_UID, _SERIES_UID, _VERIFYING_OBSERVERS, _SHARED_GROUPS}
 )
@@ -158,9 +161,9 @@ class DirectoryCheck:
 
     def _read_supplied(self, manifest: Manifest) -> None:
         for key in manifest.supplied:
-            index: int | None = self.referenced.get(canonical_path(key.path))
-            while index is not None and self.directory.records[index].type != key.record_type:
-                index = self.directory.records[index].parent
+            own = self.referenced.get(canonical_path(key.path))
+            levels = () if own is None else (own, *self._parents(own))
+            index = next((level for level in levels if self.directory.records[level].type == key.record_type), None)
             if index is None:
                 self.report(
                     ProblemKind.MANIFEST,
@@ -198,7 +201,7 @@ class DirectoryCheck:
         for tag, value in keys.items():
             if _is_key(tag):
                 self._compare_own(file, index, tag, value)
-        for above, upper in self._above(record):
+        for above, upper in self._above(index):
             self._compare_above(file, above, upper)
 
     def _check_uids(self, name: str, record: Record, meta: Meta, values: Mapping[int, Value] | None) -> None:
@@ -317,13 +320,20 @@ class DirectoryCheck:
             self._directory_problem(ProblemKind.STRUCTURE, index, f"cannot be read: {error}")
             return {}
 
-    def _above(self, record: Record) -> Iterator[tuple[int, _Upper]]:
-        index = record.parent
-        while index is not None:
-            upper = self._uppers.get(index)
+    def _above(self, index: int) -> Iterator[tuple[int, _Upper]]:
+        for level in self._parents(index):
+            upper = self._uppers.get(level)
             if upper is not None:
-                yield index, upper
-            index = self.directory.records[index].parent
+                yield level, upper
+
+    def _parents(self, index: int) -> Iterator[int]:
+        """The records above one, nearest first. A chain made to be long is not followed: Annex F has four levels."""
+        for _ in range(_HIGHEST):
+            parent = self.directory.records[index].parent
+            if parent is None:
+                return
+            yield parent
+            index = parent
 
     def _directory_problem(self, kind: ProblemKind, index: int, detail: str) -> None:
         record = self.directory.records[index]
@@ -345,7 +355,7 @@ def _in_file(tag: int, values: Mapping[int, Value]) -> Iterator[Value]:
         if tag == _VERIFICATION_DATETIME and _VERIFYING_OBSERVERS in values:
             found = [elements(item).get(tag) for item in items(values[_VERIFYING_OBSERVERS].data)]
             yield from sorted((value for value in found if value is not None), key=lambda v: v.data, reverse=True)[:1]
-        elif _SHARED_GROUPS in values:
+        elif _SHARED_GROUPS in values and len(values[_SHARED_GROUPS].data) <= _LARGEST_GROUPS:
             yield from _shared(tag, values[_SHARED_GROUPS].data)
     except Malformed:
         return

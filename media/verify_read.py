@@ -216,8 +216,8 @@ class _ImagePass:
         self._filler = _Filler(pipe)
         self._failed: set[str] = set()
         self._whole = True
-        self._same: dict[str, str] = {}
-        """Files that share the place of another one."""
+        self._same: dict[str, list[str]] = {}
+        """By file: others that share its place."""
         size = tree.volume.image_size
         self._size = size if task.image_bytes is None else min(size, task.image_bytes)
         self._empty = [name for name, file in tree.files.items() if not file.size]
@@ -246,9 +246,9 @@ class _ImagePass:
         self._filler.flush()
         image = self._pipe.finish()
         files = {name: digest for name, digest in self._pipe.digests.items() if name not in self._failed}
-        for name, other in self._same.items():
-            if other in files:
-                files[name] = files[other]
+        for name, others in self._same.items():
+            if name in files:
+                files.update((other, files[name]) for other in others if other not in self._failed)
         return Digests(files, image if self._whole else None, self._size)
 
     def _cut(self) -> Iterator[_Stretch]:
@@ -270,7 +270,7 @@ class _ImagePass:
                 self._refuse(name, f"It reaches to byte {end}, beyond the {self._size} bytes that are read.")
             elif start < position:
                 if (start, end) == last[:2] and name and last[2]:
-                    self._same[name] = last[2]
+                    self._same.setdefault(last[2], []).append(name)
                 else:
                     self._refuse(name, f"It lies at byte {start}, in the middle of {last[2] or 'another file'}.")
             else:
@@ -359,7 +359,7 @@ class _ImagePass:
         def read(offset: int, count: int) -> bytes:
             return os.pread(descriptor, max(0, min(count, size - offset)), stretch.start + offset)
 
-        for name in (stretch.name, *(name for name, other in self._same.items() if other == stretch.name)):
+        for name in (stretch.name, *self._same.get(stretch.name, ())):
             try:
                 self._task.visit(FileRead(name, size, _enough(self._head, read, size), read))
             except OSError as error:
