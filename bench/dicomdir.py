@@ -36,7 +36,7 @@ LIMIT_GROWTH = 2.2
 
 def template() -> bytes:
     """A packaged real CT image without its pixels, with identifiers of fixed length to be replaced."""
-    dataset = dcmread(get_testdata_file("CT_small.dcm"))
+    dataset = dcmread(str(get_testdata_file("CT_small.dcm")))
     del dataset.PixelData
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = UID(f"1.2.826.0.1.1{0:019d}")
     dataset.StudyInstanceUID = f"1.2.826.0.2.1{0:019d}"
