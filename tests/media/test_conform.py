@@ -175,6 +175,10 @@ def test_the_list_of_files_covers_all_packaged_ones_with_pixels() -> None:
         ("SC_rgb_dcmtk_+eb+cr.dcm", "RGB"),
         ("examples_jpeg2k.dcm", "RGB"),
         ("GDCMJ2K_TextGBR.dcm", "RGB"),
+        ("SC_jpeg_no_color_transform_2.dcm", "RGB"),
+        ("SC_rgb_jpeg_app14_dcmd.dcm", "RGB"),
+        ("SC_rgb_dcmtk_+eb+cy+s4.dcm", "YBR_FULL"),
+        ("SC_rgb_gdcm_KY.dcm", "RGB"),
     ],
 )
 def test_colour_is_what_the_photometric_interpretation_says(conform: object, name: str, photometric: str) -> None:
