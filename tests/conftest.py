@@ -54,18 +54,18 @@ def postgres_server() -> Iterator[str]:
     if os.geteuid() == 0:  # PostgreSQL refuses to run as root
         shutil.chown(folder, "postgres", "postgres")
         as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-    run = {"check": True, "stdout": subprocess.DEVNULL, "cwd": "/"}
-    subprocess.run(
-        [*as_user, POSTGRES_BIN / "initdb", "-D", folder / "db", "-U", "burnish", "-A", "trust", "-N", "-E", "UTF8"],
-        **run,
-    )
+
+    def run(*command: str | Path) -> None:
+        subprocess.run([*as_user, *command], check=True, stdout=subprocess.DEVNULL, cwd="/")
+
+    run(POSTGRES_BIN / "initdb", "-D", folder / "db", "-U", "burnish", "-A", "trust", "-N", "-E", "UTF8")
     options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c max_connections=200"
-    control = [*as_user, POSTGRES_BIN / "pg_ctl", "-D", folder / "db", "-w", "-l", folder / "log"]
-    subprocess.run([*control, "-o", options, "start"], **run)
+    control = [POSTGRES_BIN / "pg_ctl", "-D", folder / "db", "-w", "-l", folder / "log"]
+    run(*control, "-o", options, "start")
     try:
         yield f"postgresql+psycopg://burnish@/{{name}}?host={folder}"
     finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], **run)
+        run(*control, "-m", "immediate", "stop")
         shutil.rmtree(folder, ignore_errors=True)
 
 
