@@ -42,7 +42,7 @@ class NotDicom(MediaError):
 
 
 class InstanceRefused(MediaError):
-    """This instance cannot be put on this medium; ``code`` is a defined term (PS3.3 C.22, our own where it has none)."""
+    """An instance cannot be put on this medium; ``code`` is a defined term (PS3.3 C.22), our own where it has none."""
 
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(f"{code}: {reason}")
