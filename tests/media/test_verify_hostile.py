@@ -464,3 +464,26 @@ def test_names_that_differ_in_case_only(medium: Path, spell: Callable[[str], str
 def test_an_image_of_nothing(tmp_path: Path) -> None:
     image = disc_image(tmp_path / "empty.iso", tmp_path)
     assert ("MISSING", "DICOMDIR") in found(verify_path(image))
+
+
+def test_records_nested_without_end(medium: Path) -> None:
+    """Twenty thousand records, each below the one before: climbing from each to the root would take minutes."""
+    directory = medium / "DICOMDIR"
+    data = directory.read_bytes()
+    sequence = data.index(b"\x04\0\x20\x12SQ")
+    file_id = b"PT000000\\ST000000\\SE000000\\IM000001"
+    body = b"\x04\0\x30\x14CS\x08\0PRIVATE " + b"\x04\0\0\x15CS" + struct.pack("<H", len(file_id) + 1) + file_id + b" "
+    size = 8 + 12 + 10 + 12 + len(body)
+    first = sequence + 12
+    records = []
+    for number in range(20_000):
+        below = first + (number + 1) * size if number < 19_999 else 0
+        unique = body.replace(b"IM000001", b"I%07d" % number)
+        pointers = NEXT + bytes(4) + b"\x04\0\x10\x14US\x02\0\xff\xff" + LOWER + struct.pack("<L", below)
+        records.append(b"\xfe\xff\x00\xe0" + struct.pack("<L", size - 8) + pointers + unique)
+    head = bytearray(data[: sequence + 8])
+    for element in (FIRST, b"\x04\0\x02\x12UL\x04\0"):
+        struct.pack_into("<L", head, offsets_at(head, element)[0], first)
+    directory.write_bytes(head + struct.pack("<L", size * 20_000) + b"".join(records))
+    result = verify_path(medium)
+    assert any("levels deep" in problem.detail for problem in result.problems)
