@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from itertools import pairwise
 from pathlib import Path
@@ -13,9 +12,11 @@ from media.problems import ProblemKind
 from media.trees import IsoTree
 from media.verify import Expected, verify_path
 from tests.makers import KINDS, PATIENTS, make, our_disc
+from tests.soak import SEED, size
 
-FLIPS = int(os.environ.get("BURNISH_SOAK", "60"))
-SEED = int(os.environ.get("BURNISH_SEED", "20240229"))
+FLIPS = size(60, 1000)
+
+pytestmark = pytest.mark.soak
 
 
 @pytest.fixture(scope="module")

@@ -29,11 +29,11 @@ from tests.makers import (
     our_disc,
     study,
 )
+from tests.soak import SEED, size
 
-ROUNDS = int(os.environ.get("BURNISH_SOAK", "60"))
-SEED = int(os.environ.get("BURNISH_SEED", "20240229"))
+ROUNDS = size(60, 1000)
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.timeout(size(120, 3600)), pytest.mark.soak]
 
 
 def found(result: VerifyResult) -> set[tuple[str, str]]:

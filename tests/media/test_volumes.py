@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections import Counter
@@ -25,6 +24,7 @@ from media.readme import DiscText, Missing, readme_bytes
 from media.sizing import Sizing
 from media.volumes import Packing, SetOversized
 from tests.media.discs import CREATED, disc_file, entry
+from tests.soak import size
 
 TEXT = DiscText("Burnish 0.1.0", "STD-GEN-CD", "CD-R-80", institution="Hospital", contact="1 Street\nTown")
 SIZING = sizing(TEXT, file_set_id_length=8)
@@ -140,7 +140,8 @@ def requests(draw: st.DrawFn) -> list[Entry]:
     return entries
 
 
-@settings(max_examples=int(os.environ.get("BURNISH_SOAK", "60")), deadline=None)
+@pytest.mark.soak
+@settings(max_examples=size(60, 2000), deadline=None)
 @given(requests(), st.integers(190, 420), st.booleans(), st.randoms())
 def test_everything_fits_once_exactly_and_in_no_more_volumes_than_ffd(
     entries: list[Entry], capacity: int, many: bool, shuffler: random.Random

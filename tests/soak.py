@@ -1,0 +1,14 @@
+"""Sizes of the campaigns: small and seeded in ``make test``, the full numbers with ``BURNISH_SOAK=full`` (``make soak``)."""
+
+from __future__ import annotations
+
+import os
+
+FULL = os.environ.get("BURNISH_SOAK", "") == "full"
+SEED = int(os.environ.get("BURNISH_SEED", "20240229"))
+"""Of every random choice in a campaign; printed with its result."""
+
+
+def size(small: int, full: int) -> int:
+    """How many rounds a campaign has in this run."""
+    return full if FULL else small
