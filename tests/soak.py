@@ -1,4 +1,4 @@
-"""Sizes of the campaigns: small and seeded in ``make test``, the full numbers with ``BURNISH_SOAK=full`` (``make soak``)."""
+"""Sizes of the campaigns: small and seeded in ``make test``, full with ``BURNISH_SOAK=full`` (``make soak``)."""
 
 from __future__ import annotations
 
