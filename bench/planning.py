@@ -1,22 +1,27 @@
-"""Registering and planning made-up instances: time for each must not grow with their number.
+"""Registering, planning, and making the DICOMDIR from SQL: time for each instance must not grow with their number.
 
     python -m bench.planning [--counts 10000 100000] [--database URL]
 
-Goal: time per instance at the larger size at most 1.3 times that at the smaller.
+Goal: time per instance at the larger size at most 1.3 times that at the smaller. The DICOMDIR is timed from SQL rows to
+a synced file, with File IDs, manifest and the layout of the image; bench.dicomdir compares with dcmmkdir.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import shutil
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 
+from sqlalchemy import select
+
 from bench.common import write_study
 from config.settings import load
+from jobs.assemble import volume_image
 from jobs.context import Context
 from jobs.options import RequestOptions
 from jobs.planning import create_request, make_plan
@@ -25,7 +30,7 @@ from media.items import Header
 from media.part10 import locate
 from store import migrate
 from store.db import Database
-from store.models import now
+from store.models import Volume, now
 from store.registration import Arrival, Provenance, register_group
 from store.selection import Selection
 from store.spool import Received, Spool
@@ -63,8 +68,8 @@ def _arrivals(spool: Spool, template: Path, header: Header, count: int) -> list[
     return arrivals
 
 
-def _measure(count: int, url: str | None) -> tuple[float, float]:
-    """Microseconds for each of ``count`` instances: registering, planning."""
+def _measure(count: int, url: str | None) -> tuple[float, float, float]:
+    """Microseconds for each of ``count`` instances: registering, planning, DICOMDIR."""
     folder = Path(tempfile.mkdtemp(prefix="burnish-planning-"))
     try:
         settings = load(data=folder)
@@ -90,10 +95,21 @@ def _measure(count: int, url: str | None) -> tuple[float, float]:
         start = time.perf_counter()
         with db.begin() as session:
             request = create_request(session, selection=Selection(all=True), options=options, source="bench")
-        make_plan(ctx, request)
+        plan = make_plan(ctx, request)
         planning = time.perf_counter() - start
+        with db.read() as session:
+            volumes = session.scalars(select(Volume.id).where(Volume.plan_id == plan)).all()
+        start = time.perf_counter()
+        for volume in volumes:
+            directory = volume_image(ctx, volume).files[0]
+            assert directory.path == "DICOMDIR" and isinstance(directory.source, bytes)
+            with (folder / "DICOMDIR").open("wb") as out:
+                out.write(directory.source)
+                out.flush()
+                os.fsync(out.fileno())
+        directories = time.perf_counter() - start
         db.close()
-        return registering / count * 1e6, planning / count * 1e6
+        return registering / count * 1e6, planning / count * 1e6, directories / count * 1e6
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -103,9 +119,9 @@ def main() -> None:
     parser.add_argument("--counts", type=int, nargs=2, default=[10_000, 100_000])
     parser.add_argument("--database", default=None, help="an empty PostgreSQL database instead of SQLite")
     arguments = parser.parse_args()
-    (small_r, small_p), (large_r, large_p) = (_measure(count, arguments.database) for count in arguments.counts)
+    measured = [_measure(count, arguments.database) for count in arguments.counts]
     small, large = arguments.counts
-    for what, at_small, at_large in (("registering", small_r, large_r), ("planning", small_p, large_p)):
+    for what, at_small, at_large in zip(("registering", "planning", "DICOMDIR"), *measured, strict=True):
         print(
             f"{what:11} {at_small:.0f} us each at {small}, {at_large:.0f} us each at {large}: "
             f"ratio {at_large / at_small:.2f} (goal: 1.3)"
