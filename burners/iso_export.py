@@ -215,6 +215,8 @@ class _Writer:
         finally:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
+            if not self.report.device_free:
+                self.report = BurnReport(BurnState.FAILED, message="the writer ended without a word", device_free=True)
 
     def _write(self, temporary: Path) -> BurnReport:
         _remove_leftovers(self._ticket)

@@ -1,0 +1,250 @@
+"""Lost enqueues, stranded and ended workflows, leases that come and go."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+from sqlalchemy.exc import OperationalError
+
+from burners import registry
+from jobs.documents import job_document
+from jobs.engine import Engine
+from jobs.leases import Abandoned, LeaseKeeper
+from jobs.recover import Reconciler, disc_workflow, job_workflow
+from jobs.work import RealRooms
+from store import nodes
+from store.db import Database
+from store.models import Job, Node, now
+from store.states import JobState
+from tests.jobs.conftest import House
+from tests.waiting import wait_for
+
+
+def state(house: House, job_id: int) -> str:
+    with house.db.read() as session:
+        return session.get_one(Job, job_id).state
+
+
+def test_a_job_that_nobody_submitted_is_found(any_house: House) -> None:
+    engine = any_house.engine()
+    engine.start()
+    any_house.receive(1)
+    job_id = any_house.order()
+    assert engine.wait(job_id, timeout=30) is JobState.DONE
+
+
+def test_without_the_engines_own_database_nothing_is_lost(house: House) -> None:
+    """Its file thrown away between two lives: the facts are ours."""
+    house.receive(2)
+    held, go = threading.Event(), threading.Event()
+
+    class Slow(RealRooms):
+        def volume_image(self, ctx: Any, volume_id: int) -> Any:
+            held.set()
+            go.wait(30)
+            return super().volume_image(ctx, volume_id)
+
+    job_id = house.order(copies=2)
+    engine = house.engine(rooms=Slow())
+    engine.start()
+    assert held.wait(30)
+    engine.stop()
+    go.set()
+    house.burners.close()
+    house.burners = registry.load(house.settings.burners, data=house.data)
+    for path in house.data.glob("engine.db*"):
+        path.unlink()
+    assert state(house, job_id) == "BURNING"
+    engine = house.engine()
+    engine.start()
+    assert engine.wait(job_id, timeout=30) is JobState.DONE
+
+
+def test_a_database_that_does_not_answer_only_delays(house: House) -> None:
+    house.receive(1)
+    failures = iter([True, False])
+
+    class Flaky(RealRooms):
+        def make_plan(self, ctx: Any, request_id: int, **hooks: Any) -> int:
+            if next(failures, False):
+                raise OperationalError("SELECT", {}, Exception("the connection is gone"))
+            return super().make_plan(ctx, request_id, **hooks)
+
+    job_id = house.order()
+    engine = house.engine(rooms=Flaky())
+    engine.start()
+    assert engine.wait(job_id, timeout=30) is JobState.DONE
+    with house.db.read() as session:
+        assert job_document(session, job_id)["attempt"] == 1
+
+
+class FakeQueues:
+    """What DBOS would say."""
+
+    def __init__(self) -> None:
+        self.jobs: list[str] = []
+        self.discs: list[str] = []
+        self.of_node: dict[str, list[str]] = {}
+        self.resumed: list[str] = []
+        self.over: dict[str, str] = {}
+        self.here: set[str] = set()
+
+    def enqueue_job(self, workflow: str, job_id: int, priority: int) -> None:
+        self.jobs.append(workflow)
+
+    def enqueue_disc(self, workflow: str, disc_id: int, burner: str, priority: int) -> None:
+        self.discs.append(workflow)
+
+    def pending(self, node: str) -> list[str]:
+        return self.of_node.get(node, [])
+
+    def resume(self, workflows: Collection[str]) -> None:
+        self.resumed.extend(sorted(workflows))
+
+    def ended(self, workflows: Collection[str]) -> dict[str, str]:
+        return {name: error for name, error in self.over.items() if name in workflows}
+
+    def running(self) -> Collection[str]:
+        return self.here
+
+
+@pytest.fixture
+def parts(any_house: House) -> Any:
+    """A reconciler that is called by hand, on an engine that was never started."""
+    engine: Engine = any_house.engine()
+    queues = FakeQueues()
+    engine._leases.start()
+    made = Reconciler(engine._work, queues, engine._leases, 5.0)
+    yield any_house, made, queues
+    engine._leases.release()
+
+
+def test_each_workflow_is_enqueued_once(parts: Any) -> None:
+    house, reconciler, queues = parts
+    house.receive(1)
+    job_id = house.order()
+    reconciler._enqueue()
+    reconciler._enqueue()
+    assert queues.jobs == [job_workflow(job_id, 1)] and queues.discs == []
+
+
+def test_a_dead_nodes_workflows_go_on_here_once(parts: Any) -> None:
+    house, reconciler, queues = parts
+    with house.db.begin() as session:
+        nodes.acquire(session, "dead", 60)
+    queues.of_node["dead"] = ["disc-7", "job-3-1"]
+    reconciler._take_over_dead()
+    assert queues.resumed == []
+    with house.db.begin() as session:
+        session.execute(update(Node).where(Node.name == "dead").values(lease_until=now().replace(year=2001)))
+    reconciler._take_over_dead()
+    reconciler._take_over_dead()
+    assert queues.resumed == ["disc-7", "job-3-1"]
+
+
+def test_a_workflow_that_runs_nowhere_is_resumed_when_seen_twice(parts: Any) -> None:
+    _, reconciler, queues = parts
+    queues.of_node["n1"] = ["disc-1", "disc-2"]
+    queues.here = {"disc-2"}
+    reconciler._resume_stranded()
+    assert queues.resumed == []
+    reconciler._resume_stranded()
+    assert queues.resumed == ["disc-1"]
+
+
+def test_a_workflow_that_ended_too_early_fails_its_job(parts: Any) -> None:
+    house, reconciler, queues = parts
+    house.receive(1)
+    job_id = house.order()
+    queues.over = {job_workflow(job_id, 1): "nobody knows", disc_workflow(99): "of no concern"}
+    reconciler._fail_ended()
+    assert state(house, job_id) == "QUEUED"  # it may be ending just now
+    reconciler._fail_ended()
+    with house.db.read() as session:
+        found = job_document(session, job_id)
+    assert found["state"] == "FAILED" and "ended too early: nobody knows" in found["error"]
+
+
+def keeper(database: Database, said: list[str], name: str = "n1") -> LeaseKeeper:
+    return LeaseKeeper(database, name, 1.0, on_fatal=said.append)
+
+
+def test_a_lease_is_renewed(database: Database) -> None:
+    leases = keeper(database, [])
+    leases.start()
+    first = leases.current()
+    with database.read() as session:
+        until = session.scalars(select(Node.lease_until)).one()
+
+    def renewed() -> bool:
+        with database.read() as session:
+            return session.scalars(select(Node.lease_until)).one() > until
+
+    wait_for(renewed, "the renewal")
+    assert leases.valid(first)
+    leases.release()
+    with pytest.raises(Abandoned):
+        leases.check(first)
+
+
+def test_a_node_that_was_taken_over_joins_again_and_its_old_work_may_not_go_on(database: Database) -> None:
+    said: list[str] = []
+    leases = keeper(database, said)
+    leases.start()
+    old = leases.current()
+    with database.begin() as session:
+        other = nodes.acquire(session, "other", 60)
+        session.execute(update(Node).where(Node.name == "n1").values(lease_until=now().replace(year=2001)))
+        assert nodes.take_over(session, "n1", old.epoch, other)
+    wait_for(lambda: not leases.valid(old), "the old lease to end")
+
+    def joined() -> bool:
+        try:
+            return leases.current() != old
+        except Abandoned:
+            return False
+
+    wait_for(joined, "the new lease")
+    assert leases.current().epoch > other.epoch and said == []
+    with pytest.raises(Abandoned):
+        leases.check(old)
+    leases.release()
+
+
+def test_another_process_under_our_name_ends_this_one(database: Database) -> None:
+    said: list[str] = []
+    leases = keeper(database, said)
+    leases.start()
+    old = leases.current()
+    with database.begin() as session:
+        nodes.acquire(session, "n1", 60)
+    wait_for(lambda: said, "the end")
+    assert "node.name" in said[0] and not leases.valid(old)
+    leases.release()
+
+
+@pytest.mark.postgres
+def test_a_node_that_cannot_renew_stops_before_its_lease_ends(postgres_url: str) -> None:
+    from store import migrate
+
+    database = Database(postgres_url)
+    migrate.upgrade(database)
+    leases = keeper(database, [])
+    leases.start()
+    held = leases.current()
+
+    def fails(*_: Any) -> bool:
+        raise OperationalError("UPDATE", {}, Exception("no connection"))
+
+    leases._renew = fails  # type: ignore[method-assign]
+    wait_for(lambda: not leases.valid(held), "the node to stop trusting its lease")
+    with database.read() as session:
+        assert session.scalar(select(nodes.holds(session, held)))  # the database still holds it for alive
+    del leases._renew
+    wait_for(lambda: leases.valid(held), "the lease to be renewed after all")
+    leases.release()
+    database.close()
