@@ -50,8 +50,7 @@ def plan(work: Work, job_id: int) -> str:
         if wish.cancelled():
             raise Cancelled
         plan_id = _plan_of(work, job, wish)
-        if job.plan_id is None:
-            _check_refused(work, job, plan_id)
+        _check_refused(work, job, plan_id)
     except Cancelled:
         _end(work, job_id, JobState.CANCELLED, "CANCELLED", None)
     except PlanRefused as error:
@@ -87,8 +86,13 @@ def _plan_of(work: Work, job: Job, wish: Wish) -> int:
         made = session.execute(
             select(Plan.id).where(Plan.request_id == job.request_id).order_by(Plan.id.desc()).limit(1)
         ).scalar_one_or_none()
-        taken = made is not None and session.execute(select(Job.id).where(Job.plan_id == made)).first() is not None
-    if made is not None and not taken:
+        # What a plan had to refuse may be there by the time of a retry.
+        usable = (
+            made is not None
+            and session.execute(select(Job.id).where(Job.plan_id == made)).first() is None
+            and jobs.refused_by(session, made) is None
+        )
+    if made is not None and usable:
         with suppress(PlanRefused):
             work.rooms.check_plan(work.ctx, made)
             return made

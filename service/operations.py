@@ -227,7 +227,7 @@ class StoreOperations:
             return existing or store_jobs.create_job(session, request_id, None, settled)
 
     def _job_of_plan(self, plan_id: int, options: Mapping[str, Any]) -> int:
-        allowed = {"burner", "copies", "priority"}
+        allowed = {"burner", "copies", "priority", "skip_refused"}
         fixed = sorted(key for key, value in options.items() if value is not None and key not in allowed)
         if fixed:
             raise OptionsError(f"{', '.join(fixed)}: a plan fixes this already; leave it out or make another plan")
@@ -238,6 +238,7 @@ class StoreOperations:
             request = session.get_one(Request, plan.request_id)
             merged = request.options | {key: value for key, value in options.items() if value is not None}
             settled = RequestOptions.from_settings(self.context.settings, merged)
+            request.options = settled.to_json()
             return store_jobs.create_job(session, plan.request_id, plan_id, settled)
 
     @staticmethod

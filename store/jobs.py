@@ -79,8 +79,7 @@ class DiscFacts:
 def create_job(session: Session, request_id: int, plan_id: int | None, options: JobOptions) -> int:
     """Queue a job for a request, or for a plan of it.
 
-    Raises JobError: PLAN_USED for a plan that has its job, or the code of a refusal for a plan that leaves instances
-    out which nobody allowed it to leave out.
+    Raises JobError: PLAN_USED for a plan that has its job.
     """
     if plan_id is not None:
         other = session.execute(select(Job.id).where(Job.plan_id == plan_id)).scalar_one_or_none()
