@@ -190,8 +190,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     config = AcceptorConfig.from_json(sys.stdin.readline())
     die_with_parent(config.parent)
-    # Nothing here decodes pixels, and numpy would cost each process 20 MB: pydicom does without it.
-    sys.modules["numpy"] = None  # type: ignore[assignment]
+    _import_pydicom_without_numpy()
     reports = _Reports()
     logging.basicConfig(level=config.log_level, handlers=[reports])
     logging.getLogger("pynetdicom").setLevel(max(logging.ERROR, config.log_level))
@@ -201,6 +200,15 @@ def main() -> int:
         reports.say(event="ready")
         acceptor.serve()
     return 0
+
+
+def _import_pydicom_without_numpy() -> None:
+    """Nothing here decodes pixels, and numpy would cost each process 20 MB; pydicom does without it."""
+    sys.modules["numpy"] = None  # type: ignore[assignment]
+    import pydicom  # noqa: F401
+    import pynetdicom  # noqa: F401
+
+    del sys.modules["numpy"]
 
 
 def _obey(acceptor: Acceptor) -> None:

@@ -228,6 +228,7 @@ class Provider(DULServiceProvider):
             super().run_reactor()
         finally:
             self._decoder.discard()
+            self.to_user_queue.put(None)  # ends the wait for a request that will never come
             self.bell.set()
             with self._wakeup_lock:
                 os.close(self._wakeup)
@@ -353,7 +354,7 @@ class Provider(DULServiceProvider):
         sock.sendall(b"".join(command_pdus(request.context_id, response, self.assoc.requestor.maximum_length or 0)))
 
     def _pass_on(self, context_id: int, value: bytes) -> None:
-        primitive = P_DATA()
+        primitive: Any = P_DATA()
         primitive.presentation_data_value_list = [[context_id, value]]
         self.assoc.dimse.receive_primitive(primitive)
 

@@ -36,6 +36,10 @@ class NoDataSet(Exception):
     """A C-STORE-RQ without a data set, or with an empty one."""
 
 
+class WrongSyntax(Exception):
+    """The data set is not encoded in the transfer syntax of its presentation context."""
+
+
 SUCCESS = Answer(0x0000)
 TABLE: dict[type[Exception], Answer] = {
     SpoolFull: Answer(0xA700, "The spool is full"),
@@ -45,6 +49,7 @@ TABLE: dict[type[Exception], Answer] = {
     SopInstanceMismatch: Answer(0xA900, "SOP Instance UID differs from the command's", 0x00080018),
     BadIdentity: Answer(0xA901, "A UID that identifies the instance is missing"),
     NotDicom: Answer(0xC000, "The data set cannot be parsed in its transfer syntax"),
+    WrongSyntax: Answer(0xC002, "The data set is not in the negotiated transfer syntax"),
     NoDataSet: Answer(0xC001, "There is no data set"),
     SopClassNotNegotiated: Answer(0x0122, "SOP class is not that of the presentation context"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import struct
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 
@@ -17,6 +18,7 @@ from scp.statuses import (
     SopClassMismatch,
     SopClassNotNegotiated,
     SopInstanceMismatch,
+    WrongSyntax,
     answer_to,
 )
 from store.instances import Outcome, Provenance, Registrar
@@ -25,7 +27,10 @@ from store.spool import Incoming, SpoolFull
 _log = logging.getLogger(__name__)
 VERIFICATION = "1.2.840.10008.1.1"
 EXPLICIT_LE = "1.2.840.10008.1.2.1"
-_NOT_PREFERRED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.2")
+_IMPLICIT_LE, _BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
+_NOT_PREFERRED = (_IMPLICIT_LE, _BIG_ENDIAN)
+_DEFLATED = ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205")
+_HEAD = 8
 _NO_INSTANCES = ("1.2.840.10008.1.3.10", "1.2.840.10008.1.20.1", "1.2.840.10008.1.20.2")
 """Their names say Storage, yet they are no instances to keep: DICOMDIR, Storage Commitment."""
 _NO_FILES = ("1.2.840.10008.1.2.6.1", "1.2.840.10008.1.2.6.2", "1.2.840.10008.1.20")
@@ -64,6 +69,19 @@ def choose_syntax(proposed: Sequence[str]) -> str | None:
     return EXPLICIT_LE if first in _NOT_PREFERRED and EXPLICIT_LE in proposed else first
 
 
+def begins_in(head: bytes, syntax: str) -> bool:
+    """Whether the first element of a data set can be encoded in this transfer syntax.
+
+    Every instance has a SOP Class UID (0008,0016), so its first tag is that or a lower one; and no element up to there
+    has a value so long that its length would look like a VR.
+    """
+    if syntax in _DEFLATED:
+        return True
+    group, element = struct.unpack_from(">HH" if syntax == _BIG_ENDIAN else "<HH", head.ljust(_HEAD, b"\0"))
+    has_vr = head[4:6].isalpha() and head[4:6].isupper()
+    return (group, element) <= (0x0008, 0x0016) and has_vr != (syntax == _IMPLICIT_LE)
+
+
 class Reception:
     """One data set on its way from the network into the spool. Whatever happens, the peer gets one status."""
 
@@ -79,6 +97,7 @@ class Reception:
         self._error: Exception | None = None
         self.received = 0
         """Bytes of the data set so far."""
+        self._head = b""
         try:
             if request.sop_class_uid != sop_class_uid:
                 raise SopClassNotNegotiated
@@ -93,6 +112,8 @@ class Reception:
     def write(self, data: memoryview) -> None:
         """The next fragment; after an error the rest of the data set is only passed over."""
         self.received += len(data)
+        if len(self._head) < _HEAD:
+            self._head += data[: _HEAD - len(self._head)]
         if self._incoming is not None:
             try:
                 self._incoming.write(data)
@@ -142,6 +163,8 @@ class Reception:
     def _register(self, incoming: Incoming) -> Outcome:
         if not self.received:
             raise NoDataSet
+        if not begins_in(self._head, self._syntax):
+            raise WrongSyntax
         header = read_header(
             incoming.path, offset=incoming.dataset_offset, transfer_syntax_uid=self._syntax, length=self.received
         )
