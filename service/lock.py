@@ -63,6 +63,8 @@ class DataLock:
     def release(self) -> None:
         if self._fd is not None:
             os.ftruncate(self._fd, 0)
+            # Unlocked by name: a child on its way to exec still has the descriptor for a moment.
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
             os.close(self._fd)
             self._fd = None
 
