@@ -84,6 +84,12 @@ class PduSocket:
                     raise TimeoutError(f"the peer took more than {timeout:g} s for a PDU")
         return True
 
+    def acknowledge(self) -> None:
+        """Acknowledge at once what has come: senders that wait for that lose 40 ms with each instance otherwise."""
+        if hasattr(socket, "TCP_QUICKACK"):
+            with suppress(OSError):
+                self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
 
 class _DataSet(Protocol):
     """Who takes a message's data set."""
@@ -322,6 +328,8 @@ class Provider(DULServiceProvider):
             if length and not self._pdus.read(body, timeout or 86400.0):
                 raise ConnectionError("the connection ended within a PDU")
             self._decoder.feed(body)
+            if self._decoder.busy:
+                self._pdus.acknowledge()
             return True
         self._read_other(kind, length)
         return False
