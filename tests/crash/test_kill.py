@@ -1,0 +1,94 @@
+"""kill -9 at any moment between the start of the process and DONE, again and again, with new jobs in between."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import soak
+from tests.crash.harness import Service, Site, descendants
+
+pytestmark = pytest.mark.crash
+
+KILLS = soak.size(4, 30)
+MEGABYTE = 1 << 20
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    made = Site(tmp_path / "site")
+    yield made
+    made.close()
+
+
+def until(condition: Callable[[], bool], service: Service, *, seconds: float) -> bool:
+    """Look as fast as can be; False when the moment did not come."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and service.process.poll() is None:
+        if condition():
+            return True
+    return False
+
+
+def moments(site: Site) -> dict[str, Callable[[Service, random.Random], bool]]:
+    """When to strike. Each waits for its moment, and says whether it came."""
+
+    def after(longest: float) -> Callable[[Service, random.Random], bool]:
+        def wait(service: Service, dice: random.Random) -> bool:
+            return not until(lambda: False, service, seconds=dice.uniform(0, longest))
+
+        return wait
+
+    def when(condition: Callable[[], bool]) -> Callable[[Service, random.Random], bool]:
+        return lambda service, dice: until(condition, service, seconds=8)
+
+    return {
+        "planning": when(lambda: site.job_in("PLANNING", "CONFORMING")),
+        "half written": when(site.half_written),
+        "at any time": after(4.0),
+        "verifying": when(lambda: site.disc_in("VERIFYING")),
+        "while it starts": after(1.5),
+        "ready to burn": when(lambda: site.disc_in("PLANNED")),
+        "ticket stored": when(lambda: site.disc_in("SUBMITTED", "BURNING")),
+        "burnt": when(lambda: site.disc_in("BURNT")),
+    }
+
+
+def test_killed_again_and_again_every_job_ends_done(site: Site, record_property: Callable[[str, object], None]) -> None:
+    dice = random.Random(soak.SEED)
+    studies = [site.receive(1, 6), site.receive(2, 4, size=8 * MEGABYTE), site.receive(3, 1, size=24 * MEGABYTE)]
+    all_moments = list(moments(site).items())
+    job_ids: list[int] = []
+    struck: list[str] = []
+    slowest = 0.0
+    for kill in range(KILLS):
+        name, wait = all_moments[kill % len(all_moments)]
+        job_ids.append(site.order(studies[kill % len(studies)], copies=1 + kill % 2))
+        service = site.start()
+        came = wait(service, dice)
+        slowest = max(slowest, service.kill())
+        struck.append(name if came else f"({name} did not come)")
+    job_ids.append(site.order(studies[0], priority="high"))
+    site.start()
+    site.wait_done(job_ids)
+    discs = site.check(job_ids)
+    record_property("seed", soak.SEED)
+    print(f"seed {soak.SEED}: {KILLS} kills, {len(job_ids)} jobs, {discs} discs; helpers gone in {slowest:.2f} s")
+    print("struck:", ", ".join(struck))
+    assert slowest < 1.0
+
+
+def test_it_starts_again_at_once_on_the_same_ports(site: Site) -> None:
+    service = site.start()
+    ready = service.ready()
+    dicom, http = ready["dicom"]["port"], int(ready["http"]["url"].rpartition(":")[2])
+    for _ in range(soak.size(1, 5)):
+        assert len(descendants(service.process.pid)) >= 2  # the acceptors
+        assert service.kill() < 1.0
+        service = site.start(dicom_port=dicom, http_port=http)
+        again = service.ready()
+        assert (again["dicom"]["port"], again["http"]["url"]) == (dicom, ready["http"]["url"])
