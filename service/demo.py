@@ -24,6 +24,7 @@ from rich.table import Table
 _BURNISH = [sys.executable, "-m", "service"]
 _CONTEXTS = 120
 """Presentation contexts of one association; the standard's limit is 128 (PS3.8 9.3.2.2)."""
+_SHOWN_STUDIES = 30
 console = Console()
 
 
@@ -76,7 +77,7 @@ def main() -> int:
 
         (folder / "result.json").write_text(json.dumps(documents, indent=2) + "\n")
         console.rule("5. What the catalogue says")
-        _show_discs(_burnish("find", "--patient-id", patient, *common))
+        _show_catalogue(studies, common)
     finally:
         service.terminate()
         service.wait(timeout=60)
@@ -202,14 +203,19 @@ def _show_studies(studies: list[dict[str, Any]]) -> None:
     console.print(table)
 
 
-def _show_discs(found: list[dict[str, Any]]) -> None:
-    table = Table("Disc", "Volume", "Copy", "State", "Verified by", "Instances", "Where")
-    for disc in found:
-        table.add_row(
-            disc["file_set_id"], f"{disc['volume']}", f"{disc['copy']}", disc["state"], str(disc["verified_by"]),
-            str(len(disc["instances"])), str(disc["location"]),
-        )  # fmt: skip
-    console.print(table)
+def _show_catalogue(studies: list[dict[str, Any]], common: list[str]) -> None:
+    """Which disc holds how many instances of each study, as the catalogue knows it."""
+    for study in studies[:_SHOWN_STUDIES]:
+        title = f"{study['patient_id']} {study['patient_name']} {study['study_date']}, {study['instances']} instances:"
+        console.print(title, highlight=False, markup=False, style="bold")
+        for disc in _burnish("find", "--study", study["study_instance_uid"], *common):
+            told = f"{disc['state']} by {disc['verified_by']}"
+            console.print(
+                f"  {len(disc['instances'])} on {disc['file_set_id']} copy {disc['copy']}, {told}: {disc['location']}",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
 
 
 def _summary(documents: list[dict[str, Any]], folder: Path) -> int:

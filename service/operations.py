@@ -228,14 +228,15 @@ class StoreOperations:
 
     def _job_of_plan(self, plan_id: int, options: Mapping[str, Any]) -> int:
         allowed = {"burner", "copies", "priority", "skip_refused"}
-        fixed = sorted(key for key, value in options.items() if value is not None and key not in allowed)
-        if fixed:
-            raise OptionsError(f"{', '.join(fixed)}: a plan fixes this already; leave it out or make another plan")
         with self.context.db.begin() as session:
             plan = session.get(Plan, plan_id)
             if plan is None:
                 raise NotFound(f"there is no plan P{plan_id}")
             request = session.get_one(Request, plan.request_id)
+            others = {key: value for key, value in options.items() if value is not None and key not in allowed}
+            fixed = sorted(key for key, value in others.items() if request.options.get(key) != value)
+            if fixed:
+                raise OptionsError(f"{', '.join(fixed)}: a plan fixes this already; leave it out or make another plan")
             merged = request.options | {key: value for key, value in options.items() if value is not None}
             settled = RequestOptions.from_settings(self.context.settings, merged)
             request.options = settled.to_json()

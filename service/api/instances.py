@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,6 +11,8 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from starlette.requests import ClientDisconnect
 
 from service.api.access import Ops
 
@@ -47,8 +50,10 @@ class _Body(io.RawIOBase):
         return await anext(self._chunks, None)
 
 
-@router.post("/instances", summary="Take in one instance: the body is a Part 10 file, or a bare data set")
-async def ingest(ops: Ops, request: Request) -> dict[str, Any]:
+@router.post(
+    "/instances", summary="Take in one instance: the body is a Part 10 file, or a bare data set", response_model=None
+)
+async def ingest(ops: Ops, request: Request) -> dict[str, Any] | Response:
     """``{"outcome": "stored" | "duplicate" | "conflict", "sop_instance_uid"}``; a refused file is a problem."""
     global _limiter  # noqa: PLW0603 - it belongs to the event loop, which is not there when we are imported
     if _limiter is None:
@@ -57,7 +62,10 @@ async def ingest(ops: Ops, request: Request) -> dict[str, Any]:
     body = _Body(chunks)
     try:
         return await anyio.to_thread.run_sync(ops.ingest_stream, io.BufferedReader(body, 1 << 20), limiter=_limiter)
+    except ClientDisconnect:
+        return Response(status_code=400)  # the sender is gone, and what it had sent is thrown away
     finally:
         # A refusal comes before the end of the body: read on, so that the client can read our answer.
-        async for _ in chunks:
-            pass
+        with contextlib.suppress(ClientDisconnect):
+            async for _ in chunks:
+                pass

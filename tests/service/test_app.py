@@ -202,6 +202,21 @@ def test_an_auto_burn_rule_fires(serve: Serve, data: Path, tmp_path: Path) -> No
         time.sleep(0.1)
 
 
+@pytest.mark.postgres
+def test_it_works_on_postgresql_too(serve: Serve, data: Path, made: Path, postgres_url: str, tmp_path: Path) -> None:
+    config = tmp_path / "burnish.toml"
+    config.write_text(f"[database]\nurl = {json.dumps(postgres_url)}\n")
+    at = ("--data", data, "--config", config, "--json")
+    assert burnish("import", made, *at)["imported"] == 5
+    served = serve(config=config)
+    assert burnish("burn", "--all", "--wait", *at)["state"] == "DONE"
+    assert burnish("doctor", *at)["ok"]
+    assert burnish("purge", *at)["instances"] == 5
+    assert served.stop()[0] == 0
+    assert burnish("find", "--study", burnish("studies", *at)[0]["study_instance_uid"], *at)
+    assert not (data / "burnish.db").exists()
+
+
 def test_a_large_file_is_streamed_in_bounded_memory(serve: Serve, data: Path, tmp_path: Path) -> None:
     served = serve()
     path = make("CT", size=64 << 20).write(tmp_path / "large.dcm")

@@ -97,7 +97,6 @@ def test_people_get_tables(data: Path, made: Path) -> None:
         (["burn", "--all", "--burner", "oven"], "there are iso"),
         (["plan", "--all", "--patients-per-disc", "two"], "one, many"),
         (["burn", "--plan", "P7"], "no plan P7"),
-        (["burn", "--plan", "P7", "--medium", "CD-R-80"], "fixes this"),
         (["job", "J9"], "no job J9"),
         (["job", "X"], "look like J12"),
         (["cancel", "9"], "no job J9"),
@@ -146,6 +145,22 @@ def test_what_is_refused_fails_a_job_unless_it_may_be_skipped(data: Path, tmp_pa
     failed = burnish("burn", "--all", "--wait", *at, status=1)
     assert failed["state"] == "FAILED" and failed["error"] and not failed["discs"]
     assert burnish("burn", "--all", "--skip-refused", "--wait", *at)["state"] == "DONE"
+
+
+def test_a_plan_fixes_its_options_but_not_who_may_be_left_out(data: Path, tmp_path: Path) -> None:
+    at = ("--data", data, "--json")
+    burnish("import", make("CT", seed=1).write(tmp_path / "good.dcm"), *at)
+    burnish("import", make("CT", seed=2, study=2, SOPClassUID="1.2.3.4").write(tmp_path / "bad.dcm"), *at)
+    plan = burnish("plan", "--all", "--medium", "CD-R-74", *at)
+    assert len(plan["refused"]) == 1 and len(plan["volumes"]) == 1
+    told = burnish("burn", "--plan", plan["plan"], "--medium", "CD-R-80", "--data", data, status=2)
+    assert "medium: a plan fixes this" in told
+    done = burnish(
+        "burn", "--plan", plan["plan"], "--medium", "CD-R-74", "--skip-refused", "--copies", "2", "--wait", *at
+    )
+    assert done["state"] == "DONE" and len(done["discs"]) == 2
+    again = burnish("burn", "--plan", plan["plan"], *at, status=1)
+    assert again["error"]["code"] == "PLAN_USED"
 
 
 def test_a_problem_found_is_1_and_the_file_is_named(data: Path, made: Path) -> None:
