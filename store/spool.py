@@ -158,10 +158,13 @@ class Spool:
 
     def is_full(self) -> bool:
         """Whether the file system is used above the high-water mark (as ``df`` counts) or the spool holds too much."""
-        try:
-            fs = os.statvfs(self.root)
-        except FileNotFoundError:
-            return False
+        folder = self.root
+        while True:
+            try:
+                fs = os.statvfs(folder)
+                break
+            except FileNotFoundError:  # nothing was received yet: look at where it will be made
+                folder = folder.absolute().parent
         used = fs.f_blocks - fs.f_bfree
         if used * 100 > self._high_water * (used + fs.f_bavail) or not fs.f_bavail:
             return True

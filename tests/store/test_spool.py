@@ -153,8 +153,9 @@ def test_limit_in_bytes(spool: Spool) -> None:
     assert limited.is_full()
 
 
-def test_a_spool_that_is_not_there_yet_is_not_full(tmp_path: Path) -> None:
-    assert not Spool(tmp_path / "none", node="n").is_full()
+def test_a_spool_that_is_not_there_yet_is_as_full_as_its_disk(tmp_path: Path) -> None:
+    assert not Spool(tmp_path / "none" / "spool", node="n").is_full()
+    assert Spool(tmp_path / "none" / "spool", node="n", high_water_percent=1e-9).is_full()
 
 
 _CHILD = """
