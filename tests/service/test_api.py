@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,24 @@ def test_progress_of_a_plan_comes_line_by_line(client: TestClient, operations: S
     ) as response:
         told = json.loads(list(response.iter_lines())[-1])["problem"]
     assert told["status"] == 422 and "STD-GEN-BD" in told["detail"]
+
+
+def test_a_plan_is_given_up_when_nobody_listens_any_more() -> None:
+    from service.api.plans import _told
+
+    ended = threading.Event()
+
+    class Endless:
+        def plan(self, _selection: Any, _options: Any, progress: Any, cancelled: Callable[[], bool]) -> None:
+            progress({"phase": "conform"})
+            while not cancelled():
+                ended.wait(0.01)
+            ended.set()
+
+    lines = _told(Endless(), {}, {}, Stopping())  # type: ignore[arg-type]
+    assert next(lines) == {"progress": {"phase": "conform"}}
+    lines.close()  # type: ignore[attr-defined]
+    assert ended.wait(10)
 
 
 @pytest.mark.parametrize(

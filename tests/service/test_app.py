@@ -159,6 +159,24 @@ def test_after_kill_9_it_starts_again_at_once_on_the_same_ports(serve: Serve, da
         time.sleep(0.1)
 
 
+def test_waiting_outlives_a_service_that_is_killed_and_started_again(serve: Serve, data: Path, made: Path) -> None:
+    first = serve()
+    burnish("import", made, "--data", data)
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", "service", "burn", "--all", "--wait", "--data", data, "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert waiting.stderr is not None
+    assert waiting.stderr.readline().startswith("J1 ")
+    first.process.kill()
+    first.process.wait()
+    serve()
+    out, _ = waiting.communicate(timeout=100)
+    assert waiting.returncode == 0 and json.loads(out)["state"] == "DONE"
+
+
 def test_a_port_in_use_is_said_in_one_line(serve: Serve, data: Path, tmp_path: Path) -> None:
     served = serve()
     for option, port in (("--dicom-port", served.dicom_port), ("--http-port", served.http_port)):
