@@ -234,7 +234,8 @@ class Provider(DULServiceProvider):
             super().run_reactor()
         finally:
             self._decoder.discard()
-            self.to_user_queue.put(None)  # ends the wait for a request that will never come
+            # Ends the wait for a request that will never come.
+            self.to_user_queue.put(None)  # type: ignore[arg-type]
             self.bell.set()
             with self._wakeup_lock:
                 os.close(self._wakeup)
