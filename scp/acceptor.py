@@ -116,8 +116,8 @@ class Acceptor:
         self._storage = Storage(Registrar(self._database, spool), private_sop_classes=config.private_sop_classes)
         self._policy = Policy(
             config.ae_title,
-            frozenset(config.called_ae_titles),
-            frozenset(config.calling_ae_titles),
+            frozenset(title.strip() for title in config.called_ae_titles),
+            frozenset(title.strip() for title in config.calling_ae_titles),
             config.max_pdu,
             config.acse_timeout,
             config.dimse_timeout,
