@@ -111,25 +111,29 @@ def flat(settings: Settings) -> dict[str, Any]:
     lay("", settings.model_dump(mode="json"))
     if shown.get("database.url"):
         from sqlalchemy.engine import make_url
+        from sqlalchemy.exc import ArgumentError
 
-        shown["database.url"] = make_url(str(shown["database.url"])).render_as_string(hide_password=True)
+        try:
+            shown["database.url"] = make_url(str(shown["database.url"])).render_as_string(hide_password=True)
+        except ArgumentError:
+            shown["database.url"] = "(no URL)"
     return shown
 
 
 def _database(settings: Settings, db: Database | None, found: _Findings) -> None:
-    from sqlalchemy.engine import make_url
     from sqlalchemy.exc import SQLAlchemyError
 
+    from service.opening import connect, parsed_url
     from store import migrate
-    from store.db import Database
 
-    url = make_url(settings.database_url)
-    own = db is None
-    if own and url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
-        found.state["database"] = f"{url.database} is not there yet; the first command or start makes it"
-        return
+    own: Database | None = None
     try:
-        db = db or Database(settings.database_url)
+        url = parsed_url(settings)
+        if db is None:
+            if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
+                found.state["database"] = f"{url.database} is not there yet; the first command or start makes it"
+                return
+            db = own = connect(settings)
         current, head = migrate.current(db), migrate.head(db)
         found.state["database"] = f"{url.render_as_string(hide_password=True)}, revision {current} (newest {head})"
         if current != head:
@@ -139,14 +143,14 @@ def _database(settings: Settings, db: Database | None, found: _Findings) -> None
             )
         else:
             _contents(db, found)
-    except (SQLAlchemyError, OSError, ImportError) as error:
+    except (SQLAlchemyError, OSError, ImportError, Refusal) as error:
         refusal = as_refusal(error)
         reason = str(refusal) if refusal else f"{type(error).__name__}: {error}".splitlines()[0]
         found.state["database"] = "cannot be used"
         found.wrong(f"database: {reason}", "check database.url, that the server runs and that this user may use it")
     finally:
-        if own and db is not None:
-            db.close()
+        if own is not None:
+            own.close()
 
 
 def _contents(db: Database, found: _Findings) -> None:

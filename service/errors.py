@@ -59,7 +59,7 @@ _USAGE = frozenset(
     }
 )
 _NOT_FOUND = frozenset({"store.jobs.JobNotFound", "store.jobs.UnknownJob", "store.plans.PlanNotFound"})
-_TRY_LATER = frozenset({"store.spool.SpoolFull", "store.instances.RegistrationFailed"})
+_TRY_LATER = frozenset({"store.spool.SpoolFull", "store.instances.RegistrationFailed", "sqlalchemy.exc.DBAPIError"})
 _NOT_DONE = frozenset(
     {
         "media.problems.MediaError",
@@ -68,7 +68,6 @@ _NOT_DONE = frozenset(
         "store.jobs.JobError",
         "store.retention.NeededByJob",
         "builtins.OSError",
-        "sqlalchemy.exc.OperationalError",
     }
 )
 
@@ -89,7 +88,7 @@ def as_refusal(error: BaseException) -> Refusal | None:
 def _text(error: BaseException, names: list[str]) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    if "sqlalchemy.exc.OperationalError" in names:
-        # Without the statement: its parameters may hold a patient's name.
+    if "sqlalchemy.exc.DBAPIError" in names:
+        # Without the statement and details: they may hold a patient's name.
         return f"the database cannot be used: {getattr(error, 'orig', error)}".splitlines()[0]
     return str(error) or type(error).__name__.lower()

@@ -195,6 +195,8 @@ def _one(operations: Operations, source: Source) -> Document | str:
         return operations.ingest(source)
     except Exception as error:
         refusal: Refusal | None = as_refusal(error)
-        if refusal is None or refusal.http_status == 503:
+        if refusal is None:  # a fault of ours with this one file must not cost the others
+            return f"unexpected {type(error).__name__}: {error}"
+        if refusal.http_status == 503:
             raise
         return _without(str(refusal), source.shown)

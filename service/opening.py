@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
 from config.settings import Settings
 from jobs.context import Context
-from service.errors import NotDone
+from service.errors import NotDone, UsageError
 from store import migrate
 from store.db import Database
 from store.spool import Spool
@@ -47,13 +50,36 @@ def open_database(settings: Settings) -> Database:
         settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise NotDone(f"the data folder {settings.data} cannot be made: {error.strerror}", "DATA") from error
-    db = Database(settings.database_url)
+    db = connect(settings)
     try:
         bring_up_to_date(db, settings.data)
     except BaseException:
         db.close()
         raise
     return db
+
+
+def parsed_url(settings: Settings) -> URL:
+    """Where the database is. UsageError for a URL that is none, or of another kind of database."""
+    try:
+        url = make_url(settings.database_url)
+    except ArgumentError as error:
+        raise UsageError("database.url is no URL such as postgresql+psycopg://user@host/name") from error
+    if url.get_backend_name() not in ("sqlite", "postgresql"):
+        raise UsageError(f"database.url: Burnish works on SQLite and PostgreSQL, not on {url.get_backend_name()}")
+    return url
+
+
+def connect(settings: Settings) -> Database:
+    """The database of the settings, as it is. UsageError as above, and where its driver is not installed."""
+    parsed_url(settings)
+    try:
+        return Database(settings.database_url)
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"database.url: the package {error.name} is not installed; for postgresql+psycopg://: "
+            "pip install 'burnish[postgres]'"
+        ) from error
 
 
 def bring_up_to_date(db: Database, data: Path) -> None:

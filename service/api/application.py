@@ -69,7 +69,7 @@ def build(operations: StoreOperations, *, token: str, hosts: Iterable[str], stop
 
 
 def _expected() -> list[type[Exception]]:
-    from sqlalchemy.exc import OperationalError
+    from sqlalchemy.exc import DBAPIError
 
     from jobs.options import OptionsError
     from jobs.planning import PlanRefused
@@ -78,7 +78,7 @@ def _expected() -> list[type[Exception]]:
     from store.selection import SelectionError
     from store.spool import SpoolFull
 
-    return [Refusal, OptionsError, PlanRefused, MediaError, NeededByJob, SelectionError, SpoolFull, OperationalError]
+    return [Refusal, OptionsError, PlanRefused, MediaError, NeededByJob, SelectionError, SpoolFull, DBAPIError]
 
 
 async def _refused(_request: Request, error: Exception) -> Problem:

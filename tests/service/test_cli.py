@@ -126,6 +126,30 @@ def test_wrong_settings_are_wrong_usage_and_all_are_listed(data: Path, tmp_path:
     assert "no-such.toml" in burnish("studies", "--config", tmp_path / "no-such.toml", status=2)
 
 
+@pytest.mark.parametrize(
+    ("url", "status", "words"),
+    [
+        ("nonsense", 2, "database.url is no URL"),
+        ("mysql://root@localhost/x", 2, "SQLite and PostgreSQL"),
+        ("postgresql+psycopg://me:secret@127.0.0.1:1/x", 1, "Connection refused"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_said_in_one_line(
+    data: Path, monkeypatch: pytest.MonkeyPatch, url: str, status: int, words: str
+) -> None:
+    monkeypatch.setenv("BURNISH_DATABASE__URL", url)
+    told = burnish("studies", "--data", data, status=status)
+    assert words in told and len(told.splitlines()) == 1 and "secret" not in told
+    document = burnish("doctor", "--data", data, "--json", status=1)
+    assert words in document["problems"][0]["what"] and "secret" not in json.dumps(document)
+
+
+def test_a_file_that_is_no_database_is_said_in_one_line(data: Path) -> None:
+    data.mkdir()
+    (data / "burnish.db").write_bytes(b"not what it seems" * 500)
+    assert "file is not a database" in burnish("studies", "--data", data, status=1)
+
+
 def test_data_comes_from_the_environment_too(data: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BURNISH_DATA", str(data))
     burnish("import", made)

@@ -34,6 +34,7 @@ def test_every_error_that_is_translated_by_name_still_has_that_name() -> None:
         (OSError(28, "No space left on device"), 1, 409),
         (SpoolFull("x"), 1, 503),
         (RegistrationFailed("x"), 1, 503),
+        (sqlalchemy.exc.DatabaseError("SELECT", {}, Exception("broken")), 1, 503),
     ]
     for error, exit_status, http_status in expected:
         refusal = as_refusal(error)

@@ -159,6 +159,12 @@ def test_refusals_come_in_the_order_of_the_files_whatever_order_they_end_in(tmp_
     assert {one["reason"] for one in document["refused"]} == {"is odd"}
 
 
+def test_a_fault_with_one_file_does_not_cost_the_others(tmp_path: Path) -> None:
+    document = imported(Slow(fail=ZeroDivisionError("oh")), _sources(tmp_path, 20))
+    assert document["imported"] == 10
+    assert {one["reason"] for one in document["refused"]} == {"is odd", "unexpected ZeroDivisionError: oh"}
+
+
 def test_a_full_spool_ends_the_import(tmp_path: Path) -> None:
     operations = Slow(fail=TryLater("the spool is full"))
     with pytest.raises(TryLater, match="full"):
