@@ -92,7 +92,7 @@ def job(document: dict[str, Any], *, full: bool = False) -> None:
     if document["discs"]:
         table(
             "",
-            ("File-set ID", "Volume", "Copy", "State", "Verified by", "Image"),
+            ("File-set ID", "Volume", "Copy", "State", "Verified by", "Size", "Image"),
             [
                 (
                     disc["file_set_id"],
@@ -100,11 +100,12 @@ def job(document: dict[str, Any], *, full: bool = False) -> None:
                     disc["copy"],
                     disc["state"],
                     disc["verified_by"],
+                    size_text(disc.get("sectors", 0) * _SECTOR),
                     disc["image"] or "",
                 )
                 for disc in document["discs"]
             ],
-            right=("Volume", "Copy"),
+            right=("Volume", "Copy", "Size"),
         )
     report = document.get("report")
     if isinstance(report, dict) and full:
