@@ -118,6 +118,7 @@ def _store_ticket(work: Work, disc_id: int, ticket: Ticket, lease: Lease) -> Non
         job = jobs.lock(session, disc.job_id)
         jobs.move_disc(session, disc, DiscState.SUBMITTED, lease=lease, ticket=ticket)
         jobs.settle(session, job)
+    work.wake()  # the next disc may come nearer
 
 
 def _see_through(

@@ -187,15 +187,14 @@ class Engine:
         try:
             DBOS.launch()
             self._register_queue(PREPARE, self._ctx.settings.jobs.prepare_concurrency)
-            for name, burner in burners.items():
-                # One more than there are slots: a disc is written while the one before it is read back.
-                self._register_queue(_queue_of(name), burner.slots + 1)
+            for name in burners:
+                self._register_queue(_queue_of(name), None)  # the reconciler lets in what may run
         except BaseException:
             DBOS.destroy()
             raise
 
     @staticmethod
-    def _register_queue(name: str, concurrency: int) -> None:
+    def _register_queue(name: str, concurrency: int | None) -> None:
         DBOS.register_queue(
             name,
             worker_concurrency=concurrency,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Protocol
 
@@ -117,18 +118,26 @@ class Reconciler:
             open_jobs, open_discs = jobs.work_to_do(session)
             unsettled = jobs.unsettled(session)
         current: set[str] = set()
-        for job_id, attempt, priority in open_jobs:
-            workflow = job_workflow(job_id, attempt)
+        for job in open_jobs:
+            workflow = job_workflow(job.id, job.attempt)
             current.add(workflow)
             if workflow not in self._known:
-                self._queues.enqueue_job(workflow, job_id, priority)
-        for disc_id, burner, priority in open_discs:
-            workflow = disc_workflow(disc_id)
-            if self._work.burners.get(burner) is None:
+                self._queues.enqueue_job(workflow, job.id, job.priority)
+        # A disc that waits for a slot holds a thread, so only the next ones are let in. One that has its slot always
+        # is: were it kept out by those that wait for this very slot, nothing would ever move again.
+        let_in: Counter[str] = Counter()
+        for disc in open_discs:
+            burner = self._work.burners.get(disc.burner)
+            if burner is None:
                 continue  # another node may have it; else it waits until the settings are mended
+            if not disc.begun:
+                let_in[disc.burner] += 1
+                if let_in[disc.burner] > burner.slots + 1:
+                    continue
+            workflow = disc_workflow(disc.id)
             current.add(workflow)
             if workflow not in self._known:
-                self._queues.enqueue_disc(workflow, disc_id, burner, priority)
+                self._queues.enqueue_disc(workflow, disc.id, disc.burner, disc.priority)
         self._known = current
         for job_id in unsettled:
             with self._work.ctx.db.begin() as session:
@@ -160,8 +169,8 @@ class Reconciler:
         """A workflow that has ended before its work has: a fault of ours, shown as such instead of waiting forever."""
         with self._work.ctx.db.read() as session:
             open_jobs, open_discs = jobs.work_to_do(session)
-        job_of = {job_workflow(job_id, attempt): job_id for job_id, attempt, _ in open_jobs}
-        disc_of = {disc_workflow(disc_id): disc_id for disc_id, _, _ in open_discs}
+        job_of = {job_workflow(job.id, job.attempt): job.id for job in open_jobs}
+        disc_of = {disc_workflow(disc.id): disc.id for disc in open_discs}
         ended = self._queues.ended([*job_of, *disc_of])
         for workflow in self._ended & set(ended):
             error = RuntimeError(f"workflow {workflow} ended too early: {ended[workflow]}")

@@ -359,18 +359,38 @@ def note_image_digest(session: Session, volume_id: int, sha256: str) -> str:
     return kept
 
 
-def work_to_do(session: Session) -> tuple[list[tuple[int, int, int]], list[tuple[int, str, int]]]:
-    """What must have a workflow: jobs to prepare (id, attempt, priority), discs to make (id, burner, priority)."""
+@dataclass(frozen=True, slots=True)
+class OpenJob:
+    """A job to be planned."""
+
+    id: int
+    attempt: int
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDisc:
+    """A disc that has not ended."""
+
+    id: int
+    burner: str
+    priority: int
+    begun: bool
+    """Its ticket is stored: it has a slot, and waits for nobody."""
+
+
+def work_to_do(session: Session) -> tuple[list[OpenJob], list[OpenDisc]]:
+    """What must have a workflow: jobs to plan, and discs to make in the order in which they shall begin."""
     jobs = session.execute(
         select(Job.id, Job.attempt, Job.priority).where(Job.state.in_(JOB_PREPARING)).order_by(Job.id)
     )
     discs = session.execute(
-        select(Disc.id, Disc.burner, Job.priority)
+        select(Disc.id, Disc.burner, Job.priority, Disc.state != DiscState.PLANNED)
         .join(Job, Job.id == Disc.job_id)
         .where(Disc.state.notin_(DISC_FINAL))
-        .order_by(Disc.id)
+        .order_by(Job.priority, Disc.id)
     )
-    return [(a, b, c) for a, b, c in jobs], [(a, b, c) for a, b, c in discs]
+    return [OpenJob(*row) for row in jobs], [OpenDisc(*row) for row in discs]
 
 
 def _new_disc(job: Job, volume_id: int, copy: int, *, attempt: int) -> Disc:

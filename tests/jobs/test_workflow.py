@@ -396,6 +396,23 @@ def test_an_engine_that_stops_in_the_middle_goes_on_at_its_next_start(any_house:
     assert len(robot.made()) == 1
 
 
+def test_a_disc_that_has_its_slot_is_not_kept_out_by_those_that_wait_for_it(house: House) -> None:
+    with_robot(house, by_itself=False)
+    house.receive(1)
+    low = house.order(priority="low")
+    engine = house.engine()
+    engine.start()
+    wait_for(lambda: list((house.data / "robot").glob("*.json")), "the robot to have the order")
+    engine.stop()
+    high = [house.order(priority="high") for _ in range(5)]
+    robot = with_robot(house)
+    engine = house.engine()
+    engine.start()
+    for job_id in (low, *high):
+        assert engine.wait(job_id, timeout=60) is JobState.DONE
+    assert len(robot.made()) == 6
+
+
 def test_a_burner_that_is_not_set_up_here_keeps_its_discs_waiting(house: House) -> None:
     house.receive(1)
     job_id = house.order()
