@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from service.api import catalogue, instances, jobs, plans, state
+from service.api.problem import Problem
 from service.auth import Guard
 from service.errors import Refusal, as_refusal
 from service.logs import logger
@@ -18,30 +17,6 @@ from service.operations import StoreOperations
 from service.shutdown import Stopping
 
 PREFIX = "/api/v1"
-
-
-class Problem(JSONResponse):
-    """An error as RFC 9457 has it."""
-
-    media_type = "application/problem+json"
-
-    def __init__(self, status: int, detail: str, code: str | None = None, title: str = "") -> None:
-        super().__init__(problem(status, detail, code, title), status_code=status)
-
-
-def problem(status: int, detail: str, code: str | None = None, title: str = "") -> dict[str, Any]:
-    """The document of an error."""
-    from http import HTTPStatus
-
-    document: dict[str, Any] = {
-        "type": "about:blank",
-        "title": title or HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-    }
-    if code:
-        document["code"] = code
-    return document
 
 
 def build(operations: StoreOperations, *, token: str, hosts: Iterable[str], stopping: Stopping) -> Guard:

@@ -13,6 +13,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from service.api.access import Ops
 from service.api.models import PlanBody
+from service.api.problem import problem
 from service.errors import as_refusal
 from service.logs import logger
 from service.operations import StoreOperations
@@ -70,8 +71,6 @@ def _told(
 
 
 def _problem(error: Exception) -> dict[str, Any]:
-    from service.api.application import problem
-
     refusal = as_refusal(error)
     if refusal is not None:
         return problem(refusal.http_status, str(refusal), refusal.code)
