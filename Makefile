@@ -51,7 +51,7 @@ test: peers lint types layers
 	$(BIN)/pytest -n 2 --dist worksteal
 
 soak: $(VENV)/.dev peers
-	BURNISH_SOAK=full $(BIN)/pytest -n 2 --timeout=7200 -m "soak or crash"
+	BURNISH_SOAK=full $(BIN)/pytest --timeout=7200 -m "soak or crash" -rP
 
 bench: $(VENV)/.dev peers
 	$(BIN)/python -m bench
