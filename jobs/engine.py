@@ -31,6 +31,7 @@ from jobs.leases import Abandoned, LeaseKeeper
 from jobs.recover import Reconciler, job_workflow
 from jobs.work import RealRooms, Rooms, Work
 from store import slots
+from store.db import IDLE_TRANSACTION_SECONDS
 from store.jobs import ClaimLost, JobNotFound
 from store.models import Job
 from store.states import JOB_FINAL, JobState
@@ -178,6 +179,7 @@ class Engine:
             "log_level": "ERROR",
             "enable_otlp": False,
             "sys_db_pool_size": 5,
+            "sys_db_idle_transaction_timeout_sec": float(IDLE_TRANSACTION_SECONDS),
             "use_listen_notify": False,
             "notification_listener_polling_interval_sec": 0.5,
             "scheduler_polling_interval_sec": 3600.0,

@@ -14,6 +14,9 @@ from sqlalchemy.orm import Session
 
 from store.models import Counter
 
+IDLE_TRANSACTION_SECONDS = 15
+"""PostgreSQL ends a transaction in which nothing was asked for so long, and lets go of its locks."""
+
 
 class Database:
     """One connection pool; every unit of work is ``with db.begin() as session``.
@@ -34,6 +37,7 @@ class Database:
             event.listen(self.engine, "begin", _begin_sqlite)
         else:
             self.engine = create_engine(url, pool_size=pool_size, max_overflow=32, pool_pre_ping=True)
+            event.listen(self.engine, "connect", _prepare_postgresql)
 
     @contextmanager
     def begin(self) -> Iterator[Session]:
@@ -85,6 +89,13 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _prepare_postgresql(connection: Any, _record: Any) -> None:
+    """A process that is stopped in the middle of a transaction must not keep its rows locked for all others."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_TRANSACTION_SECONDS}s'")
+    connection.commit()
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 
+import pytest
 from sqlalchemy import select, update
+from sqlalchemy.exc import DBAPIError
 
-from store import nodes, slots
+from store import migrate, nodes, slots
 from store.db import Database
 from store.models import BurnerSlot, Node, now
 from store.nodes import Lease
@@ -116,3 +118,20 @@ def test_a_slot_in_use_is_never_taken_away(database: Database) -> None:
     with database.begin() as session:
         slots.ensure(session, "iso", "n1", 1)
         assert list(session.scalars(select(BurnerSlot.slot))) == [1]
+
+
+@pytest.mark.postgres
+def test_who_is_stopped_in_a_transaction_does_not_keep_its_locks(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.db.IDLE_TRANSACTION_SECONDS", 1)
+    stopped, other = Database(postgres_url), Database(postgres_url)
+    migrate.upgrade(other)
+    held = acquire(other, "n1")
+    with pytest.raises(DBAPIError), stopped.begin() as session:
+        assert nodes.renew(session, held, 60)
+        with other.begin() as second:  # waits for the row until PostgreSQL has ended the idle one
+            assert nodes.renew(second, held, 60)
+        session.execute(select(Node.name))
+    stopped.close()
+    other.close()
