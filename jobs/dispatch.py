@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from burners.base import Burner, BurnOrder, BurnRefused, BurnReport, BurnState, Outcome, Ticket
 from jobs.leases import Abandoned
 from jobs.work import Teller, Wish, Work
-from store import jobs, slots
-from store.jobs import ClaimLost, DiscFacts
+from store import discs, jobs, slots
+from store.discs import ClaimLost, DiscFacts
 from store.nodes import Lease
 from store.states import DISC_FINAL, DiscState
 
@@ -34,7 +34,7 @@ def burn(work: Work, disc_id: int) -> str:
             except ClaimLost:
                 _after_lost_claim(work, disc_id)
     with work.ctx.db.read() as session:
-        return jobs.facts_of(session, disc_id).disc.state
+        return discs.facts_of(session, disc_id).disc.state
 
 
 def _burn(work: Work, facts: DiscFacts, lease: Lease) -> None:
@@ -85,9 +85,9 @@ def _publication_guard(work: Work, disc_id: int, volume_id: int, lease: Lease) -
         if not work.leases.valid(lease):
             return False
         with work.ctx.db.begin() as session:
-            if not jobs.still_claimed(session, disc_id, lease):
+            if not discs.still_claimed(session, disc_id, lease):
                 return False
-            kept = jobs.note_image_digest(session, volume_id, sha256) if sha256 else sha256
+            kept = discs.note_image_digest(session, volume_id, sha256) if sha256 else sha256
         if kept != sha256:
             raise BurnRefused(f"the image became {sha256}, but another copy of this volume is {kept}")
         return work.leases.valid(lease)
@@ -100,13 +100,15 @@ def _take_slot(work: Work, burner: Burner, disc_id: int, lease: Lease) -> None:
     host = slots.EVERY_NODE if burner.shared else lease.node
     while True:
         with work.ctx.db.begin() as session:
-            if not jobs.still_claimed(session, disc_id, lease):
+            if not discs.still_claimed(session, disc_id, lease):
                 raise ClaimLost(f"disc D{disc_id}")
-            facts = jobs.facts_of(session, disc_id)
+            facts = discs.facts_of(session, disc_id)
             if DiscState(facts.disc.state) in DISC_FINAL:
                 raise ClaimLost(f"disc D{disc_id}")
             begun = facts.disc.ticket is not None
-            if (begun or jobs.is_next(session, facts)) and slots.claim(session, burner.name, host, disc_id) is not None:
+            if (begun or discs.is_next(session, facts)) and slots.claim(
+                session, burner.name, host, disc_id
+            ) is not None:
                 return
         work.leases.sleep(_SLOT_SECONDS, lease)
 
@@ -114,9 +116,9 @@ def _take_slot(work: Work, burner: Burner, disc_id: int, lease: Lease) -> None:
 def _store_ticket(work: Work, disc_id: int, ticket: Ticket, lease: Lease) -> None:
     """Durable before the device hears anything."""
     with work.ctx.db.begin() as session:
-        disc = jobs.facts_of(session, disc_id).disc
+        disc = discs.facts_of(session, disc_id).disc
         job = jobs.lock(session, disc.job_id)
-        jobs.move_disc(session, disc, DiscState.SUBMITTED, lease=lease, ticket=ticket)
+        discs.move_disc(session, disc, DiscState.SUBMITTED, lease=lease, ticket=ticket)
         jobs.settle(session, job)
     work.wake()  # the next disc may come nearer
 
@@ -132,7 +134,7 @@ def _see_through(
 
     def tell(progress: float) -> None:
         with work.ctx.db.begin() as session:
-            jobs.note_disc_progress(session, disc_id, lease, progress)
+            discs.note_disc_progress(session, disc_id, lease, progress)
 
     teller = Teller(tell)
     shown = BurnState.UNKNOWN
@@ -179,10 +181,10 @@ def _see_through(
 def _show(work: Work, disc_id: int, lease: Lease, report: BurnReport) -> None:
     """Let disc and job show what the device does: it works, or it waits for a person."""
     with work.ctx.db.begin() as session:
-        disc = jobs.facts_of(session, disc_id).disc
+        disc = discs.facts_of(session, disc_id).disc
         job = jobs.lock(session, disc.job_id)
         if disc.state == DiscState.SUBMITTED and report.state is not BurnState.QUEUED:
-            jobs.move_disc(session, disc, DiscState.BURNING, lease=lease)
+            discs.move_disc(session, disc, DiscState.BURNING, lease=lease)
         waiting = report.state is BurnState.WAITING
         jobs.settle(session, job, waiting=waiting)
         if waiting:
@@ -192,10 +194,10 @@ def _show(work: Work, disc_id: int, lease: Lease, report: BurnReport) -> None:
 
 def _burnt(work: Work, disc_id: int, lease: Lease, report: BurnReport) -> None:
     with work.ctx.db.begin() as session:
-        disc = jobs.facts_of(session, disc_id).disc
+        disc = discs.facts_of(session, disc_id).disc
         job = jobs.lock(session, disc.job_id)
         image = str(report.image) if report.image else None
-        jobs.move_disc(session, disc, DiscState.BURNT, lease=lease, image=image, progress=1.0)
+        discs.move_disc(session, disc, DiscState.BURNT, lease=lease, image=image, progress=1.0)
         if report.device_free:
             slots.release(session, disc_id)
         jobs.settle(session, job)
@@ -215,14 +217,14 @@ def wait_until_free(work: Work, burner: Burner, ticket: Ticket, lease: Lease) ->
 
 def _end(work: Work, disc_id: int, lease: Lease, state: DiscState, *, error: str | None) -> None:
     with work.ctx.db.begin() as session:
-        disc = jobs.facts_of(session, disc_id).disc
+        disc = discs.facts_of(session, disc_id).disc
         jobs.end_disc(session, disc, state, lease, free=True, error=error, image=None)
 
 
 def _after_lost_claim(work: Work, disc_id: int) -> None:
     """Cancelled before it began: its slot is free. Else another claim has come, and this run is over."""
     with work.ctx.db.begin() as session:
-        disc = jobs.facts_of(session, disc_id).disc
+        disc = discs.facts_of(session, disc_id).disc
         if DiscState(disc.state) not in DISC_FINAL:
             raise Abandoned(f"disc D{disc_id} was claimed by another")
         if disc.ticket is None:

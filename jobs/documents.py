@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from jobs.options import PRIORITIES
-from store import jobs
+from store.discs import latest_discs
 from store.jobs import JobNotFound
 from store.models import BurnerSlot, Disc, Event, Job, Plan, Request, Volume
 from store.states import DISC_FINAL, DiscState
@@ -24,7 +24,7 @@ def job_document(session: Session, job_id: int) -> dict[str, Any]:
         raise JobNotFound(job_id)
     request = session.get(Request, job.request_id)
     assert request is not None
-    discs = jobs.latest_discs(session, job_id)
+    discs = latest_discs(session, job_id)
     volumes = {
         volume.id: volume
         for volume in session.execute(select(Volume).where(Volume.id.in_([disc.volume_id for disc in discs]))).scalars()

@@ -32,7 +32,8 @@ from jobs.recover import Reconciler, job_workflow
 from jobs.work import RealRooms, Rooms, Work
 from store import slots
 from store.db import IDLE_TRANSACTION_SECONDS
-from store.jobs import ClaimLost, JobNotFound
+from store.discs import ClaimLost
+from store.jobs import JobNotFound
 from store.models import Job
 from store.states import JOB_FINAL, JobState
 

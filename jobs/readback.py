@@ -11,8 +11,8 @@ from jobs.dispatch import wait_until_free
 from jobs.leases import Abandoned
 from jobs.work import Teller, Wish, Work
 from media.verify import Expected, VerifyCancelled, VerifyResult, verify_path
-from store import jobs
-from store.jobs import ClaimLost, DiscFacts
+from store import discs, jobs
+from store.discs import ClaimLost, DiscFacts
 from store.models import Instance, Plan, Volume, VolumeInstance, now
 from store.nodes import Lease
 from store.states import DISC_FINAL, DiscState
@@ -32,7 +32,7 @@ def verify(work: Work, disc_id: int) -> str:
             except ClaimLost as error:
                 raise Abandoned(str(error)) from error
     with work.ctx.db.read() as session:
-        return jobs.facts_of(session, disc_id).disc.state
+        return discs.facts_of(session, disc_id).disc.state
 
 
 def _verify(work: Work, facts: DiscFacts, lease: Lease) -> None:
@@ -44,8 +44,8 @@ def _verify(work: Work, facts: DiscFacts, lease: Lease) -> None:
     if DiscState(disc.state) is DiscState.BURNT:
         with work.ctx.db.begin() as session:
             job = jobs.lock(session, disc.job_id)
-            current = jobs.facts_of(session, disc.id).disc
-            jobs.move_disc(session, current, DiscState.VERIFYING, lease=lease)
+            current = discs.facts_of(session, disc.id).disc
+            discs.move_disc(session, current, DiscState.VERIFYING, lease=lease)
             jobs.settle(session, job)
     report = burner.poll(ticket)
     if report.state is not BurnState.BURNT:
@@ -91,7 +91,7 @@ def read_back(work: Work, facts: DiscFacts, image: Path, lease: Lease, wish: Wis
 
     def tell(done: int, total: int) -> None:
         with work.ctx.db.begin() as session:
-            jobs.note_disc_progress(session, facts.disc.id, lease, done / total if total else 0.0)
+            discs.note_disc_progress(session, facts.disc.id, lease, done / total if total else 0.0)
 
     return verify_path(
         image,
@@ -116,7 +116,7 @@ def _good(
     location = burner.finish(ticket, Outcome.GOOD)
     wait_until_free(work, burner, ticket, lease)
     with work.ctx.db.begin() as session:
-        disc = jobs.facts_of(session, facts.disc.id).disc
+        disc = discs.facts_of(session, facts.disc.id).disc
         sha256 = result.image_sha256 if result is not None else None
         jobs.end_disc(
             session,
@@ -131,11 +131,11 @@ def _good(
             location=location or None,
         )
         if sha256:
-            jobs.note_image_digest(session, facts.volume.id, sha256)
+            discs.note_image_digest(session, facts.volume.id, sha256)
 
 
 def _end(work: Work, disc_id: int, lease: Lease, state: DiscState, **values: str | None) -> None:
     with work.ctx.db.begin() as session:
-        disc = jobs.facts_of(session, disc_id).disc
+        disc = discs.facts_of(session, disc_id).disc
         if DiscState(disc.state) not in DISC_FINAL:
             jobs.end_disc(session, disc, state, lease, free=True, **values)

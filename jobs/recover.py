@@ -19,7 +19,7 @@ from jobs.leases import Abandoned, LeaseKeeper
 from jobs.work import Work
 from jobs.workflow import give_up_disc, give_up_job
 from store import jobs, nodes
-from store.jobs import ClaimLost
+from store.discs import ClaimLost
 
 _log = logging.getLogger("burnish.engine")
 _PERIOD_SECONDS = 0.5

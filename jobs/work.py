@@ -12,8 +12,8 @@ from sqlalchemy import select
 from burners.registry import Burners
 from jobs.context import Context
 from jobs.leases import Abandoned, LeaseKeeper
-from store import jobs
-from store.jobs import DiscFacts
+from store import discs
+from store.discs import DiscFacts
 from store.models import Job
 from store.nodes import Lease
 from store.states import DISC_FINAL, DiscState
@@ -78,8 +78,8 @@ class Work:
         """Take a disc under this node's lease; None when it has ended. Raises Abandoned when a living node has it."""
         lease = self.leases.current()
         with self.ctx.db.begin() as session:
-            claimed = jobs.claim_disc(session, disc_id, lease)
-            facts = jobs.facts_of(session, disc_id)
+            claimed = discs.claim_disc(session, disc_id, lease)
+            facts = discs.facts_of(session, disc_id)
         if claimed:
             return lease, facts
         if DiscState(facts.disc.state) in DISC_FINAL:

@@ -16,7 +16,7 @@ from jobs.dispatch import burn
 from jobs.leases import Abandoned
 from jobs.readback import verify
 from jobs.work import Teller, Wish, Work
-from store import jobs
+from store import discs, jobs
 from store.models import Job, Plan, Request
 from store.nodes import Lease, holds
 from store.states import JOB_PREPARING, DiscState, JobState
@@ -169,7 +169,7 @@ def give_up_disc(work: Work, disc_id: int, error: Exception | str) -> None:
         except Exception:  # noqa: BLE001 - it may well be what failed before
             free = False
     with work.ctx.db.begin() as session:
-        disc = jobs.facts_of(session, disc_id).disc
+        disc = discs.facts_of(session, disc_id).disc
         jobs.end_disc(session, disc, DiscState.FAILED, lease, free=free, error=error)
 
 

@@ -1,4 +1,4 @@
-"""Jobs and their discs as facts: made, claimed and changed by guarded UPDATE, each change with its Event.
+"""Jobs as facts: ordered, cancelled, retried; changed by guarded UPDATE, each change with its Event.
 
 A transaction that changes a disc locks the job's row first (``lock``): so the job's state, which follows from all its
 discs, is always worked out from what is true.
@@ -6,24 +6,24 @@ discs, is always worked out from what is true.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy import and_, exists, func, or_, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
 
 from store import slots
+from store.discs import ClaimLost, latest_discs, move_disc, new_disc, record
 from store.guard import rows_changed
-from store.models import Disc, Event, Job, Plan, Volume, now
-from store.nodes import Lease, holds, lease_held_by
+from store.models import Disc, Job, Plan, Volume, now
+from store.nodes import Lease
 from store.states import (
     DISC_FINAL,
     JOB_FINAL,
     JOB_PREPARING,
     DiscState,
     JobState,
-    check_disc,
     check_job,
     job_state_of,
 )
@@ -46,10 +46,6 @@ class JobNotFound(JobError):
         super().__init__("NOT_FOUND", f"there is no job J{job_id}")
 
 
-class ClaimLost(Exception):
-    """The guard of an UPDATE failed: another claim, or another state, has come meanwhile."""
-
-
 class JobOptions(Protocol):
     """What a job needs of ``jobs.options.RequestOptions``."""
 
@@ -61,16 +57,6 @@ class JobOptions(Protocol):
     def priority(self) -> str: ...
     @property
     def skip_refused(self) -> bool: ...
-
-
-@dataclass(frozen=True, slots=True)
-class DiscFacts:
-    """A disc with what is known of its job and volume, as read in one transaction."""
-
-    disc: Disc
-    volume: Volume
-    cancel_requested: bool
-    priority: int
 
 
 # --- Jobs -------------------------------------------------------------------------------------------------------------
@@ -107,7 +93,7 @@ def create_job(session: Session, request_id: int, plan_id: int | None, options: 
     )
     session.add(job)
     session.flush()
-    _event(session, job.id, None, None, JobState.QUEUED)
+    record(session, job.id, None, None, JobState.QUEUED)
     return job.id
 
 
@@ -146,7 +132,7 @@ def move_job(session: Session, job: Job, new: JobState, **values: Any) -> None:
     if rows_changed(session, statement.values(values)) != 1:
         raise ClaimLost(f"job J{job.id} is not {old} any more")
     detail = {key: values[key] for key in ("reason", "error", "node") if values.get(key)}
-    _event(session, job.id, None, old, new, **detail)
+    record(session, job.id, None, old, new, **detail)
     session.refresh(job)
 
 
@@ -166,14 +152,14 @@ def order_discs(session: Session, job: Job, plan_id: int) -> list[int]:
     """Give a job its plan and its discs (volumes x copies), READY to be burnt; the job must be locked."""
     volumes = session.execute(select(Volume.id).where(Volume.plan_id == plan_id).order_by(Volume.number)).scalars()
     discs = [
-        _new_disc(job, volume_id, copy, attempt=1) for volume_id in volumes.all() for copy in range(1, job.copies + 1)
+        new_disc(job, volume_id, copy, attempt=1) for volume_id in volumes.all() for copy in range(1, job.copies + 1)
     ]
     if not discs:
         raise JobError("NO_INSTANCE", f"plan P{plan_id} has no volumes")
     session.add_all(discs)
     session.flush()
     for disc in discs:
-        _event(session, job.id, disc.id, None, DiscState.PLANNED)
+        record(session, job.id, disc.id, None, DiscState.PLANNED)
     move_job(session, job, JobState.READY, plan_id=plan_id, progress={})
     return [disc.id for disc in discs]
 
@@ -184,7 +170,7 @@ def request_cancel(session: Session, job_id: int) -> None:
     if JobState(job.state) in JOB_FINAL or job.cancel_requested:
         return
     rows_changed(session, update(Job).where(Job.id == job_id).values(cancel_requested=True, updated_at=now()))
-    _event(session, job_id, None, job.state, job.state, action="cancel requested")
+    record(session, job_id, None, job.state, job.state, action="cancel requested")
     session.refresh(job)
     if JobState(job.state) is JobState.QUEUED:
         move_job(session, job, JobState.CANCELLED, reason="CANCELLED", progress={})
@@ -211,11 +197,11 @@ def retry(session: Session, job_id: int) -> None:
     if not again:  # it never got as far as discs
         move_job(session, job, JobState.QUEUED, **fresh)
         return
-    discs = [_new_disc(job, disc.volume_id, disc.copy, attempt=disc.attempt + 1) for disc in again]
+    discs = [new_disc(job, disc.volume_id, disc.copy, attempt=disc.attempt + 1) for disc in again]
     session.add_all(discs)
     session.flush()
     for disc in discs:
-        _event(session, job_id, disc.id, None, DiscState.PLANNED, attempt=disc.attempt)
+        record(session, job_id, disc.id, None, DiscState.PLANNED, attempt=disc.attempt)
     move_job(session, job, JobState.READY, **fresh)
 
 
@@ -241,101 +227,6 @@ def settle(session: Session, job: Job, *, waiting: bool = False) -> JobState:
     return target
 
 
-def unsettled(session: Session) -> list[int]:
-    """Jobs past planning whose discs have all ended, but whose own state does not say so yet."""
-    open_disc = select(Disc.id).where(Disc.job_id == Job.id, Disc.state.notin_(DISC_FINAL)).exists()
-    past = [state for state in JobState if state not in JOB_PREPARING | JOB_FINAL]
-    return list(session.execute(select(Job.id).where(Job.state.in_(past), ~open_disc)).scalars())
-
-
-# --- Discs ------------------------------------------------------------------------------------------------------------
-
-
-def latest_discs(session: Session, job_id: int) -> list[Disc]:
-    """The latest attempt of each copy of each volume, in that order."""
-    newest = (
-        select(Disc.volume_id, Disc.copy, func.max(Disc.attempt).label("attempt"))
-        .where(Disc.job_id == job_id)
-        .group_by(Disc.volume_id, Disc.copy)
-        .subquery()
-    )
-    statement = (
-        select(Disc)
-        .join(Volume, Volume.id == Disc.volume_id)
-        .join(
-            newest,
-            and_(
-                newest.c.volume_id == Disc.volume_id,
-                newest.c.copy == Disc.copy,
-                newest.c.attempt == Disc.attempt,
-            ),
-        )
-        .where(Disc.job_id == job_id)
-        .order_by(Volume.number, Disc.copy)
-        .execution_options(populate_existing=True)
-    )
-    return list(session.execute(statement).scalars())
-
-
-def facts_of(session: Session, disc_id: int) -> DiscFacts:
-    """A disc with its volume and what its job wants of it."""
-    row = session.execute(
-        select(Disc, Volume, Job.cancel_requested, Job.priority)
-        .join(Volume, Volume.id == Disc.volume_id)
-        .join(Job, Job.id == Disc.job_id)
-        .where(Disc.id == disc_id)
-        .execution_options(populate_existing=True)
-    ).one()
-    return DiscFacts(*row)
-
-
-def claim_disc(session: Session, disc_id: int, lease: Lease) -> bool:
-    """Take a disc under a lease that holds, unless another node's living lease has it, or it has ended."""
-    free = or_(Disc.node.is_(None), Disc.node == lease.node, ~lease_held_by(session, Disc.node, Disc.epoch))
-    statement = update(Disc).where(Disc.id == disc_id, Disc.state.notin_(DISC_FINAL), free, holds(session, lease))
-    return rows_changed(session, statement.values(node=lease.node, epoch=lease.epoch, updated_at=now())) == 1
-
-
-def is_next(session: Session, facts: DiscFacts) -> bool:
-    """Whether no other disc that a living node holds ready for the same burner should go before this one."""
-    other = aliased(Disc)
-    earlier = or_(Job.priority < facts.priority, and_(Job.priority == facts.priority, other.id < facts.disc.id))
-    waiting = (
-        exists()
-        .where(other.job_id == Job.id, other.burner == facts.disc.burner, other.state == DiscState.PLANNED)
-        .where(lease_held_by(session, other.node, other.epoch), earlier)
-    )
-    return not session.execute(select(waiting)).scalar_one()
-
-
-def still_claimed(session: Session, disc_id: int, lease: Lease) -> bool:
-    """Whether the claim on a disc holds; the row is locked until the end of the transaction."""
-    statement = update(Disc).where(
-        Disc.id == disc_id, Disc.node == lease.node, Disc.epoch == lease.epoch, holds(session, lease)
-    )
-    return rows_changed(session, statement.values(updated_at=now())) == 1
-
-
-def move_disc(session: Session, disc: Disc, new: DiscState, *, lease: Lease | None = None, **values: Any) -> None:
-    """Change the state of a disc as it was seen, under the lease that it was claimed with; its job must be locked.
-
-    Raises ClaimLost when state or claim are not so any more. ``lease`` None: nobody has claimed it yet.
-    """
-    old = DiscState(disc.state)
-    check_disc(old, new)
-    values = {"progress": 0.0} | values | {"state": new, "updated_at": now()}
-    statement = update(Disc).where(Disc.id == disc.id, Disc.state == old)
-    if lease is not None:
-        statement = statement.where(Disc.node == lease.node, Disc.epoch == lease.epoch, holds(session, lease))
-    if rows_changed(session, statement.values(values)) != 1:
-        raise ClaimLost(f"disc D{disc.id} is not {old} any more, or not ours")
-    detail = {key: values[key] for key in ("error", "image", "verified_by") if values.get(key)}
-    if lease is not None:
-        detail |= {"node": lease.node, "epoch": lease.epoch}
-    _event(session, disc.job_id, disc.id, old, new, **detail)
-    session.refresh(disc)
-
-
 def end_disc(session: Session, disc: Disc, new: DiscState, lease: Lease | None, *, free: bool, **values: Any) -> None:
     """A disc's last state, its slot where the device is free, and what follows for its job: in one transaction."""
     job = lock(session, disc.job_id)
@@ -345,18 +236,11 @@ def end_disc(session: Session, disc: Disc, new: DiscState, lease: Lease | None, 
     settle(session, job)
 
 
-def note_disc_progress(session: Session, disc_id: int, lease: Lease, progress: float) -> None:
-    statement = update(Disc).where(Disc.id == disc_id, Disc.node == lease.node, Disc.epoch == lease.epoch)
-    rows_changed(session, statement.values(progress=min(1.0, max(0.0, progress)), updated_at=now()))
-
-
-def note_image_digest(session: Session, volume_id: int, sha256: str) -> str:
-    """Keep the digest of a volume's first image; returns the one that is kept."""
-    statement = update(Volume).where(Volume.id == volume_id, Volume.image_sha256.is_(None))
-    rows_changed(session, statement.values(image_sha256=sha256))
-    kept = session.execute(select(Volume.image_sha256).where(Volume.id == volume_id)).scalar_one()
-    assert kept is not None
-    return kept
+def unsettled(session: Session) -> list[int]:
+    """Jobs past planning whose discs have all ended, but whose own state does not say so yet."""
+    open_disc = select(Disc.id).where(Disc.job_id == Job.id, Disc.state.notin_(DISC_FINAL)).exists()
+    past = [state for state in JobState if state not in JOB_PREPARING | JOB_FINAL]
+    return list(session.execute(select(Job.id).where(Job.state.in_(past), ~open_disc)).scalars())
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,35 +277,6 @@ def work_to_do(session: Session) -> tuple[list[OpenJob], list[OpenDisc]]:
     return [OpenJob(*row) for row in jobs], [OpenDisc(*row) for row in discs]
 
 
-def _new_disc(job: Job, volume_id: int, copy: int, *, attempt: int) -> Disc:
-    at = now()
-    return Disc(
-        job_id=job.id,
-        volume_id=volume_id,
-        copy=copy,
-        attempt=attempt,
-        state=DiscState.PLANNED,
-        burner=job.burner,
-        ticket=None,
-        node=None,
-        epoch=None,
-        progress=0.0,
-        image=None,
-        sha256=None,
-        location=None,
-        verified_by=None,
-        verified_at=None,
-        error=None,
-        created_at=at,
-        updated_at=at,
-    )
-
-
 def _failures(session: Session, job_id: int) -> str:
-    discs: Iterable[Disc] = latest_discs(session, job_id)
-    return "; ".join(f"D{disc.id}: {disc.error}" for disc in discs if disc.state == DiscState.FAILED)[:4000]
-
-
-def _event(session: Session, job_id: int, disc_id: int | None, old: str | None, new: str | None, **detail: Any) -> None:
-    kind = "job" if disc_id is None else "disc"
-    session.add(Event(at=now(), kind=kind, job_id=job_id, disc_id=disc_id, old=old, new=new, detail=detail))
+    failed = [disc for disc in latest_discs(session, job_id) if disc.state == DiscState.FAILED]
+    return "; ".join(f"D{disc.id}: {disc.error}" for disc in failed)[:4000]

@@ -7,9 +7,10 @@ import threading
 import pytest
 from sqlalchemy import select, update
 
-from store import jobs, nodes
+from store import discs, jobs, nodes
 from store.db import Database
-from store.jobs import ClaimLost, JobError, JobNotFound
+from store.discs import ClaimLost
+from store.jobs import JobError, JobNotFound
 from store.models import Disc, Event, Job, Node, now
 from store.nodes import Lease
 from store.states import DISC_TRANSITIONS, JOB_TRANSITIONS, DiscState, IllegalTransition, JobState
@@ -25,14 +26,14 @@ def planned(db: Database, *, copies: int = 1) -> tuple[int, list[int]]:
     """A READY job with its discs."""
     with db.begin() as session:
         first = add_disc(session, [], state="PLANNED")
-        discs = [first.id]
+        ids = [first.id]
         for copy in range(2, copies + 1):
-            disc = jobs._new_disc(session.get_one(Job, first.job_id), first.volume_id, copy, attempt=1)
+            disc = discs.new_disc(session.get_one(Job, first.job_id), first.volume_id, copy, attempt=1)
             session.add(disc)
             session.flush()
-            discs.append(disc.id)
+            ids.append(disc.id)
         session.execute(update(Job).values(state="READY", copies=copies))
-        return first.job_id, discs
+        return first.job_id, ids
 
 
 def move(db: Database, disc_id: int, held: Lease | None, *states: DiscState) -> None:
@@ -40,7 +41,7 @@ def move(db: Database, disc_id: int, held: Lease | None, *states: DiscState) -> 
         with db.begin() as session:
             disc = session.get_one(Disc, disc_id)
             job = jobs.lock(session, disc.job_id)
-            jobs.move_disc(session, disc, state, lease=held)
+            discs.move_disc(session, disc, state, lease=held)
             jobs.settle(session, job)
 
 
@@ -62,13 +63,13 @@ def test_a_disc_goes_its_way_and_every_step_is_an_event(database: Database) -> N
     job_id, (disc_id,) = planned(database)
     held = lease(database)
     with database.begin() as session:
-        assert jobs.claim_disc(session, disc_id, held)
+        assert discs.claim_disc(session, disc_id, held)
     move(database, disc_id, held, *ALL)
     assert job_state(database, job_id) == "DONE"
     with database.read() as session:
         events = session.execute(select(Event.kind, Event.old, Event.new).order_by(Event.id)).all()
-    discs = [(old, new) for kind, old, new in events if kind == "disc"]
-    assert discs == list(zip(["PLANNED", *ALL], ALL, strict=False))
+    steps = [(old, new) for kind, old, new in events if kind == "disc"]
+    assert steps == list(zip(["PLANNED", *ALL], ALL, strict=False))
     assert [(old, new) for kind, old, new in events if kind == "job"] == [("READY", "BURNING"), ("BURNING", "DONE")]
 
 
@@ -76,7 +77,7 @@ def test_every_copy_must_be_verified(database: Database) -> None:
     job_id, (first, second) = planned(database, copies=2)
     held = lease(database)
     with database.begin() as session:
-        assert jobs.claim_disc(session, first, held) and jobs.claim_disc(session, second, held)
+        assert discs.claim_disc(session, first, held) and discs.claim_disc(session, second, held)
     move(database, first, held, *ALL)
     assert job_state(database, job_id) == "BURNING"
     move(database, second, held, *ALL)
@@ -86,20 +87,20 @@ def test_every_copy_must_be_verified(database: Database) -> None:
 def test_two_that_end_at_once_end_the_job(database: Database) -> None:
     """Each transaction would see the other's disc unfinished, were the job not locked first."""
     for _ in range(5):
-        job_id, discs = planned(database, copies=4)
+        job_id, ids = planned(database, copies=4)
         held = lease(database)
         with database.begin() as session:
-            assert all(jobs.claim_disc(session, disc, held) for disc in discs)
-        for disc in discs:
+            assert all(discs.claim_disc(session, disc, held) for disc in ids)
+        for disc in ids:
             move(database, disc, held, *ALL[:-1])
-        barrier = threading.Barrier(len(discs))
+        barrier = threading.Barrier(len(ids))
 
         def end(disc_id: int, held: Lease = held, barrier: threading.Barrier = barrier) -> None:
             barrier.wait()
             with database.begin() as session:
                 jobs.end_disc(session, session.get_one(Disc, disc_id), DiscState.VERIFIED, held, free=True)
 
-        threads = [threading.Thread(target=end, args=(disc,)) for disc in discs]
+        threads = [threading.Thread(target=end, args=(disc,)) for disc in ids]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -114,7 +115,7 @@ def test_one_of_many_claims_a_disc(database: Database) -> None:
 
     def claim(held: Lease) -> None:
         with database.begin() as session:
-            if jobs.claim_disc(session, disc_id, held):
+            if discs.claim_disc(session, disc_id, held):
                 won.append(held)
 
     threads = [threading.Thread(target=claim, args=(held,)) for held in leases]
@@ -124,30 +125,30 @@ def test_one_of_many_claims_a_disc(database: Database) -> None:
         thread.join()
     assert len(won) == 1
     with database.begin() as session:
-        assert jobs.claim_disc(session, disc_id, won[0])  # again, by the same
+        assert discs.claim_disc(session, disc_id, won[0])  # again, by the same
         loser = next(held for held in leases if held != won[0])
-        assert not jobs.still_claimed(session, disc_id, loser)
+        assert not discs.still_claimed(session, disc_id, loser)
         with pytest.raises(ClaimLost):
-            jobs.move_disc(session, session.get_one(Disc, disc_id), DiscState.SUBMITTED, lease=loser)
+            discs.move_disc(session, session.get_one(Disc, disc_id), DiscState.SUBMITTED, lease=loser)
 
 
 def test_a_node_taken_over_can_change_nothing(database: Database) -> None:
     _, (disc_id,) = planned(database)
     old, other = lease(database, "old"), lease(database, "other")
     with database.begin() as session:
-        assert jobs.claim_disc(session, disc_id, old)
+        assert discs.claim_disc(session, disc_id, old)
     move(database, disc_id, old, DiscState.SUBMITTED)
     with database.begin() as session:
         session.execute(update(Node).where(Node.name == "old").values(lease_until=now().replace(year=2001)))
         assert nodes.take_over(session, "old", old.epoch, other)
     with database.begin() as session:  # before anybody else has claimed the disc
-        assert not jobs.still_claimed(session, disc_id, old)
-        assert not jobs.claim_disc(session, disc_id, old)
+        assert not discs.still_claimed(session, disc_id, old)
+        assert not discs.claim_disc(session, disc_id, old)
         with pytest.raises(ClaimLost):
-            jobs.move_disc(session, session.get_one(Disc, disc_id), DiscState.BURNING, lease=old)
+            discs.move_disc(session, session.get_one(Disc, disc_id), DiscState.BURNING, lease=old)
     with database.begin() as session:
-        assert jobs.claim_disc(session, disc_id, other)
-        assert not jobs.still_claimed(session, disc_id, old)
+        assert discs.claim_disc(session, disc_id, other)
+        assert not discs.still_claimed(session, disc_id, old)
     move(database, disc_id, other, DiscState.BURNING)
 
 
@@ -155,7 +156,7 @@ def test_illegal_steps_raise(database: Database) -> None:
     job_id, (disc_id,) = planned(database)
     with database.begin() as session:
         with pytest.raises(IllegalTransition):
-            jobs.move_disc(session, session.get_one(Disc, disc_id), DiscState.VERIFIED)
+            discs.move_disc(session, session.get_one(Disc, disc_id), DiscState.VERIFIED)
         with pytest.raises(IllegalTransition):
             jobs.move_job(session, jobs.lock(session, job_id), JobState.DONE)
 
@@ -169,7 +170,7 @@ def test_a_change_of_what_is_not_so_any_more_raises(database: Database) -> None:
         session.execute(update(Disc).values(state="CANCELLED"))
         session.execute(update(Job).values(state="CANCELLED"))
     with database.begin() as session, pytest.raises(ClaimLost):
-        jobs.move_disc(session, disc, DiscState.SUBMITTED)
+        discs.move_disc(session, disc, DiscState.SUBMITTED)
     with database.begin() as session, pytest.raises(ClaimLost):
         jobs.move_job(session, job, JobState.BURNING)
 
@@ -178,7 +179,7 @@ def test_cancel_ends_what_has_not_begun_and_flags_the_rest(database: Database) -
     job_id, (first, second) = planned(database, copies=2)
     held = lease(database)
     with database.begin() as session:
-        assert jobs.claim_disc(session, first, held)
+        assert discs.claim_disc(session, first, held)
     move(database, first, held, DiscState.SUBMITTED)
     for _ in range(2):  # harmless twice
         with database.begin() as session:
@@ -199,7 +200,7 @@ def test_a_retry_makes_only_what_is_not_verified(database: Database) -> None:
     job_id, (first, second) = planned(database, copies=2)
     held = lease(database)
     with database.begin() as session:
-        assert jobs.claim_disc(session, first, held) and jobs.claim_disc(session, second, held)
+        assert discs.claim_disc(session, first, held) and discs.claim_disc(session, second, held)
     move(database, first, held, *ALL)
     with database.begin() as session, pytest.raises(JobError, match="only a failed"):
         jobs.retry(session, job_id)
@@ -208,13 +209,13 @@ def test_a_retry_makes_only_what_is_not_verified(database: Database) -> None:
     with database.begin() as session:
         jobs.retry(session, job_id)
     with database.read() as session:
-        latest = jobs.latest_discs(session, job_id)
+        latest = discs.latest_discs(session, job_id)
         assert [(disc.copy, disc.attempt, disc.state) for disc in latest] == [(1, 1, "VERIFIED"), (2, 2, "PLANNED")]
         assert session.get_one(Disc, second).state == "FAILED"  # a spoiled blank is a fact
         job = session.get_one(Job, job_id)
         assert (job.state, job.attempt, job.error, job.finished_at) == ("READY", 2, None, None)
     with database.begin() as session:
-        assert jobs.claim_disc(session, latest[1].id, held)
+        assert discs.claim_disc(session, latest[1].id, held)
     move(database, latest[1].id, held, *ALL)
     assert job_state(database, job_id) == "DONE"
 
