@@ -41,7 +41,8 @@ def _burn(work: Work, facts: DiscFacts, lease: Lease) -> None:
     disc = facts.disc
     burner = work.burners.get(disc.burner)
     if burner is None:
-        _end(work, disc.id, lease, DiscState.FAILED, error=f"burner {disc.burner}: {work.burners.why_not(disc.burner)}")
+        why = f"burner {disc.burner}: {work.burners.why_not(disc.burner)}"
+        _end(work, disc.id, lease, DiscState.FAILED, error=why, free=disc.ticket is None)
         return
     wish = Wish(work, disc.job_id, lease)
     order = order_of(work, facts, lease)
@@ -215,10 +216,10 @@ def wait_until_free(work: Work, burner: Burner, ticket: Ticket, lease: Lease) ->
         work.leases.sleep(_SLOT_SECONDS, lease)
 
 
-def _end(work: Work, disc_id: int, lease: Lease, state: DiscState, *, error: str | None) -> None:
+def _end(work: Work, disc_id: int, lease: Lease, state: DiscState, *, error: str | None, free: bool = True) -> None:
     with work.ctx.db.begin() as session:
         disc = discs.facts_of(session, disc_id).disc
-        jobs.end_disc(session, disc, state, lease, free=True, error=error, image=None)
+        jobs.end_disc(session, disc, state, lease, free=free, error=error, image=None)
 
 
 def _after_lost_claim(work: Work, disc_id: int) -> None:

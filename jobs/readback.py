@@ -50,6 +50,7 @@ def _verify(work: Work, facts: DiscFacts, lease: Lease) -> None:
     report = burner.poll(ticket)
     if report.state is not BurnState.BURNT:
         burner.finish(ticket, Outcome.BAD)
+        wait_until_free(work, burner, ticket, lease)
         what = f"the disc is not there any more: {report.message or report.state.value}"
         _end(work, disc.id, lease, DiscState.FAILED, error=what)
         return

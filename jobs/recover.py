@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from jobs.leases import Abandoned, LeaseKeeper
 from jobs.work import Work
 from jobs.workflow import give_up_disc, give_up_job
-from store import jobs, nodes
+from store import jobs, nodes, slots
 from store.discs import ClaimLost
 
 _log = logging.getLogger("burnish.engine")
@@ -75,6 +75,7 @@ class Reconciler:
             (0.0, self._enqueue),
             (lease_seconds / 3, self._take_over_dead),
             (_STRANDED_SECONDS, self._resume_stranded),
+            (_STRANDED_SECONDS, self._free_slots),
             (_ENDED_SECONDS, self._fail_ended),
         ]
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
@@ -164,6 +165,18 @@ class Reconciler:
         if stranded:
             _log.warning("resuming %s", ", ".join(sorted(stranded)))
             self._queues.resume(stranded)
+
+    def _free_slots(self) -> None:
+        """Slots of discs that ended in a bad way, as soon as their driver says that the device is free."""
+        lease = self._leases.current()
+        with self._work.ctx.db.read() as session:
+            found = slots.leftovers(session, lease)
+        for leftover in found:
+            burner = self._work.burners.get(leftover.burner)
+            if burner is None or (leftover.ticket is not None and not burner.poll(leftover.ticket).device_free):
+                continue
+            with self._work.ctx.db.begin() as session:
+                slots.release(session, leftover.disc_id)
 
     def _fail_ended(self) -> None:
         """A workflow that has ended before its work has: a fault of ours, shown as such instead of waiting forever."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from sqlalchemy import delete, select, update
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from store.guard import rows_changed
-from store.models import BurnerSlot, now
+from store.models import BurnerSlot, Disc, now
+from store.nodes import Lease, lease_held_by
+from store.states import DISC_FINAL
 
 EVERY_NODE = "*"
 """Host of a device that every node can reach."""
@@ -51,6 +56,26 @@ def claim(session: Session, burner: str, host: str, disc_id: int) -> int | None:
         except IntegrityError:  # another of our own was given to this disc a moment before
             return session.execute(mine).scalar_one_or_none()
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A slot whose disc has ended without freeing it."""
+
+    disc_id: int
+    burner: str
+    ticket: dict[str, Any] | None
+
+
+def leftovers(session: Session, lease: Lease) -> list[Leftover]:
+    """Slots of ended discs that this node, or one that is dead, made last."""
+    rows = session.execute(
+        select(Disc.id, Disc.burner, Disc.ticket)
+        .join(BurnerSlot, BurnerSlot.disc_id == Disc.id)
+        .where(Disc.state.in_(DISC_FINAL))
+        .where(or_(Disc.node == lease.node, ~lease_held_by(session, Disc.node, Disc.epoch)))
+    )
+    return [Leftover(*row) for row in rows]
 
 
 def release(session: Session, disc_id: int) -> bool:

@@ -396,6 +396,40 @@ def test_an_engine_that_stops_in_the_middle_goes_on_at_its_next_start(any_house:
     assert len(robot.made()) == 1
 
 
+def test_a_driver_that_breaks_fails_the_disc_and_keeps_the_slot_until_the_device_is_free(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    robot = with_robot(house, by_itself=False)
+    honest = robot.poll
+    broken = threading.Event()
+
+    def poll(ticket: dict[str, Any]) -> Any:
+        if broken.is_set():
+            raise ValueError("no such status")
+        return honest(ticket)
+
+    monkeypatch.setattr(robot, "poll", poll)
+    house.receive(1)
+    job_id = house.order()
+    engine = house.engine()
+    engine.start()
+    wait_for(lambda: list((house.data / "robot").glob("*.json")), "the robot to have the order")
+    broken.set()
+    assert engine.wait(job_id, timeout=30) is JobState.FAILED
+    assert "no such status" in document(house, job_id)["error"]
+    assert not free_slots(house)  # the device may be at work still
+    broken.clear()
+    next_job = house.order()
+    wait_for(lambda: document(house, next_job)["state"] == "READY", "the next job")
+    assert not free_slots(house)
+    (order,) = (house.data / "robot").glob("*.json")
+    ticket = {"order": order.stem}
+    for _ in range(5):
+        robot.work(ticket)
+    robot._by_itself = True
+    assert engine.wait(next_job, timeout=30) is JobState.DONE
+
+
 def test_a_disc_that_has_its_slot_is_not_kept_out_by_those_that_wait_for_it(house: House) -> None:
     with_robot(house, by_itself=False)
     house.receive(1)
