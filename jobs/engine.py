@@ -18,6 +18,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 
 from dbos import DBOS, DBOSConfig, SetEnqueueOptions, SetWorkflowID
 from sqlalchemy import select
@@ -28,7 +29,7 @@ from burners.registry import Burners
 from jobs import workflow
 from jobs.context import Context
 from jobs.leases import Abandoned, LeaseKeeper
-from jobs.recover import Reconciler, job_workflow
+from jobs.recover import Reconciler
 from jobs.work import RealRooms, Rooms, Work
 from store import slots
 from store.db import IDLE_TRANSACTION_SECONDS
@@ -164,6 +165,13 @@ class Engine:
         with self._guard:
             return set(self._running)
 
+    def forget(self, days: int) -> None:
+        before = (datetime.now(UTC) - timedelta(days=days)).isoformat()
+        while found := DBOS.list_workflows(
+            status=["SUCCESS", "ERROR"], completed_before=before, limit=500, load_input=False, load_output=False
+        ):
+            DBOS.delete_workflows([status.workflow_id for status in found])
+
     # --- Inside -------------------------------------------------------------------------------------------------------
 
     def _launch(self) -> None:
@@ -259,8 +267,10 @@ class Engine:
 
 
 def _dbos_url(ctx: Context) -> str:
-    url = make_url(ctx.settings.engine_url)
-    return url.render_as_string(hide_password=False)
+    """Our database server, or a file of its own beside our SQLite file, whatever that is called."""
+    if ctx.db.is_sqlite:
+        return f"sqlite:///{ctx.settings.data / 'engine.db'}"
+    return make_url(ctx.settings.database_url).render_as_string(hide_password=False)
 
 
 def _queue_of(burner: str) -> str:
@@ -290,7 +300,7 @@ def _this() -> Engine:
 @DBOS.workflow(name="prepare_job", max_recovery_attempts=None)
 def _prepare_job(job_id: int) -> None:
     _this().run(
-        DBOS.workflow_id or job_workflow(job_id, 0),
+        DBOS.workflow_id or f"job-{job_id}",
         lambda work: workflow.prepare_job(work, job_id),
         lambda work, error: workflow.give_up_job(work, job_id, error),
     )
@@ -299,7 +309,7 @@ def _prepare_job(job_id: int) -> None:
 @DBOS.workflow(name="make_disc", max_recovery_attempts=None)
 def _make_disc(disc_id: int) -> None:
     _this().run(
-        f"disc-{disc_id}",
+        DBOS.workflow_id or f"disc-{disc_id}",
         lambda work: workflow.make_disc(work, disc_id),
         lambda work, error: workflow.give_up_disc(work, disc_id, error),
     )

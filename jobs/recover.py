@@ -20,11 +20,14 @@ from jobs.work import Work
 from jobs.workflow import give_up_disc, give_up_job
 from store import jobs, nodes, slots
 from store.discs import ClaimLost
+from store.jobs import OpenDisc, OpenJob
 
 _log = logging.getLogger("burnish.engine")
 _PERIOD_SECONDS = 0.5
 _STRANDED_SECONDS = 2.0
 _ENDED_SECONDS = 15.0
+_FORGET_SECONDS = 3600.0
+_FORGET_DAYS = 7
 
 
 class Queues(Protocol):
@@ -50,13 +53,17 @@ class Queues(Protocol):
         """Workflows that run in this process."""
         ...
 
+    def forget(self, days: int) -> None:
+        """Drop the records of workflows that ended so long ago."""
 
-def job_workflow(job_id: int, attempt: int) -> str:
-    return f"job-{job_id}-{attempt}"
+
+def job_workflow(job: OpenJob) -> str:
+    """The ID of the workflow that plans a job. The time keeps it apart from one in a database that was replaced."""
+    return f"job-{job.id}-{job.attempt}-{int(job.created_at.timestamp())}"
 
 
-def disc_workflow(disc_id: int) -> str:
-    return f"disc-{disc_id}"
+def disc_workflow(disc: OpenDisc) -> str:
+    return f"disc-{disc.id}-{int(disc.created_at.timestamp())}"
 
 
 class Reconciler:
@@ -77,6 +84,7 @@ class Reconciler:
             (_STRANDED_SECONDS, self._resume_stranded),
             (_STRANDED_SECONDS, self._free_slots),
             (_ENDED_SECONDS, self._fail_ended),
+            (_FORGET_SECONDS, self._forget_ended),
         ]
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
 
@@ -120,7 +128,7 @@ class Reconciler:
             unsettled = jobs.unsettled(session)
         current: set[str] = set()
         for job in open_jobs:
-            workflow = job_workflow(job.id, job.attempt)
+            workflow = job_workflow(job)
             current.add(workflow)
             if workflow not in self._known:
                 self._queues.enqueue_job(workflow, job.id, job.priority)
@@ -135,7 +143,7 @@ class Reconciler:
                 let_in[disc.burner] += 1
                 if let_in[disc.burner] > burner.slots + 1:
                     continue
-            workflow = disc_workflow(disc.id)
+            workflow = disc_workflow(disc)
             current.add(workflow)
             if workflow not in self._known:
                 self._queues.enqueue_disc(workflow, disc.id, disc.burner, disc.priority)
@@ -182,8 +190,8 @@ class Reconciler:
         """A workflow that has ended before its work has: a fault of ours, shown as such instead of waiting forever."""
         with self._work.ctx.db.read() as session:
             open_jobs, open_discs = jobs.work_to_do(session)
-        job_of = {job_workflow(job.id, job.attempt): job.id for job in open_jobs}
-        disc_of = {disc_workflow(disc.id): disc.id for disc in open_discs}
+        job_of = {job_workflow(job): job.id for job in open_jobs}
+        disc_of = {disc_workflow(disc): disc.id for disc in open_discs}
         ended = self._queues.ended([*job_of, *disc_of])
         for workflow in self._ended & set(ended):
             error = RuntimeError(f"workflow {workflow} ended too early: {ended[workflow]}")
@@ -192,3 +200,7 @@ class Reconciler:
             else:
                 give_up_disc(self._work, disc_of[workflow], error)
         self._ended = set(ended)
+
+    def _forget_ended(self) -> None:
+        """What the engine remembers of finished workflows serves nobody: the facts and events are ours."""
+        self._queues.forget(_FORGET_DAYS)

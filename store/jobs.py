@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 from sqlalchemy import func, select, update
@@ -250,6 +251,7 @@ class OpenJob:
     id: int
     attempt: int
     priority: int
+    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,15 +263,16 @@ class OpenDisc:
     priority: int
     begun: bool
     """Its ticket is stored: it has a slot, and waits for nobody."""
+    created_at: datetime
 
 
 def work_to_do(session: Session) -> tuple[list[OpenJob], list[OpenDisc]]:
     """What must have a workflow: jobs to plan, and discs to make in the order in which they shall begin."""
     jobs = session.execute(
-        select(Job.id, Job.attempt, Job.priority).where(Job.state.in_(JOB_PREPARING)).order_by(Job.id)
+        select(Job.id, Job.attempt, Job.priority, Job.created_at).where(Job.state.in_(JOB_PREPARING)).order_by(Job.id)
     )
     discs = session.execute(
-        select(Disc.id, Disc.burner, Job.priority, Disc.state != DiscState.PLANNED)
+        select(Disc.id, Disc.burner, Job.priority, Disc.state != DiscState.PLANNED, Disc.created_at)
         .join(Job, Job.id == Disc.job_id)
         .where(Disc.state.notin_(DISC_FINAL))
         .order_by(Job.priority, Disc.id)

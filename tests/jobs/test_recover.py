@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import pytest
+from dbos import DBOS
 from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
@@ -14,9 +17,9 @@ from burners import registry
 from jobs.documents import job_document
 from jobs.engine import Engine
 from jobs.leases import Abandoned, LeaseKeeper
-from jobs.recover import Reconciler, disc_workflow, job_workflow
+from jobs.recover import Reconciler, job_workflow
 from jobs.work import RealRooms
-from store import nodes
+from store import jobs, migrate, nodes
 from store.db import Database
 from store.models import Job, Node, now
 from store.states import JobState
@@ -82,6 +85,49 @@ def test_a_database_that_does_not_answer_only_delays(house: House) -> None:
         assert job_document(session, job_id)["attempt"] == 1
 
 
+def test_our_database_thrown_away_does_not_confuse_the_engine(house: House, tmp_path: Path) -> None:
+    """IDs begin anew, and the engine remembers workflows of jobs that had them."""
+    house.receive(1)
+    job_id = house.order()
+    engine = house.engine()
+    engine.start()
+    assert engine.wait(job_id, timeout=30) is JobState.DONE
+    engine.stop()
+    for path in (house.data / "discs").iterdir():
+        path.unlink()
+    old = house.data / "engine.db"
+    database = Database(f"sqlite:///{tmp_path / 'again.db'}")
+    migrate.upgrade(database)
+    other = House(database, house.data)
+    assert old.exists()
+    other.receive(1, seed=9)
+    time.sleep(1.1 - time.time() % 1)  # the IDs tell seconds apart
+    assert other.order() == job_id
+    engine = other.engine()
+    engine.start()
+    assert engine.wait(job_id, timeout=10) is JobState.DONE
+    other.close()
+    database.close()
+
+
+def test_ended_workflows_are_forgotten_after_a_while(house: House) -> None:
+    house.receive(1)
+    job_id = house.order()
+    engine = house.engine()
+    engine.start()
+    assert engine.wait(job_id, timeout=30) is JobState.DONE
+    names = ["job-1-", "disc-1-"]
+
+    def known() -> int:
+        return len(DBOS.list_workflows(workflow_id_prefix=names, status="SUCCESS"))
+
+    wait_for(lambda: known() == 2, "the workflows to end")
+    engine.forget(1)
+    assert known() == 2
+    engine.forget(-1)
+    assert known() == 0
+
+
 class FakeQueues:
     """What DBOS would say."""
 
@@ -111,6 +157,9 @@ class FakeQueues:
     def running(self) -> Collection[str]:
         return self.here
 
+    def forget(self, days: int) -> None:
+        raise NotImplementedError
+
 
 @pytest.fixture
 def parts(any_house: House) -> Any:
@@ -123,13 +172,19 @@ def parts(any_house: House) -> Any:
     engine._leases.release()
 
 
+def workflow_of(house: House, job_id: int) -> str:
+    with house.db.read() as session:
+        jobs_open, _ = jobs.work_to_do(session)
+    return next(job_workflow(job) for job in jobs_open if job.id == job_id)
+
+
 def test_each_workflow_is_enqueued_once(parts: Any) -> None:
     house, reconciler, queues = parts
     house.receive(1)
     job_id = house.order()
     reconciler._enqueue()
     reconciler._enqueue()
-    assert queues.jobs == [job_workflow(job_id, 1)] and queues.discs == []
+    assert queues.jobs == [workflow_of(house, job_id)] and queues.discs == []
 
 
 def test_a_dead_nodes_workflows_go_on_here_once(parts: Any) -> None:
@@ -160,7 +215,7 @@ def test_a_workflow_that_ended_too_early_fails_its_job(parts: Any) -> None:
     house, reconciler, queues = parts
     house.receive(1)
     job_id = house.order()
-    queues.over = {job_workflow(job_id, 1): "nobody knows", disc_workflow(99): "of no concern"}
+    queues.over = {workflow_of(house, job_id): "nobody knows", "disc-99-1": "of no concern"}
     reconciler._fail_ended()
     assert state(house, job_id) == "QUEUED"  # it may be ending just now
     reconciler._fail_ended()
