@@ -38,11 +38,14 @@ A driver
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    from media.items import DiscFile
 
 Ticket = dict[str, Any]
 """A driver's durable handle of one order, JSON."""
@@ -99,6 +102,11 @@ class ImageSource(Protocol):
         """Of 2048 bytes."""
         ...
 
+    @property
+    def files(self) -> Sequence[DiscFile]:
+        """Every file in disc order, for a device that is written file by file."""
+        ...
+
     def write(
         self,
         out: Callable[[bytes], object] | BinaryIO,
@@ -144,9 +152,11 @@ class BurnReport:
     """0 to 1 within the state."""
     message: str = ""
     image: Path | None = None
-    """What is to be read back: the published file, later a device. None: cannot be read back here."""
+    """What is to be read back: the published image, a folder that holds the files, a device. None: cannot be read
+    back here."""
     sha256: str | None = None
-    """Digest of the bytes as they were written, where the driver saw them."""
+    """Digest of the bytes as they were written, where the driver saw them; of a folder, that of its MANIFEST.TXT, which
+    has the digest of every other file."""
     device_free: bool = False
     """The device can take another disc."""
     supplies: Mapping[str, Any] = field(default_factory=dict)

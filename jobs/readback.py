@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from sqlalchemy import select
@@ -10,6 +11,7 @@ from burners.base import Burner, BurnState, Outcome, Ticket
 from jobs.dispatch import wait_until_free
 from jobs.leases import Abandoned
 from jobs.work import Teller, Wish, Work
+from media.manifest import FILE_NAME as MANIFEST
 from media.verify import Expected, VerifyCancelled, VerifyResult, verify_path
 from store import discs, jobs
 from store.discs import ClaimLost, DiscFacts
@@ -55,7 +57,7 @@ def _verify(work: Work, facts: DiscFacts, lease: Lease) -> None:
         _end(work, disc.id, lease, DiscState.FAILED, error=what)
         return
     if report.image is None:
-        _good(work, burner, ticket, facts, lease, None)
+        _good(work, burner, ticket, facts, lease, None, digest=None)
         return
     wish = Wish(work, disc.job_id, lease)
     try:
@@ -66,7 +68,7 @@ def _verify(work: Work, facts: DiscFacts, lease: Lease) -> None:
         _end(work, disc.id, lease, DiscState.CANCELLED, image=None)
         return
     if result.ok:
-        _good(work, burner, ticket, facts, lease, result)
+        _good(work, burner, ticket, facts, lease, result, digest=_digest(result, report.image))
         return
     where = burner.finish(ticket, Outcome.BAD)
     wait_until_free(work, burner, ticket, lease)
@@ -98,8 +100,8 @@ def read_back(work: Work, facts: DiscFacts, image: Path, lease: Lease, wish: Wis
         image,
         profile=profile,
         expect=Expected(
-            image_sha256=written,
-            image_bytes=volume.sectors * _SECTOR,
+            image_sha256=None if image.is_dir() else written,
+            image_bytes=None if image.is_dir() else volume.sectors * _SECTOR,
             file_set_id=volume.file_set_id,
             file_set_uid=volume.file_set_uid,
             instances=instances,
@@ -111,14 +113,20 @@ def read_back(work: Work, facts: DiscFacts, image: Path, lease: Lease, wish: Wis
 
 
 def _good(
-    work: Work, burner: Burner, ticket: Ticket, facts: DiscFacts, lease: Lease, result: VerifyResult | None
+    work: Work,
+    burner: Burner,
+    ticket: Ticket,
+    facts: DiscFacts,
+    lease: Lease,
+    result: VerifyResult | None,
+    *,
+    digest: str | None,
 ) -> None:
     """Into the catalogue."""
     location = burner.finish(ticket, Outcome.GOOD)
     wait_until_free(work, burner, ticket, lease)
     with work.ctx.db.begin() as session:
         disc = discs.facts_of(session, facts.disc.id).disc
-        sha256 = result.image_sha256 if result is not None else None
         jobs.end_disc(
             session,
             disc,
@@ -128,11 +136,19 @@ def _good(
             progress=1.0,
             verified_by=burner.verified_by,
             verified_at=now(),
-            sha256=sha256,
+            sha256=digest,
             location=location or None,
         )
-        if sha256:
-            discs.note_image_digest(session, facts.volume.id, sha256)
+        if result is not None and result.image_sha256:
+            discs.note_image_digest(session, facts.volume.id, result.image_sha256)
+
+
+def _digest(result: VerifyResult, image: Path) -> str | None:
+    """Of the image; of a folder that of its manifest, by which every other file has just been checked."""
+    manifest = image / MANIFEST
+    if image.is_dir() and manifest.is_file():
+        return hashlib.sha256(manifest.read_bytes()).hexdigest()
+    return result.image_sha256
 
 
 def _end(work: Work, disc_id: int, lease: Lease, state: DiscState, **values: str | None) -> None:

@@ -23,6 +23,11 @@ _DEPTH_LIMIT = 32
 _ENTRY_LIMIT = 500_000
 _BUFFER = 256 << 10
 
+_OF_THE_SYSTEM = re.compile(
+    r"SYSTEM VOLUME INFORMATION|LOST\+FOUND|\$RECYCLE\.BIN|\.SPOTLIGHT-V100|\.FSEVENTSD|\.TRASH.*"
+)
+"""Folders that operating systems put into the root of every writable medium; they are no part of a file-set."""
+
 _VERSION = re.compile(r";[0-9]*$")
 _HOSTILE = re.compile(r"[\x00-\x1f\x7f/\\]")
 
@@ -71,6 +76,11 @@ class FileTree(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None: ...
+
+
+def of_the_system(name: str) -> bool:
+    """Whether a folder of this name in the root of a writable medium is the operating system's own."""
+    return _OF_THE_SYSTEM.fullmatch(name.upper()) is not None
 
 
 def canonical(component: str) -> str:
@@ -201,6 +211,8 @@ class FolderTree(_Tree[Path]):
                 self._unreadable(shown, error)
                 continue
             if stat.S_ISDIR(status.st_mode):
+                if not name and of_the_system(entry.name):
+                    continue
                 yield _Found(entry.name, True, 0, path)
             elif stat.S_ISREG(status.st_mode):
                 yield _Found(entry.name, False, status.st_size, path)

@@ -31,6 +31,12 @@ class SlowImage:
     def sectors(self) -> int:
         return self.image.sectors
 
+    @property
+    def files(self) -> tuple[DiscFile, ...]:
+        self.started.set()
+        wait_for(self.go.is_set, "the test to let the image go")
+        return self.image.files
+
     def write(
         self,
         out: Callable[[bytes], object] | BinaryIO,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from burners.base import Burner
+from burners.folder import FolderTarget
 from burners.iso_export import IsoExport
 from burners.registry import Burners
 from jobs.documents import job_document, jobs_list
@@ -506,3 +508,19 @@ def test_the_images_of_a_volume_must_be_equal(house: House) -> None:
     assert found == ["FAILED", "VERIFIED"]
     failed = next(disc for disc in document(house, job_id)["discs"] if disc["state"] == "FAILED")
     assert "another copy" in failed["error"]
+
+
+def test_a_folder_is_verified_like_an_image(house: House) -> None:
+    stick = house.data / "stick"
+    stick.mkdir()
+    target = FolderTarget("iso", {"folder": "stick", "root": True}, data=house.data)
+    house.burners = Burners({"iso": target})
+    house.receive(3)
+    job_id = house.order()
+    engine = house.engine()
+    engine.start()
+    assert engine.wait(job_id, timeout=60) is JobState.DONE
+    (disc,) = document(house, job_id)["discs"]
+    assert (disc["state"], disc["verified_by"], disc["location"]) == ("VERIFIED", "read-back", str(stick))
+    assert disc["sha256"] == hashlib.sha256((stick / "MANIFEST.TXT").read_bytes()).hexdigest()
+    assert verify_path(stick).ok
