@@ -173,11 +173,6 @@ class Settings(BaseSettings):
         return self.database.url or f"sqlite:///{self.data / 'burnish.db'}"
 
     @property
-    def engine_url(self) -> str:
-        """SQLAlchemy URL of the workflow engine's own tables: a file of its own, or an own schema on PostgreSQL."""
-        return self.database.url or f"sqlite:///{self.data / 'engine.db'}"
-
-    @property
     def spool_dir(self) -> Path:
         return self.data / self.spool.folder
 
