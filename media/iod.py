@@ -178,7 +178,7 @@ def _identity(source: Source, encoding: Encoding) -> tuple[str, str]:
         if element.tag > _SOP_INSTANCE_UID:
             break
         if element.tag in found and element.length <= _SHORT:
-            found[element.tag] = source.read(element.length).decode("ascii", "replace").strip(" \0")
+            found[element.tag] = _shown(source.read(element.length).decode("ascii", "replace").strip(" \0"))
         else:
             skip_value(source, encoding, element)
     return found[_SOP_CLASS_UID], found[_SOP_INSTANCE_UID]
@@ -279,8 +279,7 @@ class _Check:
     def _note(self, rule: Rule, what: str, pending: Condition, value: str = "") -> None:
         found = self._seen.get((rule, what, pending))
         if found is None:
-            shown = "".join(c if c.isprintable() else "\ufffd" for c in value[:64])
-            found = self._seen[rule, what, pending] = _Seen(tuple(self._position), shown)
+            found = self._seen[rule, what, pending] = _Seen(tuple(self._position), _shown(value))
         found.count += 1
 
     def findings(self) -> Iterator[Finding]:
@@ -327,6 +326,11 @@ class _Check:
 def _texts(seen: dict[int, str | None], tag: int) -> Sequence[str]:
     text = seen.get(tag)
     return () if text is None else (text,)
+
+
+def _shown(value: str) -> str:
+    """Foreign text made safe for a line of a report."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in value[:64])
 
 
 def _is_sequence(element: Element) -> bool:

@@ -322,6 +322,14 @@ def test_sop_classes_without_tables(tmp_path: Path) -> None:
     assert (report.iod, report.findings, report.refused) == (None, (), False) and "1.2.3.4" in report.notes[0]
 
 
+def test_hostile_identifiers_cannot_write_to_a_terminal(tmp_path: Path) -> None:
+    data = packaged(CT).read_bytes()
+    uid = load(CT).SOPInstanceUID.encode()
+    path = tmp_path / "hostile.dcm"
+    path.write_bytes(data.replace(uid, b"\x1b[31m\n" + uid[6:]))
+    assert check_instance(path).sop_instance_uid.isprintable()
+
+
 def test_a_module_of_usage_u_counts_when_it_is_there(tmp_path: Path) -> None:
     dataset = load(CT)
     dataset.ClinicalTrialSubjectID = "7"
