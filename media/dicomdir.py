@@ -79,8 +79,13 @@ def record_sizes(item: Item) -> RecordSizes:
     return RecordSizes(size("PATIENT"), size("STUDY"), size("SERIES"), instance)
 
 
-class _Writer:
-    """The growing file, with the offsets that have still to be filled in."""
+def offsets() -> bytes:
+    """The end of a directory's head, with zeros for what ``DirectoryWriter`` fills in."""
+    return _TAIL.pack(*_OFFSET_FIRST, 0, *_OFFSET_LAST, 0, *_CONSISTENT, *_SEQUENCE, 0)
+
+
+class DirectoryWriter:
+    """The growing file, with the offsets that have still to be filled in. ``head`` ends with ``offsets()``."""
 
     def __init__(self, head: bytes) -> None:
         self.out = bytearray(head)
@@ -129,7 +134,7 @@ def _head(file_set_id: str, file_set_uid: str, descriptor: tuple[str, ...] | Non
     ]
     if descriptor:
         parts.append(encode(0x00041141, b"CS", "\\".join(descriptor).encode("ascii")))
-    parts.append(_TAIL.pack(*_OFFSET_FIRST, 0, *_OFFSET_LAST, 0, *_CONSISTENT, *_SEQUENCE, 0))
+    parts.append(offsets())
     return b"".join(parts)
 
 
@@ -160,7 +165,7 @@ def dicomdir_bytes(
         studies = tree.setdefault(item.patient, {})
         studies.setdefault(item.study_instance_uid, {}).setdefault(item.series_instance_uid, []).append(index)
 
-    writer = _Writer(_head(file_set_id, file_set_uid, descriptor))
+    writer = DirectoryWriter(_head(file_set_id, file_set_uid, descriptor))
     patient_at = 0
     for studies in tree.values():
         study_at = 0
@@ -170,22 +175,24 @@ def dicomdir_bytes(
                 first = items[indices[0]][0]
                 elements = split(first.directory_keys)
                 if not study_at and not series_at:
-                    patient_at = writer.add(_upper("PATIENT", elements, first), patient_at, 0)
+                    patient_at = writer.add(upper_record("PATIENT", elements, first), patient_at, 0)
                 if not series_at:
-                    study_at = writer.add(_upper("STUDY", elements, first), study_at, patient_at)
-                series_at = writer.add(_upper("SERIES", elements, first), series_at, study_at)
+                    study_at = writer.add(upper_record("STUDY", elements, first), study_at, patient_at)
+                series_at = writer.add(upper_record("SERIES", elements, first), series_at, study_at)
                 instance_at = 0
                 for index in indices:
-                    instance_at = writer.add(_instance(*items[index]), instance_at, series_at)
+                    instance_at = writer.add(instance_record(*items[index]), instance_at, series_at)
     for index in roots:
-        patient_at = writer.add(_instance(*items[index]), patient_at, 0)
+        patient_at = writer.add(instance_record(*items[index]), patient_at, 0)
     return writer.finish()
 
 
-def _upper(level: str, elements: Mapping[int, bytes], item: Item) -> bytes:
+def upper_record(level: str, elements: Mapping[int, bytes], item: Item) -> bytes:
+    """The PATIENT, STUDY or SERIES record of an item, behind its pointers."""
     return _body(level, record_elements(level, elements, item.supplied))
 
 
-def _instance(item: Item, file_id: tuple[str, ...]) -> bytes:
+def instance_record(item: Item, file_id: tuple[str, ...]) -> bytes:
+    """The record that references an item, behind its pointers."""
     keys = record_elements(item.record_type, split(item.directory_keys), item.supplied)
     return _body(item.record_type, keys, item, file_id)

@@ -12,7 +12,9 @@ from typing import BinaryIO
 
 from media import charsets, part10
 from media.encoding import (
+    EXPLICIT_LE,
     ITEM,
+    ITEM_END,
     SEQUENCE_END,
     UNDEFINED,
     Syntax,
@@ -91,6 +93,30 @@ class Record:
                     element = _explicit(self._directory, tag, vr, (start, stop), self._syntax)
                     found[tag] = (element[4:6].decode("latin_1"), value_of(element))
         return found
+
+    @property
+    def next_offset(self) -> int:
+        """Offset of the next record of its level; 0: it is the last."""
+        return self._next
+
+    @property
+    def lower_offset(self) -> int:
+        """Offset of the first record below it; 0: there is none."""
+        return self._lower
+
+    def content(self) -> bytes:
+        """Everything but the pointers and the flag, group length and delimiter: as it stands in the file, where that is
+        Explicit VR Little Endian, and converted to it elsewhere. NotDicom where it is malformed."""
+        pieces = []
+        at = self._span[0]
+        for tag, vr, start, stop in elements(self._directory, *self._span, self._syntax, f"Record {self.offset}"):
+            if tag not in (0x00040000, _NEXT, _IN_USE, _LOWER, ITEM_END):
+                if vr and self._syntax == EXPLICIT_LE:
+                    pieces.append(self._directory[at:stop])
+                else:
+                    pieces.append(_explicit(self._directory, tag, vr, (start, stop), self._syntax))
+            at = stop
+        return b"".join(pieces)
 
     def text(self, tag: int) -> str:
         """A key as Unicode, without padding; empty where it has none."""

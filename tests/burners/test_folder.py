@@ -93,12 +93,8 @@ def test_all_files_as_they_are(tmp_path: Path, stick: Path, root: bool) -> None:
     assert report.image == place
     assert report.sha256 == hashlib.sha256(b"sums").hexdigest()
     assert tree(place) == expected()
-    assert (
-        files(stick)
-        == sorted(
-            ["System Volume Information", *([path.name for path in Path(place).iterdir()] if root else [place.name])]
-        )[: len(files(stick))]
-    )
+    top = {"DICOMDIR", "README.TXT", "MANIFEST.TXT", "DICOM"} if root else {place.name}
+    assert set(files(stick)) == {"System Volume Information", *top}
     assert target(tmp_path, root=root).poll(ticket).state is BurnState.BURNT
     assert burner.finish(ticket, Outcome.GOOD) == str(place)
 
