@@ -23,6 +23,19 @@ def volume_image(ctx: Context, volume_id: int) -> IsoImage:
     """
     with ctx.db.read() as session:
         volume = session.get_one(Volume, volume_id)
+    return assemble(
+        volume_items(ctx, volume_id),
+        overview=volume.readme,
+        file_set_id=volume.file_set_id,
+        file_set_uid=volume.file_set_uid,
+        created=volume.created_at,
+        sectors=volume.sectors,
+    ).image
+
+
+def volume_items(ctx: Context, volume_id: int) -> list[tuple[Item, tuple[str, ...]]]:
+    """The instances of a volume in their order on it, each with its File ID. Raises ``MediaError`` as above."""
+    with ctx.db.read() as session:
         rows: Any = session.execute(
             select(
                 VolumeInstance.file_id,
@@ -51,15 +64,7 @@ def volume_image(ctx: Context, volume_id: int) -> IsoImage:
             .order_by(VolumeInstance.position)
             .execution_options(yield_per=1000)
         )
-        items = [(_item(ctx, row), tuple(row.file_id.split("/"))) for row in rows]
-    return assemble(
-        items,
-        overview=volume.readme,
-        file_set_id=volume.file_set_id,
-        file_set_uid=volume.file_set_uid,
-        created=volume.created_at,
-        sectors=volume.sectors,
-    ).image
+        return [(_item(ctx, row), tuple(row.file_id.split("/"))) for row in rows]
 
 
 def _item(ctx: Context, row: Any) -> Item:

@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 from collections.abc import Collection, Iterator, Sequence
@@ -121,6 +122,14 @@ def update(target: Path, *, add: Sequence[Item] = (), remove: Collection[str] = 
     if not stat.S_ISREG(target.stat().st_mode):
         raise FileSetInvalid(f"{target}: a burnt disc or device cannot be changed; mount a writable medium.")
     return _update_image(target, add, remove, now)
+
+
+def profile_of(target: Path) -> str | None:
+    """The application profile that README.TXT names, on a medium of ours."""
+    with open_tree(target) as tree:
+        readme = _read(tree, README) if README in tree.files else b""
+    found = re.search(rb"^Profile: +([A-Z0-9-]{1,40})\r?$", readme, re.MULTILINE)
+    return found[1].decode("ascii") if found and is_our_readme(readme) else None
 
 
 def recover(root: Path) -> bool:

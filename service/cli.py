@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from service.commands import look, produce, receive, serve
+from service.commands import change, look, produce, receive, serve
 from service.commands.common import print_json
 from service.errors import as_refusal
 
@@ -75,6 +75,7 @@ app.command("job")(produce.job)
 app.command("jobs")(produce.jobs)
 app.command("cancel")(produce.cancel)
 app.command("retry")(produce.retry)
+app.command("update")(change.update)
 app.command("purge")(receive.purge)
 app.command("delete")(receive.delete)
 app.command("verify")(look.verify)

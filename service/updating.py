@@ -1,0 +1,114 @@
+"""``burnish update``: instances of the spool into a file-set that exists, or some of its own out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from media.items import Item
+from media.problems import MediaError
+from media.update import Held, Updated, contents, profile_of, update
+from service.contract import Document, OnProgress, Operations, number
+from service.errors import NotDone, UsageError
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+
+_ON_MEDIUM = {
+    "study": "study_instance_uid",
+    "series": "series_instance_uid",
+    "sop": "sop_instance_uid",
+    "patient_id": "patient_id",
+    "accession": "accession_number",
+    "modality": "modality",
+}
+"""Criteria that a DICOMDIR can answer, and what of it they mean."""
+
+
+def add(
+    settings: Settings,
+    operations: Operations,
+    target: Path,
+    selection: Mapping[str, Any],
+    options: Mapping[str, Any],
+    progress: OnProgress,
+) -> Document:
+    """Plan a selection as for discs and add what came of it to ``target``."""
+    contents(target)  # says what is wrong with it before any work
+    given = {**options, "profile": options.get("profile") or _profile(target), "patients_per_disc": "many"}
+    plan = operations.plan(selection, {key: value for key, value in given.items() if value is not None}, progress)
+    refused = plan["refused"]
+    if refused and not options.get("skip_refused"):
+        reason = f"{len(refused)} instances are refused ({refused[0]}); --skip-refused leaves them out"
+        raise NotDone(reason, "REFUSED")
+    items = _items(settings, number("P", plan["plan"]))
+    if not items:
+        raise NotDone("nothing can be added: every instance is refused", "REFUSED")
+    done = update(target, add=items, now=datetime.now(UTC))
+    return _document(target, done, plan=plan["plan"], refused=refused)
+
+
+def remove(target: Path, selection: Mapping[str, Any]) -> Document:
+    """Remove the instances of ``target`` that are meant."""
+    unknown = sorted(set(selection) - {*_ON_MEDIUM, "all"})
+    if unknown:
+        raise UsageError(f"remove cannot select by {', '.join(unknown)}: a DICOMDIR does not tell that")
+    held = contents(target)
+    chosen = [one.sop_instance_uid for one in held if _meant(one, selection)]
+    if not chosen:
+        raise UsageError(f"the selection is empty: no instance of {target} matches")
+    done = update(target, remove=chosen, now=datetime.now(UTC))
+    return _document(target, done, plan=None, refused=[])
+
+
+def _meant(held: Held, selection: Mapping[str, Any]) -> bool:
+    return all(
+        getattr(held, _ON_MEDIUM[criterion]) in values for criterion, values in selection.items() if criterion != "all"
+    )
+
+
+def _profile(target: Path) -> str | None:
+    """What the medium itself says it is, if that is a profile that we know."""
+    from media.profiles import profile
+
+    name = profile_of(target)
+    if name is None:
+        return None
+    try:
+        profile(name)
+    except MediaError:
+        return None
+    return name
+
+
+def _items(settings: Settings, plan_id: int) -> list[Item]:
+    """What a plan would put on discs. The store is only read, so it may be in use by a service."""
+    from sqlalchemy import select
+
+    from jobs.assemble import volume_items
+    from service import opening
+    from store.models import Volume
+
+    context = opening.open_context(settings)
+    try:
+        with context.db.read() as session:
+            volumes = session.scalars(select(Volume.id).where(Volume.plan_id == plan_id).order_by(Volume.number)).all()
+        return [item for volume in volumes for item, _ in volume_items(context, volume)]
+    finally:
+        opening.close_context(context)
+
+
+def _document(target: Path, done: Updated, *, plan: str | None, refused: list[Any]) -> Document:
+    return {
+        "target": str(target),
+        "file_set_id": done.file_set_id,
+        "file_set_uid": done.file_set_uid,
+        "added": list(done.added),
+        "removed": list(done.removed),
+        "already": list(done.already),
+        "instances": done.instances,
+        "refused": refused,
+        "plan": plan,
+    }
