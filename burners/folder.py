@@ -122,6 +122,9 @@ class FolderTarget(Exporter):
         if not _is_ours(ticket):
             reason = f"{final} exists and is not that of {ticket['volume_id']}; nothing is ever overwritten"
             return BurnReport(BurnState.FAILED, message=reason, device_free=True)
+        if ticket["root"]:  # what a crash after the last rename left would count as a part of the file-set
+            with suppress(OSError):
+                self._remove_leftovers(ticket)
         return BurnReport(BurnState.BURNT, 1.0, image=_place(ticket), device_free=True)
 
     def _put_away(self, ticket: Ticket, outcome: Outcome) -> str:

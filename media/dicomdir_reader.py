@@ -136,6 +136,11 @@ class Directory:
     records: list[Record]
     problems: list[Problem]
 
+    @property
+    def cut_off(self) -> bool:
+        """Whether some of it is missing, as far as its lengths tell."""
+        return any(" is cut off" in problem.detail for problem in self.problems)
+
     def path(self, index: int) -> tuple[int, ...]:
         """Indices of the records from the root down to this one, itself included."""
         found = [index]

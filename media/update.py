@@ -8,6 +8,7 @@ DICOMDIR and takes back what had not. An image is made anew beside the old one a
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -547,6 +548,9 @@ def _sync(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):  # a file system that cannot is let be
+            raise
     finally:
         os.close(descriptor)
 

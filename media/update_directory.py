@@ -51,6 +51,8 @@ class DirectoryEdit:
 
     def __init__(self, data: bytes) -> None:
         self.directory = read(data)
+        if self.directory.cut_off:
+            raise FileSetInvalid("DICOMDIR: its end is cut off; it is damaged.")
         self._head = _head(data, self.directory)
         self.roots = _tree(self.directory)
         self._studies: dict[str, tuple[Node, Node]] = {}

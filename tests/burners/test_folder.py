@@ -202,6 +202,8 @@ def test_killed_at_every_step_it_is_made_whole_by_the_next(
         again = target(tmp_path, root=root)
         found = again.poll(ticket)
         assert found.state in (BurnState.UNKNOWN, BurnState.BURNT), found.message
+        if found.state is BurnState.BURNT and found.image:
+            assert tree(found.image) == expected(), "nothing is beside it when it is read back"
         later = order(volume(), epoch=8)
         again.submit(later, ticket)
         assert ended(again, ticket).state is BurnState.BURNT

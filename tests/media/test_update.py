@@ -19,6 +19,7 @@ from media.items import Item
 from media.problems import FileSetInvalid, MediaError
 from media.trees import FolderTree, IsoTree
 from media.update import STAGING, contents, recover, update
+from media.update_directory import DirectoryEdit
 from media.verify import verify_path
 from tests import makers
 from tests.makers import PATIENTS, Made, disc_image, file_set, make, our_disc
@@ -325,6 +326,42 @@ def test_one_at_a_time(tmp_path: Path, items: Callable[..., list[Item]]) -> None
     folder = ours(tmp_path)
     with updating._locked(folder), pytest.raises(MediaError, match="another process"):
         update(folder, add=items(make("CT", number=4)), now=NOW)
+
+
+def test_names_in_lower_case_as_linux_shows_them(tmp_path: Path, items: Callable[..., list[Item]]) -> None:
+    folder = ours(tmp_path)
+    for path in sorted(folder.rglob("*"), key=lambda path: -len(path.parts)):
+        path.rename(path.with_name(path.name.lower()))
+    update(folder, add=items(make("CT", number=4)), now=NOW)
+    assert_right(folder)
+    assert (folder / "dicom/p0000001/st000001/se000001/IM000004").is_file()
+    assert sorted(path.name for path in folder.iterdir()) == ["dicom", "dicomdir", "manifest.txt", "readme.txt"]
+    update(folder, remove=list(uids(folder))[:3], now=NOW)
+    assert_right(folder)
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize(
+    ("name", "sound"),
+    [
+        ("DICOMDIR", True),
+        ("DICOMDIR-bigEnd", True),
+        ("DICOMDIR-implicit", True),
+        ("DICOMDIR-reordered", True),
+        ("DICOMDIR-nooffset", False),
+        ("DICOMDIR-nopatient", False),
+    ],
+)
+def test_real_directories(shared_data: Path, name: str, sound: bool) -> None:
+    data = (shared_data / "filesets/pydicom_dicomdirtests" / name).read_bytes()
+    if not sound:
+        with pytest.raises(FileSetInvalid, match="damaged"):
+            DirectoryEdit(data)
+        return
+    before, after = read(data), read(DirectoryEdit(data).to_bytes())
+    assert not after.problems
+    assert (after.file_set_id, after.file_set_uid) == (before.file_set_id, before.file_set_uid)
+    assert sorted(record.content() for record in after.records) == sorted(record.content() for record in before.records)
 
 
 @pytest.mark.shared_data
