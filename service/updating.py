@@ -34,9 +34,12 @@ def add(
     selection: Mapping[str, Any],
     options: Mapping[str, Any],
     progress: OnProgress,
+    *,
+    copy: bool = False,
 ) -> Document:
-    """Plan a selection as for discs and add what came of it to ``target``."""
+    """Plan a selection as for discs and add what came of it to ``target``; ``copy`` as in ``remove``."""
     contents(target)  # says what is wrong with it before any work
+    _spare_catalogue(settings, target, copy=copy)
     given = {**options, "profile": options.get("profile") or _profile(target), "patients_per_disc": "many"}
     plan = operations.plan(selection, {key: value for key, value in given.items() if value is not None}, progress)
     refused = plan["refused"]
@@ -50,8 +53,11 @@ def add(
     return _document(target, done, plan=plan["plan"], refused=refused)
 
 
-def remove(target: Path, selection: Mapping[str, Any]) -> Document:
-    """Remove the instances of ``target`` that are meant."""
+def remove(settings: Settings, target: Path, selection: Mapping[str, Any], *, copy: bool = False) -> Document:
+    """Remove the instances of ``target`` that are meant.
+
+    A disc that the catalogue counts on is not changed; ``copy`` says that this one is a copy that it does not know.
+    """
     unknown = sorted(set(selection) - {*_ON_MEDIUM, "all"})
     if unknown:
         raise UsageError(f"remove cannot select by {', '.join(unknown)}: a DICOMDIR does not tell that")
@@ -59,8 +65,45 @@ def remove(target: Path, selection: Mapping[str, Any]) -> Document:
     chosen = [one.sop_instance_uid for one in held if _meant(one, selection)]
     if not chosen:
         raise UsageError(f"the selection is empty: no instance of {target} matches")
+    _spare_catalogue(settings, target, copy=copy)
     done = update(target, remove=chosen, now=datetime.now(UTC))
     return _document(target, done, plan=None, refused=[])
+
+
+def _spare_catalogue(settings: Settings, target: Path, *, copy: bool) -> None:
+    """Raise NotDone for a disc of the catalogue: what it says of a verified disc, and what a purge frees for it, must
+    stay true."""
+    from sqlalchemy import select
+
+    from media.dicomdir_reader import read
+    from media.fileset import DICOMDIR
+    from media.trees import open_tree
+    from service import opening
+    from store.models import Disc, Volume
+    from store.states import DiscState
+
+    with open_tree(target) as tree, tree.open(DICOMDIR) as file:
+        uid = read(file).file_set_uid
+    context = opening.open_context(settings)
+    try:
+        with context.db.read() as session:
+            found = session.execute(
+                select(Volume.file_set_id, Disc.copy, Disc.location)
+                .join(Disc, Disc.volume_id == Volume.id)
+                .where(Volume.file_set_uid == uid, Disc.state == DiscState.VERIFIED)
+            ).all()
+    finally:
+        opening.close_context(context)
+    for file_set_id, number_of_copy, location in found:
+        itself = location is not None and Path(location).resolve() == target.resolve()
+        if itself or not copy:
+            mend = (
+                "burn a new disc" if itself else "burn a new disc, or say --copy for a copy that it does not count on"
+            )
+            raise NotDone(
+                f"{target} is {file_set_id} copy {number_of_copy}, which the catalogue counts on as it is; {mend}",
+                "CATALOGUED",
+            )
 
 
 def _meant(held: Held, selection: Mapping[str, Any]) -> bool:

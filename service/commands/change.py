@@ -51,6 +51,9 @@ def update(
     profile: ProfileOption = None,
     conflicts: ConflictsOption = None,
     skip_refused: SkipRefusedOption = False,
+    copy: Annotated[
+        bool, typer.Option("--copy", help="This is a copy of a disc, and the catalogue does not count on it.")
+    ] = False,
     json: JsonOption = False,
     data: DataOption = None,
     config: ConfigOption = None,
@@ -74,15 +77,15 @@ def update(
         all=all_,
         not_on_disc=not_on_disc,
     )
+    settings = load_settings(config, data)
     if action == "remove":
         if profile or conflicts or skip_refused:
             raise UsageError("--profile, --conflicts and --skip-refused belong to add")
-        document = updating.remove(target, chosen)
+        document = updating.remove(settings, target, chosen, copy=copy)
     else:
-        settings = load_settings(config, data)
         options = {"profile": profile, "conflicts": conflicts, "skip_refused": skip_refused or None}
         with operations(settings, locked_for="update") as ops, show.phases() as told:
-            document = updating.add(settings, ops, target, chosen, options, told)
+            document = updating.add(settings, ops, target, chosen, options, told, copy=copy)
     if json:
         print_json(document)
     say(

@@ -23,16 +23,24 @@ def disc(data: Path, made: Path, tmp_path: Path) -> Path:
 
 
 def test_an_image_gets_more_and_less(data: Path, disc: Path) -> None:
-    added = burnish("update", disc, "add", "--modality", "MR", "--data", data, "--json")
+    added = burnish("update", disc, "add", "--modality", "MR", "--copy", "--data", data, "--json")
     assert (len(added["added"]), added["instances"], added["refused"]) == (2, 5, [])
     assert added["added"][0].startswith("DICOM/P0000002/")
     assert not verify_path(disc).problems
-    again = burnish("update", disc, "add", "--all", "--data", data, "--json")
+    again = burnish("update", disc, "add", "--all", "--copy", "--data", data, "--json")
     assert (again["added"], len(again["already"]), again["instances"]) == ([], 5, 5)
-    gone = burnish("update", disc, "remove", "--modality", "CT", "--json")
+    gone = burnish("update", disc, "remove", "--modality", "CT", "--copy", "--data", data, "--json")
     assert (len(gone["removed"]), gone["instances"], gone["plan"]) == (3, 2, None)
     assert gone["file_set_uid"] == added["file_set_uid"]
     assert not verify_path(disc).problems
+
+
+def test_a_disc_of_the_catalogue_is_never_changed(data: Path, disc: Path) -> None:
+    (found,) = burnish("find", "--patient-name", "*", "--data", data, "--json")
+    before = Path(found["location"]).read_bytes()
+    told = burnish("update", found["location"], "remove", "--all", "--copy", "--data", data, status=1)
+    assert "catalogue" in told
+    assert Path(found["location"]).read_bytes() == before
 
 
 def test_another_makers_folder(data: Path, made: Path, tmp_path: Path) -> None:
@@ -42,7 +50,7 @@ def test_another_makers_folder(data: Path, made: Path, tmp_path: Path) -> None:
     assert burnish("update", folder, "add", "--all", "--data", data, "--json")["instances"] == 6
     assert not verify_path(folder).problems
     patient = PATIENTS["ascii2"].patient_id
-    assert burnish("update", folder, "remove", "--patient-id", patient, "--json")["instances"] == 5
+    assert burnish("update", folder, "remove", "--patient-id", patient, "--data", data, "--json")["instances"] == 5
     assert not verify_path(folder).problems
 
 
@@ -54,8 +62,10 @@ def test_another_makers_folder(data: Path, made: Path, tmp_path: Path) -> None:
         (["DISC", "remove"], 2, "nothing is selected"),
         (["DISC", "remove", "--not-on-disc"], 2, "not_on_disc"),
         (["DISC", "remove", "--sop", "1.2.3"], 2, "no instance of"),
+        (["DISC", "remove", "--all"], 1, "catalogue"),
+        (["DISC", "add", "--all"], 1, "catalogue"),
         (["DISC", "remove", "--all", "--profile", "STD-GEN-CD"], 2, "belong to add"),
-        (["DISC", "add", "--sop", "1.2.3"], 2, "selection is empty"),
+        (["DISC", "add", "--sop", "1.2.3", "--copy"], 2, "selection is empty"),
         (["EMPTY", "add", "--all"], 1, "DICOMDIR"),
         (["EMPTY", "remove", "--all"], 1, "DICOMDIR"),
     ],
