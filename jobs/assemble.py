@@ -11,8 +11,10 @@ from media.fileset import assemble
 from media.iso9660 import IsoImage
 from media.items import Item, Supplied
 from media.problems import MediaError
+from media.profile_keys import key_set
+from media.profiles import profile
 from media.records import record_type
-from store.models import Derived, Instance, Patient, Series, Study, Volume, VolumeInstance
+from store.models import Derived, Instance, Patient, Plan, Series, Study, Volume, VolumeInstance
 
 
 def volume_image(ctx: Context, volume_id: int) -> IsoImage:
@@ -23,6 +25,7 @@ def volume_image(ctx: Context, volume_id: int) -> IsoImage:
     """
     with ctx.db.read() as session:
         volume = session.get_one(Volume, volume_id)
+        keys = key_set(profile(session.get_one(Plan, volume.plan_id).profile).directory_keys)
     return assemble(
         volume_items(ctx, volume_id),
         overview=volume.readme,
@@ -30,6 +33,7 @@ def volume_image(ctx: Context, volume_id: int) -> IsoImage:
         file_set_uid=volume.file_set_uid,
         created=volume.created_at,
         sectors=volume.sectors,
+        keys=keys,
     ).image
 
 

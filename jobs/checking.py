@@ -11,8 +11,9 @@ from media.conform import recipe_for
 from media.encoding import split
 from media.items import Supplied
 from media.problems import InstanceRefused
+from media.profile_keys import key_set
 from media.profiles import Profile
-from media.records import ROOT_RECORDS, WITHOUT_RECORD, Numbers, record_type, supply
+from media.records import ROOT_RECORDS, WITHOUT_RECORD, Numbers, record_type, require_added, supply
 from store.plans import InstanceRow
 
 
@@ -117,7 +118,10 @@ def _candidate(row: InstanceRow, profile: Profile, numbers: Numbers) -> Candidat
     if kind not in ROOT_RECORDS and not row.study_instance_uid:
         raise InstanceRefused("DIR_PROC_ERR", "it has no Study Instance UID (0020,000D)")
     recipe = recipe_for(row, profile)
-    return Candidate(row, kind, recipe, supply(split(row.directory_keys), kind, numbers))
+    elements = split(row.directory_keys)
+    supplied = supply(elements, kind, numbers)
+    require_added(elements, kind, key_set(profile.directory_keys), row.sop_class_uid)
+    return Candidate(row, kind, recipe, supplied)
 
 
 def _numbers(rows: list[InstanceRow]) -> dict[int, Numbers]:

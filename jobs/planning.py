@@ -27,6 +27,7 @@ from media.contents import arrange
 from media.fileids import FileIds
 from media.fileset import overview, sizing
 from media.items import Item
+from media.profile_keys import key_set
 from media.readme import DiscText, Missing
 from media.records import ROOT_RECORDS
 from media.uids import new_uid
@@ -262,7 +263,11 @@ def _pack(
         packing = pack(
             contents,
             capacity_sectors=capacity,
-            sizing=sizing(text, file_set_id_length=len(options.file_set_prefix) + plans.FILE_SET_DIGITS),
+            sizing=sizing(
+                text,
+                file_set_id_length=len(options.file_set_prefix) + plans.FILE_SET_DIGITS,
+                keys=key_set(profile.directory_keys),
+            ),
             many_patients=options.patients_per_disc == "many",
             splitting=options.allow_splitting,
             name_refused=True,

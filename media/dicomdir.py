@@ -12,6 +12,7 @@ from media.fileids import length_of
 from media.items import Item
 from media.part10 import EXPLICIT_LE, MEDIA_STORAGE_DIRECTORY, file_meta
 from media.problems import MediaError
+from media.profile_keys import KeySet
 from media.records import ROOT_RECORDS, record_elements
 
 FILE_SET_ID_LENGTH = 16
@@ -60,9 +61,10 @@ def _body(record_type: str, keys: bytes, item: Item | None = None, file_id: tupl
     return b"".join(parts)
 
 
-def record_sizes(item: Item) -> RecordSizes:
+def record_sizes(item: Item, keys: KeySet | None = None) -> RecordSizes:
     """The exact sizes of the records that an item needs, its File ID being one of ``fileids.FileIds``.
 
+    ``keys``: those that the profile adds (None: those that any profile does).
     A volume's DICOMDIR is ``header_size`` and the instance sizes of all items, and of each patient, study and series
     the size that the first of its items in the volume has.
     """
@@ -70,8 +72,8 @@ def record_sizes(item: Item) -> RecordSizes:
     name = ("x" * length_of(item.record_type),)
 
     def size(record_type: str, of: Item | None = None) -> int:
-        keys = record_elements(record_type, elements, item.supplied)
-        return _ITEM_HEAD + _POINTERS_SIZE + len(_body(record_type, keys, of, name))
+        body = record_elements(record_type, elements, item.supplied, keys, item.sop_class_uid)
+        return _ITEM_HEAD + _POINTERS_SIZE + len(_body(record_type, body, of, name))
 
     instance = size(item.record_type, item)
     if item.record_type in ROOT_RECORDS:
@@ -144,13 +146,15 @@ def dicomdir_bytes(
     items: Sequence[tuple[Item, tuple[str, ...]]],
     *,
     descriptor: tuple[str, ...] | None = None,
+    keys: KeySet | None = None,
 ) -> bytes:
     """The DICOMDIR of a file-set that holds ``items`` (each with its File ID), its UID being the File-set UID.
 
     Records stand depth first in the order in which the items are given, so that a reader who follows them meets the
     files in that order, if items of one series, study and patient come together; items whose records stand under the
     root come last. A PATIENT, STUDY or SERIES record has the keys, and the supplied values, of its first item. Items
-    of different ``Item.patient`` never share one. MediaError where an instance comes twice.
+    of different ``Item.patient`` never share one. ``keys``: those that the profile adds (None: those that any profile
+    does). MediaError where an instance comes twice.
     """
     tree: dict[Hashable, dict[str, dict[str, list[int]]]] = {}
     roots: list[int] = []
@@ -175,24 +179,25 @@ def dicomdir_bytes(
                 first = items[indices[0]][0]
                 elements = split(first.directory_keys)
                 if not study_at and not series_at:
-                    patient_at = writer.add(upper_record("PATIENT", elements, first), patient_at, 0)
+                    patient_at = writer.add(upper_record("PATIENT", elements, first, keys), patient_at, 0)
                 if not series_at:
-                    study_at = writer.add(upper_record("STUDY", elements, first), study_at, patient_at)
-                series_at = writer.add(upper_record("SERIES", elements, first), series_at, study_at)
+                    study_at = writer.add(upper_record("STUDY", elements, first, keys), study_at, patient_at)
+                series_at = writer.add(upper_record("SERIES", elements, first, keys), series_at, study_at)
                 instance_at = 0
                 for index in indices:
-                    instance_at = writer.add(instance_record(*items[index]), instance_at, series_at)
+                    instance_at = writer.add(instance_record(*items[index], keys), instance_at, series_at)
     for index in roots:
-        patient_at = writer.add(instance_record(*items[index]), patient_at, 0)
+        patient_at = writer.add(instance_record(*items[index], keys), patient_at, 0)
     return writer.finish()
 
 
-def upper_record(level: str, elements: Mapping[int, bytes], item: Item) -> bytes:
+def upper_record(level: str, elements: Mapping[int, bytes], item: Item, keys: KeySet | None = None) -> bytes:
     """The PATIENT, STUDY or SERIES record of an item, behind its pointers."""
-    return _body(level, record_elements(level, elements, item.supplied))
+    return _body(level, record_elements(level, elements, item.supplied, keys, item.sop_class_uid))
 
 
-def instance_record(item: Item, file_id: tuple[str, ...]) -> bytes:
+def instance_record(item: Item, file_id: tuple[str, ...], keys: KeySet | None = None) -> bytes:
     """The record that references an item, behind its pointers."""
-    keys = record_elements(item.record_type, split(item.directory_keys), item.supplied)
-    return _body(item.record_type, keys, item, file_id)
+    elements = split(item.directory_keys)
+    body = record_elements(item.record_type, elements, item.supplied, keys, item.sop_class_uid)
+    return _body(item.record_type, body, item, file_id)

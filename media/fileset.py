@@ -9,12 +9,14 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from media import dicomdir, manifest, readme
 from media.fileids import FileIds
 from media.iso9660 import IsoImage
 from media.items import DiscFile, Item, Supplied
 from media.problems import MediaError
+from media.profile_keys import KeySet
 from media.readme import DiscText
 from media.sizing import Sizing
 from media.volumes import VolumePlan
@@ -34,12 +36,20 @@ class FileSet:
     image: IsoImage
 
 
-def sizing(text: DiscText, *, file_set_id_length: int) -> Sizing:
+def sizing(text: DiscText, *, file_set_id_length: int, keys: KeySet | None = None) -> Sizing:
     """What ``volumes.pack`` needs so that it counts what ``build`` will build. File-set IDs of one length, please."""
-    return Sizing(dicomdir.record_sizes, dicomdir.header_size("X" * file_set_id_length), text)
+    return Sizing(partial(dicomdir.record_sizes, keys=keys), dicomdir.header_size("X" * file_set_id_length), text)
 
 
-def build(volume: VolumePlan, *, text: DiscText, file_set_id: str, file_set_uid: str, created: datetime) -> FileSet:
+def build(
+    volume: VolumePlan,
+    *,
+    text: DiscText,
+    file_set_id: str,
+    file_set_uid: str,
+    created: datetime,
+    keys: KeySet | None = None,
+) -> FileSet:
     """The file-set of a volume. ``created``: UTC, from the plan, stands in README.TXT and in every date of the image.
 
     Raises MediaError when the image would not have exactly the size that was planned.
@@ -52,6 +62,7 @@ def build(volume: VolumePlan, *, text: DiscText, file_set_id: str, file_set_uid:
         file_set_uid=file_set_uid,
         created=created,
         sectors=volume.sectors,
+        keys=keys,
     )
 
 
@@ -79,13 +90,16 @@ def assemble(
     file_set_uid: str,
     created: datetime,
     sectors: int,
+    keys: KeySet | None = None,
 ) -> FileSet:
     """The file-set of instances whose File IDs and README.TXT were kept with a plan; ``sectors`` as planned.
+
+    ``keys``: the directory keys that the profile adds (None: those that any profile does), as in ``sizing``.
 
     Raises MediaError when the image would not have exactly that size.
     """
     instances = tuple((item, DiscFile(file_id, item.size, item.sha256, item.source)) for item, file_id in items)
-    directory = _generated(DICOMDIR, dicomdir.dicomdir_bytes(file_set_id, file_set_uid, items))
+    directory = _generated(DICOMDIR, dicomdir.dicomdir_bytes(file_set_id, file_set_uid, items, keys=keys))
     about = _generated(readme.FILE_NAME, overview)
     listed = (directory, about, *(file for _, file in instances))
     sums = _generated(manifest.FILE_NAME, manifest.manifest_bytes(listed, _supplied(instances)))

@@ -15,8 +15,10 @@ from media import charsets
 from media.encoding import encode, split, tag_of, tag_text, value_of
 from media.items import Header, Supplied
 from media.problems import InstanceRefused
+from media.profile_keys import AddedKey, KeySet, is_added
 
 SPECIFIC_CHARACTER_SET = 0x00080005
+_IMAGE_TYPE = 0x00080008
 _CHARACTER_SET_VRS = frozenset((b"LO", b"LT", b"PN", b"SH", b"ST", b"UC", b"UT", b"SQ"))
 """VRs whose text depends on Specific Character Set (PS3.5 6.1.2.3); a sequence may hold some."""
 LEVELS = ("PATIENT", "STUDY", "SERIES")
@@ -112,15 +114,24 @@ def levels(record_type_name: str) -> tuple[str, ...]:
     return (record_type_name,) if record_type_name in ROOT_RECORDS else (*LEVELS, record_type_name)
 
 
-def record_elements(record_type_name: str, elements: Mapping[int, bytes], supplied: tuple[Supplied, ...] = ()) -> bytes:
+def record_elements(
+    record_type_name: str,
+    elements: Mapping[int, bytes],
+    supplied: tuple[Supplied, ...] = (),
+    keys: KeySet | None = None,
+    sop_class_uid: str = "",
+) -> bytes:
     """The encoded keys of one record, Specific Character Set first, ready to stand behind its group 0004 elements.
 
-    ``elements`` are the instance's ``directory_keys`` after ``encoding.split``. A type 1 key that is neither there nor
-    supplied is left out: ``supply`` has refused such an instance before.
+    ``elements`` are the instance's ``directory_keys`` after ``encoding.split``; ``keys`` are those that the profile
+    adds, None: those that any profile does. A type 1 key that is neither there nor supplied is left out: ``supply``
+    has refused such an instance before.
     """
     made = _made(supplied).get(record_type_name, {}) if supplied else {}
     parts = []
-    for tag, empty in _layout(record_type_name):
+    for tag, empty, added in _layout(record_type_name, keys):
+        if added is not None and not added.holds(sop_class_uid, _value(elements, _IMAGE_TYPE)):
+            continue
         element = made.get(tag) or elements.get(tag) or empty
         if element:
             parts.append(element)
@@ -128,11 +139,19 @@ def record_elements(record_type_name: str, elements: Mapping[int, bytes], suppli
 
 
 @functools.cache
-def _layout(record_type_name: str) -> tuple[tuple[int, bytes], ...]:
-    """Tags of the keys in order, each with what stands in the record where there is no value."""
-    return tuple(
-        (key.tag, encode(key.tag, key.vr, b"") if key.type == "2" else b"") for key in TYPES[record_type_name].keys
-    )
+def _layout(record_type_name: str, keys: KeySet | None) -> tuple[tuple[int, bytes, AddedKey | None], ...]:
+    """Tags of the keys in order, what stands in the record where there is no value, and a condition if it has one."""
+    added = keys.keys.get(record_type_name, {}) if keys is not None else {}
+    rows = []
+    for key in TYPES[record_type_name].keys:
+        own = added.get(key.tag)
+        optional = key.type in ("1C", "3")
+        if keys is not None and own is None and optional and is_added(record_type_name, key.tag):
+            continue  # another profile's
+        kind = own.type if own is not None and optional else key.type
+        empty = encode(key.tag, key.vr, b"") if kind == "2" else b""
+        rows.append((key.tag, empty, own if own is not None and own.conditional and optional else None))
+    return tuple(rows)
 
 
 def _undeclared_character_set(record: list[bytes]) -> bytes:
@@ -155,6 +174,42 @@ def _made(supplied: tuple[Supplied, ...]) -> dict[str, dict[int, bytes]]:
         element = encode(tag, key.vr.encode("ascii"), key.value.encode("utf-8"))
         found.setdefault(key.record_type, {})[tag] = element
     return found
+
+
+def missing_added(
+    elements: Mapping[int, bytes], record_type_name: str, keys: KeySet, sop_class_uid: str
+) -> tuple[tuple[str, AddedKey], ...]:
+    """The keys with their record types that a profile demands and that an instance lacks: types 1 and, where their
+    condition holds, 1C (PS3.11 X.3.3)."""
+    return tuple(
+        (name, key)
+        for name, key in _demanded(record_type_name, keys)
+        if key.tag not in elements and key.holds(sop_class_uid, _value(elements, _IMAGE_TYPE))
+    )
+
+
+@functools.cache
+def _demanded(record_type_name: str, keys: KeySet) -> tuple[tuple[str, AddedKey], ...]:
+    return tuple(
+        (name, key)
+        for name in levels(record_type_name)
+        for key in keys.keys.get(name, {}).values()
+        if key.type == "1" or (key.type == "1C" and key.conditional)
+    )
+
+
+def require_added(elements: Mapping[int, bytes], record_type_name: str, keys: KeySet, sop_class_uid: str) -> None:
+    """InstanceRefused (INST_AP_CONFLICT) names each key of ``missing_added`` and the clause that demands it."""
+    missing = missing_added(elements, record_type_name, keys, sop_class_uid)
+    if missing:
+        words = ", ".join(f"{tag_text(key.tag)} {key.keyword} of its {name} record" for name, key in missing)
+        reason = f"the directory needs {words}, which the instance lacks (PS3.11 {keys.clause})"
+        raise InstanceRefused("INST_AP_CONFLICT", reason)
+
+
+def _value(elements: Mapping[int, bytes], tag: int) -> bytes:
+    element = elements.get(tag)
+    return value_of(element) if element else b""
 
 
 def supply(keys: Header | bytes | Mapping[int, bytes], record_type_name: str, numbers: Numbers) -> tuple[Supplied, ...]:

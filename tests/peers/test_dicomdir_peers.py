@@ -26,6 +26,7 @@ from media.fileids import FileIds
 from media.header import read_header
 from media.items import Item
 from media.problems import InstanceRefused, NotDicom
+from media.profile_keys import key_set
 from media.uids import new_uid
 from tests.makers import KINDS, PATIENTS, make, uid
 from tests.media.directory import encoded, item_of
@@ -67,15 +68,17 @@ def shared_items(folder: Path) -> list[Item]:
     return list(files_as_items(sorted(path for path in folder.rglob("*") if path.is_file())))
 
 
-def write_file_set(items: Sequence[Item], root: Path) -> list[Path]:
-    """A whole file-set in a folder; the files' paths below it, in the order of the items."""
+def write_file_set(items: Sequence[Item], root: Path, keys: str | None = None) -> list[Path]:
+    """A whole file-set in a folder, with that set of keys; the files' paths below it, in the order of the items."""
     ids = FileIds()
     named = [(item, ids.allocate(item)) for item in items]
     for item, file_id in named:
         target = root.joinpath(*file_id)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(item.source, target)
-    (root / "DICOMDIR").write_bytes(dicomdir_bytes("PEERS_0001", new_uid(), named))
+    (root / "DICOMDIR").write_bytes(
+        dicomdir_bytes("PEERS_0001", new_uid(), named, keys=key_set(keys) if keys else None)
+    )
     return [Path(*file_id) for _, file_id in named]
 
 
@@ -148,12 +151,27 @@ def test_dciodvfy_on_packaged_files(tmp_path: Path) -> None:
         assert unknown(errors_of_dciodvfy(tmp_path / str(n) / "DICOMDIR"), item.record_type, real=True) == []
 
 
+KEYS_OF = {
+    **dict.fromkeys(("-Pgp",), "D.3-2"),
+    **dict.fromkeys(("-Pdv", "-Pd2", "-Pbd", "-Pb2", "-Pfl", "-Pf2"), "H.3-2"),
+    **dict.fromkeys(("-Pbm", "-Pba", "-Pmp"), "I.3-2"),
+    "-Pcm": "E.3-2",
+    "-Pde": "K.3.3",
+    "-Pus": "C.3.3.1",
+    "-Pum": "C.3.3.1",
+    "-Pbc": "A.3-2",
+    "-Pxa": "B.3-2",
+    "-Pxd": "B.3-2",
+}
+"""The set of additional keys that belongs to a profile option of dcmmkdir."""
+
+
 def differences(items: Sequence[Item], root: Path, profile: str) -> list[str]:
     """Keys that dcmmkdir writes for the same files and that ours lacks or has otherwise, without what is explained.
 
     dcmmkdir's exit status is 0 even where it refuses a file, so its output is read.
     """
-    paths = write_file_set(items, root)
+    paths = write_file_set(items, root, KEYS_OF[profile])
     command = ["dcmmkdir", profile, "+I", "+Nrs", "-Nxc", "-Nec", "-Nrc", "-W", "-nb", "+D", root / "THEIRS"]
     done = subprocess.run([*command, "+id", root, *paths], check=False, **TEXT, cwd=root)
     log = done.stdout + done.stderr
@@ -195,7 +213,7 @@ EXPLAINED = {
 
 
 @pytest.mark.peer("dcmmkdir")
-@pytest.mark.parametrize("profile", ["-Pgp", "-Pdv", "-Pbd"])
+@pytest.mark.parametrize("profile", ["-Pgp", "-Pdv", "-Pd2", "-Pbd", "-Pb2", "-Pfl", "-Pf2"])
 def test_every_key_of_dcmmkdir_for_made_instances(profile: str, tmp_path: Path) -> None:
     assert differences(made_items(tmp_path), tmp_path / "fs", profile) == []
 
