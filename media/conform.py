@@ -1,6 +1,7 @@
 """What must change in an instance so that a profile allows it, and the changing of it.
 
-So far one recipe: Explicit VR Little Endian, pixel data decoded. The SOP Instance UID stays, since no sample changes.
+One recipe is Explicit VR Little Endian, pixel data decoded; the others compress it losslessly (config/codecs.toml).
+The SOP Instance UID stays, since no sample changes.
 Text keeps its bytes and character set, unknown and private elements are kept, attributes about lossy compression
 stay as they are; dropped without mention are group lengths and trailing padding (PS3.10 7.2, PS3.5 7.2).
 """
@@ -13,18 +14,21 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypeVar
 
-from media.codecs import require_decodable, transfer_syntax
+from media.codecs import FrameError, require_decodable, transfer_syntax
+from media.compress import FrameCollector, FrameWriter, Unsuitable, merged
+from media.elements import PIXEL_DATA
+from media.encoders import Encoder, encoders
 from media.items import Change
-from media.normalise import Normaliser, RedoWithBits, as_changes
+from media.normalise import Emitter, Normaliser, RedoWithBits, as_changes
 from media.part10 import EXPLICIT_LE, LONG_VRS, file_meta, locate
 from media.problems import InstanceRefused, MediaError, NotDicom
 from media.profiles import Profile
 
 EXPLICIT_LE_RECIPE = "explicit-le/1"
 """Name and version: the version rises when the same source would give other bytes (it is a cache key)."""
-RECIPES = {EXPLICIT_LE_RECIPE: EXPLICIT_LE}
+RECIPES = {EXPLICIT_LE_RECIPE: EXPLICIT_LE} | {name: encoder.syntax for name, encoder in encoders().items()}
 """Transfer syntax that each recipe writes."""
 
 
@@ -70,8 +74,9 @@ def conform(source: Path, target: Path, recipe: str) -> ConformResult:
     if recipe not in RECIPES:
         raise MediaError(f"There is no recipe {recipe!r}")
     part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    encoder = encoders().get(recipe)
     try:
-        result = _conform(source, part)
+        result = _compress(source, part, encoder) if encoder else _conform(source, part)
         part.replace(target)
     except NotDicom as error:
         raise InstanceRefused("PROC_FAILURE", str(error)) from error
@@ -82,26 +87,81 @@ def conform(source: Path, target: Path, recipe: str) -> ConformResult:
     return result
 
 
-def _conform(source: Path, part: Path) -> ConformResult:
+def _conform(source: Path, part: Path, note: tuple[tuple[int, str, str], ...] = ()) -> ConformResult:
+    with part.open("wb") as stream:
+
+        def begin(normaliser: Normaliser) -> ExplicitWriter:
+            stream.seek(0)
+            stream.truncate()
+            writer = ExplicitWriter(stream)
+            writer.write(file_meta(normaliser.sop_class_uid, normaliser.sop_instance_uid, EXPLICIT_LE))
+            return writer
+
+        normaliser, writer, _ = _run(source, begin)
+        size, digest = writer.finish()
+        os.fsync(stream.fileno())
+    changes = as_changes(normaliser.sop_instance_uid, [*normaliser.changes, *note])
+    return ConformResult(changes, size, digest, EXPLICIT_LE)
+
+
+def _compress(source: Path, part: Path, encoder: Encoder) -> ConformResult:
+    """Pixel data that the encoder does not suit stays uncompressed, and the changes say why."""
+    frames = part.with_name(f"{part.name}.frames")
+    try:
+        with frames.open("w+b") as store, part.open("wb") as stream:
+
+            def begin(_: Normaliser) -> FrameCollector:
+                store.seek(0)
+                store.truncate()
+                return FrameCollector(encoder, store)
+
+            try:
+                first, collector, bits = _run(source, begin)
+            except Unsuitable as reason:
+                return _conform(source, part, ((PIXEL_DATA, "", f"not compressed: {reason}"),))
+            if collector.after is None:
+                return _conform(source, part)
+            store.flush()
+            normaliser = Normaliser(source, locate(source), bits=bits)
+            normaliser.survey()
+            writer = ExplicitWriter(stream)
+            writer.write(file_meta(first.sop_class_uid, first.sop_instance_uid, encoder.syntax))
+            emitter = FrameWriter(writer, collector, store, consume=not first.decodes)
+            normaliser.run(emitter)
+            size, digest = writer.finish()
+            os.fsync(stream.fileno())
+    finally:
+        frames.unlink(missing_ok=True)
+    syntax = (
+        0x00020010,
+        str(transfer_syntax(locate(source).transfer_syntax_uid)),
+        str(transfer_syntax(encoder.syntax)),
+    )
+    found = merged([*normaliser.changes, *emitter.changes, syntax])
+    return ConformResult(as_changes(first.sop_instance_uid, found), size, digest, encoder.syntax)
+
+
+_Run = TypeVar("_Run", bound=Emitter)
+
+
+def _run(source: Path, begin: Callable[[Normaliser], _Run]) -> tuple[Normaliser, _Run, dict[int, int]]:
+    """One run to a new emitter, begun anew where pixel data turns out to have more bits than it says."""
     located = locate(source)
     bits: dict[int, int] = {}
     while True:
         normaliser = Normaliser(source, located, bits=bits)
         normaliser.survey()
-        with part.open("wb") as stream:
-            writer = ExplicitWriter(stream)
-            writer.write(file_meta(normaliser.sop_class_uid, normaliser.sop_instance_uid, EXPLICIT_LE))
-            try:
-                normaliser.run(writer)
-            except RedoWithBits as redo:
-                if redo.at in bits:
-                    raise NotDicom(f"{source}: the frames of its pixel data differ in their number of bits") from None
-                bits[redo.at] = redo.bits_stored
-                continue
-            size, digest = writer.finish()
-            os.fsync(stream.fileno())
-        changes = as_changes(normaliser.sop_instance_uid, normaliser.changes)
-        return ConformResult(changes, size, digest, EXPLICIT_LE)
+        emitter = begin(normaliser)
+        try:
+            normaliser.run(emitter)
+        except RedoWithBits as redo:
+            if redo.at in bits:
+                raise NotDicom(f"{source}: the frames of its pixel data differ in their number of bits") from None
+            bits[redo.at] = redo.bits_stored
+        except FrameError as error:
+            raise InstanceRefused("PROC_FAILURE", f"Instance {normaliser.sop_instance_uid}: {error}") from None
+        else:
+            return normaliser, emitter, bits
 
 
 class ExplicitWriter:

@@ -131,6 +131,11 @@ class Normaliser:
             self._prepare(source, self._top)
             self._walk(source, self._top, emitter)
 
+    @property
+    def decodes(self) -> bool:
+        """Whether the top level's Pixel Data is compressed; only then may its pieces be left unconsumed."""
+        return self._top is not None and self._top.pixels is not None
+
     # -- what is known of a data set ---------------------------------------------------------------------------
 
     def _gather(self, source: Source, scope: _Scope) -> None:

@@ -176,7 +176,7 @@ def cell_unit(sample: bytes, bits_allocated: int) -> int:
     return unit if len(first) <= len(last) else 2
 
 
-class _Pieces:
+class Pieces:
     """Bytes that come in pieces, taken in others."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
@@ -203,7 +203,7 @@ def plain_samples(source: Source, element: Element, facts: Facts, unit: int) -> 
 
     ``unit`` is that of the byte order, 1 for none. What does not fit the data set's own description comes as it is.
     """
-    pieces = _Pieces(swapped(piece, unit) for piece in source.chunks(element.length))
+    pieces = Pieces(swapped(piece, unit) for piece in source.chunks(element.length))
     try:
         form = pixel_format(facts)
     except FrameError:
