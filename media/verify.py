@@ -132,7 +132,11 @@ class _Verification:
         self._directory: Directory | None = self._load_directory()
         self._manifest: Manifest | None = verify_manifest.load(tree, self._ours, self._report)
         self._rules = verify_profile.rules_for(profile or self._readme_profile())
-        self._check = DirectoryCheck(self._directory, self._manifest, self._report) if self._directory else None
+        self._check = (
+            DirectoryCheck(self._directory, self._manifest, self._report, self._rules.directory_keys)
+            if self._directory
+            else None
+        )
         self._area = _area(self._check)
         self._instances: list[tuple[str, str]] = []
         self._unreferenced: list[tuple[str, bool]] = []

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from media.dicomdir_reader import Directory, Record
 from media.manifest import Manifest
 from media.problems import NotDicom, ProblemKind
+from media.profile_keys import KeySet
 from media.records import TYPES, record_type
 from media.trees import canonical_path
 from media.verify_instance import FileValues
@@ -29,6 +30,7 @@ DICOMDIR = "DICOMDIR"
 _CHARSET = 0x00080005
 _SOP_CLASS, _SOP_INSTANCE = 0x00080016, 0x00080018
 _PATIENT_ID, _STUDY_UID, _SERIES_UID = 0x00100020, 0x0020000D, 0x0020000E
+_IMAGE_TYPE = 0x00080008
 _ICON = 0x00880200
 _VERIFICATION_DATETIME, _VERIFYING_OBSERVERS = 0x0040A030, 0x0040A073
 _SHARED_GROUPS = 0x52009229
@@ -75,6 +77,8 @@ class DirectoryCheck:
     manifest: Manifest | None
     """What other makers' media lack; then a type 1 key that a file lacks counts as supplied (PS3.11 D.3.3.1 note)."""
     report: Report
+    added: KeySet | None = None
+    """The keys that the profile adds, where one is known."""
     referenced: dict[str, int] = field(default_factory=dict)
     """Canonical file name -> index of the record that references it."""
     uids: dict[str, str] = field(default_factory=dict)
@@ -121,10 +125,27 @@ class DirectoryCheck:
                 )
             elif key.type == "2" and value is None:
                 self._directory_problem(ProblemKind.KEY, index, f"lacks {key.keyword} {_tag(key.tag)}, which is type 2")
+        if self.added is not None:
+            self._check_added(index, record, keys, self.added)
         for tag in (_STUDY_UID, _SERIES_UID):
             value = keys.get(tag)
             if value is not None and not is_empty(value) and not is_uid(text(value, "")):
                 self._directory_problem(ProblemKind.UID, index, f"has the invalid UID {shown(value, '')}")
+
+    def _check_added(self, index: int, record: Record, keys: Mapping[int, Value], added: KeySet) -> None:
+        """Keys by the profile's own table (PS3.11 X.3.3)."""
+        of_annex_f = {key.tag for key in TYPES[record.type].keys if key.type in ("1", "2")}
+        image_type = keys[_IMAGE_TYPE].data if _IMAGE_TYPE in keys else b""
+        for key in added.keys.get(record.type, {}).values():
+            value = keys.get(key.tag)
+            demanded = key.type == "1" or (
+                key.type == "1C" and key.conditional and key.holds(record.referenced_sop_class_uid or "", image_type)
+            )
+            if key.tag in of_annex_f or not (is_empty(value) if demanded else key.type == "2" and value is None):
+                continue
+            said = "lacks" if value is None else "has an empty"
+            detail = f"{said} {key.keyword} {_tag(key.tag)}, which is type {key.type} in PS3.11 {added.clause}"
+            self._directory_problem(ProblemKind.KEY, index, detail)
 
     def _check_unique(self) -> None:
         """One PATIENT record an ID (PS3.11 D.3.3), one STUDY and SERIES record a UID (PS3.3 F.5.2, F.5.3)."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from media.dicomdir_reader import Directory
 from media.problems import ProblemKind
+from media.profile_keys import key_set
 from media.profiles import Profile, profile, profiles
 from media.trees import IsoTree
 from media.verify_instance import OTHERWISE_ENCODED
@@ -26,6 +27,8 @@ class Rules:
     def __init__(self, row: Profile | None) -> None:
         self._row = row
         self.name = row.identifier if row is not None else None
+        self.directory_keys = key_set(row.directory_keys) if row is not None else None
+        """The directory keys that it adds to those of PS3.3 Annex F."""
 
     def check_transfer_syntax(self, name: str, meta: Meta, report: Report) -> None:
         """Whether the file may be on the medium in the transfer syntax that it says."""

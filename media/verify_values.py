@@ -13,6 +13,7 @@ from media.verify_scan import Malformed, Value, elements, items
 
 _CHARACTER_SET_VRS = frozenset({"SH", "LO", "ST", "LT", "UT", "UC", "PN"})
 _PLAIN_VRS = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"})
+_NUMBER_VRS = frozenset({"AT", "FD", "FL", "SL", "SS", "SV", "UL", "US", "UV"})
 _SPECIFIC_CHARACTER_SET = 0x00080005
 _DEEPEST = 16
 """Sequences within sequences that are compared."""
@@ -21,8 +22,8 @@ _SHOWN = 64
 
 
 def is_empty(value: Value | None) -> bool:
-    """Nothing but padding: how DICOM says that a value is not known."""
-    return value is None or not value.data.strip(b" \0")
+    """Nothing but padding: how DICOM says that a value is not known. (32 rows are two bytes that look like it.)"""
+    return value is None or not (value.data if value.vr in _NUMBER_VRS else value.data.strip(b" \0"))
 
 
 def same(record: Value, record_charset: str, file: Value, file_charset: str, depth: int = 0) -> bool:

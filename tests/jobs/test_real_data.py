@@ -55,7 +55,11 @@ def test_all_real_files(shared_data: Path, tmp_path: Path) -> None:
     on_disc = sum(volume["instances"] for volume in plan["volumes"])
     left_out = sum(len(conflict["left_out"]) for conflict in plan["conflicts"])
     assert held == on_disc + len(plan["refused"]) + left_out
-    assert on_disc > 180
+    # Some of the files are images without pixels and Rows, which this profile's directory must have (Table H.3-2).
+    without_rows = [entry for entry in plan["refused"] if "Rows of its IMAGE record" in entry["reason"]]
+    assert all(entry["reason"].startswith("INST_AP_CONFLICT: ") for entry in without_rows)
+    assert on_disc > 140
+    assert on_disc + len(without_rows) > 180
     assert all(len(entry["reason"]) > 10 for entry in plan["refused"])
     for volume in volumes:
         image = tmp_path / f"{volume.file_set_id}.iso"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 from pydicom import dcmread
@@ -15,9 +16,11 @@ from media import records
 from media.dicomdir import dicomdir_bytes, header_size, record_sizes
 from media.encoding import encode, split
 from media.items import Item
-from media.problems import InstanceRefused, MediaError
+from media.problems import InstanceRefused, MediaError, ProblemKind
 from media.profile_keys import AddedKey, key_set, key_sets
 from media.profiles import profiles
+from media.uids import new_uid
+from media.verify import verify_path
 from tests.makers import make
 from tests.media.directory import header_of_made, item_of, named
 
@@ -123,3 +126,28 @@ def test_sizes_are_known_beforehand(name: str) -> None:
     assert len(data) == header_size("TEST_0001") + sizes.patient + sizes.study + sizes.series + sizes.instance
     image = dcmread(BytesIO(data)).DirectoryRecordSequence[3]
     assert ("ImagePositionPatient" in image) == (name in ("E.3-2", "H.3-2"))
+
+
+def _of_32_rows(dataset: Dataset) -> None:
+    """A number whose bytes are those of a blank and a NUL is a value all the same."""
+    dataset.Rows = dataset.Columns = 32
+    dataset.PixelData = bytes(32 * 32 * dataset.BitsAllocated // 8)
+
+
+@pytest.mark.parametrize(("written", "lacking"), [("D.3-2", {"Rows", "Columns"}), ("H.3-2", set()), (None, set())])
+def test_verification_demands_the_keys_of_the_profile(written: str | None, lacking: set[str], tmp_path: Path) -> None:
+    made = make("CT", change=_of_32_rows)
+    located = named([replace(item_of(header_of_made(made)), source=made.write(tmp_path / "CT.dcm"))])
+    target = tmp_path.joinpath("set", *located[0][1])
+    made.write(target)
+    keys = key_set(written) if written else None
+    (tmp_path / "set/DICOMDIR").write_bytes(dicomdir_bytes("TEST_0001", new_uid(), located, keys=keys))
+
+    def problems(profile: str) -> list[str]:
+        every = verify_path(tmp_path / "set", profile=profile).problems
+        return [one.detail for one in every if one.kind is not ProblemKind.MANIFEST]  # there is none
+
+    assert problems("STD-GEN-CD") == []
+    found = problems("STD-GEN-DVD-JPEG")
+    assert {detail.split(" lacks ")[1].split(" ")[0] for detail in found} == lacking
+    assert all(detail.endswith("which is type 1 in PS3.11 H.3.3.1, Table H.3-2.") for detail in found)

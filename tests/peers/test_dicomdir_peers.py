@@ -152,16 +152,9 @@ def test_dciodvfy_on_packaged_files(tmp_path: Path) -> None:
 
 
 KEYS_OF = {
-    **dict.fromkeys(("-Pgp",), "D.3-2"),
-    **dict.fromkeys(("-Pdv", "-Pd2", "-Pbd", "-Pb2", "-Pfl", "-Pf2"), "H.3-2"),
-    **dict.fromkeys(("-Pbm", "-Pba", "-Pmp"), "I.3-2"),
+    "-Pgp": "D.3-2",
     "-Pcm": "E.3-2",
-    "-Pde": "K.3.3",
-    "-Pus": "C.3.3.1",
-    "-Pum": "C.3.3.1",
-    "-Pbc": "A.3-2",
-    "-Pxa": "B.3-2",
-    "-Pxd": "B.3-2",
+    **dict.fromkeys(("-Pdv", "-Pd2", "-Pbd", "-Pb2", "-Pfl", "-Pf2"), "H.3-2"),
 }
 """The set of additional keys that belongs to a profile option of dcmmkdir."""
 
@@ -216,6 +209,17 @@ EXPLAINED = {
 @pytest.mark.parametrize("profile", ["-Pgp", "-Pdv", "-Pd2", "-Pbd", "-Pb2", "-Pfl", "-Pf2"])
 def test_every_key_of_dcmmkdir_for_made_instances(profile: str, tmp_path: Path) -> None:
     assert differences(made_items(tmp_path), tmp_path / "fs", profile) == []
+
+
+@pytest.mark.peer("dcmmkdir")
+def test_every_key_of_dcmmkdir_for_ct_and_mr(tmp_path: Path) -> None:
+    """STD-CTMR; its icons are optional (PS3.11 E.3.3.3): dcmmkdir makes some, we none."""
+    reference = Dataset()
+    reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = "1.2.840.10008.5.1.4.1.1.4", "1.2.3"
+    more: dict[str, Any] = {"ReferencedImageSequence": PydicomSequence([reference])}
+    paths = [make(kind, series=n, **more).write(tmp_path) for n, kind in enumerate(("CT", "MR"))]
+    found = differences(list(files_as_items(paths)), tmp_path / "fs", "-Pcm")
+    assert [line for line in found if not line.startswith("IMAGE (0088,0200)")] == []
 
 
 def one_patient_an_id(items: Sequence[Item]) -> list[Item]:
