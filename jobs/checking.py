@@ -55,20 +55,21 @@ def check(
     profile: Profile,
     conflicts: Mapping[str, list[int]],
     policy: str,
+    compress: str = "none",
     has_source: Callable[[InstanceRow], bool],
 ) -> Checked:
     """Check each instance against the profile and the directory's needs.
 
     ``conflicts`` are the instances that share a UID and differ, ``policy`` is ``first``, ``latest`` or ``refuse``;
-    ``has_source`` says whether an instance's bytes are still in the spool. No instance is read here: everything that
-    is asked stands in its row.
+    ``compress`` is one of ``media.conform.COMPRESS``; ``has_source`` says whether an instance's bytes are still in the
+    spool. No instance is read here: everything that is asked stands in its row.
     """
     checked = Checked()
     kept = list(_without_conflicts(rows, conflicts, policy, checked))
     numbers = _numbers(kept)
     for row in kept:
         try:
-            candidate = _candidate(row, profile, numbers[row.id])
+            candidate = _candidate(row, profile, numbers[row.id], compress)
         except InstanceRefused as error:
             checked.refused.append(Refusal(row, error.code, error.reason))
             continue
@@ -108,7 +109,7 @@ def _without_conflicts(
             yield row
 
 
-def _candidate(row: InstanceRow, profile: Profile, numbers: Numbers) -> Candidate:
+def _candidate(row: InstanceRow, profile: Profile, numbers: Numbers, compress: str) -> Candidate:
     kind = record_type(row.sop_class_uid)
     if kind is None:
         name = WITHOUT_RECORD.get(row.sop_class_uid, "private or unknown")
@@ -117,7 +118,7 @@ def _candidate(row: InstanceRow, profile: Profile, numbers: Numbers) -> Candidat
         )
     if kind not in ROOT_RECORDS and not row.study_instance_uid:
         raise InstanceRefused("DIR_PROC_ERR", "it has no Study Instance UID (0020,000D)")
-    recipe = recipe_for(row, profile)
+    recipe = recipe_for(row, profile, compress)
     elements = split(row.directory_keys)
     supplied = supply(elements, kind, numbers)
     require_added(elements, kind, key_set(profile.directory_keys), row.sop_class_uid)

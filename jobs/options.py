@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from config.settings import Settings
+from media.conform import COMPRESS
 
 PRIORITIES = {"high": 1, "med": 2, "low": 3}
 """Request Priority (2200,0020) as the number that queues sort by."""
@@ -33,6 +34,8 @@ class RequestOptions:
     skip_refused: bool
     allow_splitting: bool
     file_set_prefix: str
+    compress: str = "none"
+    """One of ``media.conform.COMPRESS``."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -57,6 +60,7 @@ class RequestOptions:
             "patients_per_disc": settings.plan.patients_per_disc,
             "conflicts": settings.plan.conflicts,
             "skip_refused": False,
+            "compress": "none",
             "allow_splitting": True,
             "file_set_prefix": settings.plan.file_set_prefix,
         }
@@ -71,6 +75,7 @@ class RequestOptions:
             ("priority", tuple(PRIORITIES)),
             ("patients_per_disc", ("one", "many")),
             ("conflicts", ("first", "latest", "refuse")),
+            ("compress", COMPRESS),
         ):
             if values[option] not in allowed:
                 raise OptionsError(f"{option} is {values[option]!r}; it may be {', '.join(allowed)}")

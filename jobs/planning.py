@@ -109,6 +109,7 @@ def make_plan(
         profile=profile,
         conflicts=conflicts,
         policy=options.conflicts,
+        compress=options.compress,
         has_source=lambda row: _has_source(ctx, row),
     )
     on_phase("CONFORMING")

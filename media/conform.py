@@ -39,6 +39,8 @@ class Described(Protocol):
     def transfer_syntax_uid(self) -> str: ...
     @property
     def sop_instance_uid(self) -> str: ...
+    @property
+    def has_pixel_data(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +55,29 @@ class ConformResult:
     transfer_syntax_uid: str
 
 
-def recipe_for(instance: Described, profile: Profile) -> str | None:
+COMPRESS = ("none", "lossless", "keep")
+"""Uncompressed throughout; losslessly compressed where the profile has a syntax for it; as received where it may be."""
+
+
+def recipe_for(instance: Described, profile: Profile, compress: str = "none") -> str | None:
     """How this instance must be changed for this profile; None: it goes on the disc byte for byte.
 
-    InstanceRefused, without looking into any file, for a transfer syntax that the profile does not allow and that we
-    cannot decode.
+    ``compress`` is one of ``COMPRESS``. What is compressed already, in a syntax that the profile allows, is not
+    compressed again. InstanceRefused, without looking into any file, for a transfer syntax that the profile does not
+    allow and that we cannot decode.
     """
-    if instance.transfer_syntax_uid in profile.writes:
+    syntax = transfer_syntax(instance.transfer_syntax_uid)
+    if compress == "keep" and syntax.uid in profile.reads:
         return None
-    require_decodable(transfer_syntax(instance.transfer_syntax_uid), instance.sop_instance_uid)
+    if compress == "lossless" and instance.has_pixel_data:
+        if syntax.codec not in ("", "none") and syntax.uid in profile.reads:
+            return None
+        for recipe, encoder in encoders().items():
+            if encoder.syntax in profile.reads and not syntax.refused:
+                return recipe
+    if syntax.uid in profile.writes:
+        return None
+    require_decodable(syntax, instance.sop_instance_uid)
     return EXPLICIT_LE_RECIPE
 
 

@@ -72,6 +72,14 @@ ConflictsOption = Annotated[
 SkipRefusedOption = Annotated[
     bool, typer.Option("--skip-refused", help="Make the discs without the instances that are refused.")
 ]
+CompressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--compress",
+        metavar="none|lossless|keep",
+        help="Pixel data uncompressed, losslessly compressed, or as received; the profile permitting.",
+    ),
+]
 NoSplittingOption = Annotated[
     bool, typer.Option("--no-splitting", help="Fail rather than spread the request over several volumes.")
 ]

@@ -12,6 +12,7 @@ from service.commands.common import (
     AllOption,
     CallingAeOption,
     CapacityOption,
+    CompressOption,
     ConfigOption,
     ConflictsOption,
     DataOption,
@@ -58,6 +59,7 @@ def plan(
     patients_per_disc: PatientsOption = None,
     conflicts: ConflictsOption = None,
     skip_refused: SkipRefusedOption = False,
+    compress: CompressOption = None,
     no_splitting: NoSplittingOption = False,
     file_set_prefix: PrefixOption = None,
     json: JsonOption = False,
@@ -84,6 +86,7 @@ def plan(
         patients_per_disc=patients_per_disc,
         conflicts=conflicts,
         skip_refused=skip_refused or None,
+        compress=compress,
         allow_splitting=False if no_splitting else None,
         file_set_prefix=file_set_prefix,
     )
@@ -123,6 +126,7 @@ def burn(
     patients_per_disc: PatientsOption = None,
     conflicts: ConflictsOption = None,
     skip_refused: SkipRefusedOption = False,
+    compress: CompressOption = None,
     no_splitting: NoSplittingOption = False,
     file_set_prefix: PrefixOption = None,
     idempotency_key: Annotated[
@@ -160,6 +164,7 @@ def burn(
         patients_per_disc=patients_per_disc,
         conflicts=conflicts,
         skip_refused=skip_refused or None,
+        compress=compress,
         allow_splitting=False if no_splitting else None,
         file_set_prefix=file_set_prefix,
     )

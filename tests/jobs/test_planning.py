@@ -219,3 +219,16 @@ def test_bd_says_what_is_missing(ctx: Context) -> None:
     with ctx.db.read() as session:
         readme = session.get_one(Volume, _volume_ids(ctx, plan)[0]).readme
     assert b"UDF" in readme
+
+
+def test_losslessly_compressed_images_go_on_a_disc_that_verifies(ctx: Context, tmp_path: Path) -> None:
+    """The plan shows the change, the disc holds it, the directory says it."""
+    _ingest(ctx, _packaged("CT_small.dcm"), _packaged("MR_small_implicit.dcm"), _packaged("rtplan.dcm"))
+    document = _plan(ctx, profile="STD-GEN-DVD-JPEG", patients_per_disc="many", compress="lossless")
+    syntaxes = [change["new"] for change in document["changes"] if change["tag"] == "(0002,0010)"]
+    assert sorted("1.2.840.10008.1.2.4.70" in new for new in syntaxes) == [False, True, True]
+    (volume,) = _volume_ids(ctx, document)
+    image = tmp_path / "image.iso"
+    with image.open("wb") as out:
+        volume_image(ctx, volume).write(out)
+    assert [str(problem) for problem in verify_path(image, profile="STD-GEN-DVD-JPEG").problems] == []

@@ -16,9 +16,11 @@ from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import iter_pixels
 
 from media import compress
-from media.conform import ConformResult, conform
+from media.conform import ConformResult, conform, recipe_for
 from media.encoders import encoders
+from media.items import Header
 from media.problems import InstanceRefused
+from media.profiles import profile
 
 LOSSLESS = ("jpeg-lossless/1", "jpeg-lossless-p14/1", "j2k/1", "rle/1")
 FILES = (
@@ -210,3 +212,29 @@ def test_a_bad_frame_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         conform(source, tmp_path / "target", "rle/1")
     assert str(uid) in str(refused.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("compress", "identifier", "syntax", "recipe"),
+    [
+        ("none", "STD-GEN-DVD-JPEG", "1", None),
+        ("none", "STD-GEN-DVD-JPEG", "4.70", "explicit-le/1"),
+        ("lossless", "STD-GEN-DVD-JPEG", "1", "jpeg-lossless/1"),
+        ("lossless", "STD-GEN-DVD-JPEG", "4.90", "jpeg-lossless/1"),
+        ("lossless", "STD-GEN-DVD-JPEG", "4.70", None),
+        ("lossless", "STD-GEN-DVD-JPEG", "4.50", None),
+        ("lossless", "STD-GEN-CD", "1", None),
+        ("lossless", "STD-GEN-CD", "4.90", "explicit-le/1"),
+        ("keep", "STD-GEN-DVD-JPEG", "4.50", None),
+        ("keep", "STD-GEN-DVD-JPEG", "4.90", "explicit-le/1"),
+        ("keep", "STD-GEN-CD", "4.70", "explicit-le/1"),
+    ],
+)
+def test_what_is_asked_for_within_the_profile(compress: str, identifier: str, syntax: str, recipe: str | None) -> None:
+    header = Header("1.2.840.10008.5.1.4.1.1.2", "1.2.3", f"1.2.840.10008.1.2.{syntax}", has_pixel_data=True)
+    assert recipe_for(header, profile(identifier), compress) == recipe
+
+
+def test_what_has_no_pixels_is_not_compressed() -> None:
+    header = Header("1.2.840.10008.5.1.4.1.1.481.5", "1.2.3", "1.2.840.10008.1.2.1")
+    assert recipe_for(header, profile("STD-GEN-DVD-JPEG"), "lossless") is None
