@@ -44,6 +44,8 @@ class KeySet:
     name: str
     clause: str
     keys: Mapping[str, Mapping[int, AddedKey]]
+    icon: frozenset[str]
+    """Record types that must have an Icon Image Sequence (0088,0200)."""
 
 
 def _set(name: str, row: Mapping[str, object]) -> KeySet:
@@ -61,7 +63,9 @@ def _set(name: str, row: Mapping[str, object]) -> KeySet:
         )
         for record_type in key["records"]:
             keys.setdefault(record_type, {})[added.tag] = added
-    return KeySet(name, str(row["clause"]), keys)
+    icon = row.get("icon", [])
+    assert isinstance(icon, list)
+    return KeySet(name, str(row["clause"]), keys, frozenset(icon))
 
 
 @functools.cache

@@ -201,6 +201,9 @@ def _demanded(record_type_name: str, keys: KeySet) -> tuple[tuple[str, AddedKey]
 def require_added(elements: Mapping[int, bytes], record_type_name: str, keys: KeySet, sop_class_uid: str) -> None:
     """InstanceRefused (INST_AP_CONFLICT) names each key of ``missing_added`` and the clause that demands it."""
     missing = missing_added(elements, record_type_name, keys, sop_class_uid)
+    if record_type_name in keys.icon:
+        reason = f"its {record_type_name} record needs an icon (0088,0200) IconImageSequence (PS3.11 {keys.clause})"
+        raise InstanceRefused("INST_AP_CONFLICT", f"{reason}, and no icons are made yet")
     if missing:
         words = ", ".join(f"{tag_text(key.tag)} {key.keyword} of its {name} record" for name, key in missing)
         reason = f"the directory needs {words}, which the instance lacks (PS3.11 {keys.clause})"

@@ -134,6 +134,9 @@ class DirectoryCheck:
 
     def _check_added(self, index: int, record: Record, keys: Mapping[int, Value], added: KeySet) -> None:
         """Keys by the profile's own table (PS3.11 X.3.3)."""
+        if record.type in added.icon and is_empty(keys.get(_ICON)):
+            detail = f"lacks IconImageSequence {_tag(_ICON)}, which is type 1 in PS3.11 {added.clause}"
+            self._directory_problem(ProblemKind.KEY, index, detail)
         of_annex_f = {key.tag for key in TYPES[record.type].keys if key.type in ("1", "2")}
         image_type = keys[_IMAGE_TYPE].data if _IMAGE_TYPE in keys else b""
         for key in added.keys.get(record.type, {}).values():

@@ -17,7 +17,7 @@ from media.dicomdir import dicomdir_bytes, header_size, record_sizes
 from media.encoding import encode, split
 from media.items import Item
 from media.problems import InstanceRefused, MediaError, ProblemKind
-from media.profile_keys import AddedKey, key_set, key_sets
+from media.profile_keys import AddedKey, KeySet, key_set, key_sets
 from media.profiles import profiles
 from media.uids import new_uid
 from media.verify import verify_path
@@ -48,6 +48,10 @@ def full_item(record_type: str = "IMAGE", *, sop_class_uid: str = XA, image_type
     blob = b"".join(encode(tag, keys[tag].vr, value(keys[tag])) for tag in sorted(keys))
     item = item_of(header_of_made(make("CT")))
     return replace(item, directory_keys=blob, record_type=record_type, sop_class_uid=sop_class_uid)
+
+
+def without_icon(name: str) -> KeySet:
+    return replace(key_set(name), icon=frozenset())
 
 
 def tags_of(item: Item, record_type: str, name: str | None) -> set[int]:
@@ -87,7 +91,7 @@ def test_a_record_has_the_keys_of_its_set_and_of_no_other(name: str, record: str
 def test_a_missing_key_is_treated_by_its_type(name: str, record: str, key: AddedKey) -> None:
     item = full_item("SPECTROSCOPY" if record == "SPECTROSCOPY" else "IMAGE")
     elements = split(item.directory_keys)
-    records.require_added(elements, item.record_type, key_set(name), XA)
+    records.require_added(elements, item.record_type, without_icon(name), XA)
     del elements[key.tag]
     written = split(records.record_elements(record, elements, (), key_set(name), XA))
     assert (key.tag in written) == (key.type == "2")
@@ -95,10 +99,10 @@ def test_a_missing_key_is_treated_by_its_type(name: str, record: str, key: Added
         with pytest.raises(
             InstanceRefused, match=rf"{key.keyword} of its {record} record.*PS3.11 {name[0]}\."
         ) as error:
-            records.require_added(elements, item.record_type, key_set(name), XA)
+            records.require_added(elements, item.record_type, without_icon(name), XA)
         assert error.value.code == "INST_AP_CONFLICT"
     else:
-        records.require_added(elements, item.record_type, key_set(name), XA)
+        records.require_added(elements, item.record_type, without_icon(name), XA)
 
 
 @pytest.mark.parametrize("name", ["A.3-2", "B.3-2"])
@@ -109,10 +113,10 @@ def test_references_of_biplane_images_only(name: str) -> None:
     assert (0x00081140 in tags_of(secondary, "IMAGE", name)) == (name == "A.3-2")
     elements = {tag: element for tag, element in split(secondary.directory_keys).items() if tag != 0x00080008}
     if name == "B.3-2":
-        records.require_added(elements, "IMAGE", key_set(name), secondary.sop_class_uid)
+        records.require_added(elements, "IMAGE", without_icon(name), secondary.sop_class_uid)
     else:
         with pytest.raises(InstanceRefused, match="ImageType"):
-            records.require_added(elements, "IMAGE", key_set(name), secondary.sop_class_uid)
+            records.require_added(elements, "IMAGE", without_icon(name), secondary.sop_class_uid)
 
 
 @pytest.mark.parametrize("name", key_sets())
@@ -151,3 +155,13 @@ def test_verification_demands_the_keys_of_the_profile(written: str | None, lacki
     found = problems("STD-GEN-DVD-JPEG")
     assert {detail.split(" lacks ")[1].split(" ")[0] for detail in found} == lacking
     assert all(detail.endswith("which is type 1 in PS3.11 H.3.3.1, Table H.3-2.") for detail in found)
+
+
+@pytest.mark.parametrize("name", key_sets())
+def test_a_profile_that_demands_icons_is_refused_while_none_are_made(name: str) -> None:
+    elements = split(full_item().directory_keys)
+    if name not in ("A.3-2", "B.3-2"):
+        assert not key_set(name).icon
+        return
+    with pytest.raises(InstanceRefused, match=rf"\(0088,0200\) IconImageSequence \(PS3.11 {name[0]}\."):
+        records.require_added(elements, "IMAGE", key_set(name), XA)
