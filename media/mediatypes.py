@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from media.problems import MediaError
 
-FAMILIES = ("CD", "DVD", "BD")
+FAMILIES = ("CD", "DVD", "BD", "FOLDER")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class MediaType:
 
     name: str
     family: str
-    """``CD``, ``DVD`` or ``BD``."""
+    """``CD``, ``DVD``, ``BD``, or ``FOLDER``: a mounted file system that takes plain files."""
     sectors: int
     """What a plan counts on, before any reserve."""
     nominal_sectors: int

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import Any
 
 from media.problems import MediaError
 
@@ -27,7 +28,7 @@ class Profile:
     annex: str
     """Of PS3.11."""
     media: tuple[str, ...]
-    """Names of the media types that it allows."""
+    """Names of the media types that it allows; none where what carries it is not written yet."""
     default_medium: str
     """The one that is meant where a request names none."""
     writes: tuple[str, ...]
@@ -42,6 +43,12 @@ class Profile:
     """Table of PS3.11 with its additional DICOMDIR keys."""
     clauses: Mapping[str, str]
     """Clauses of PS3.11 for ``identification``, ``syntaxes``, ``medium`` and ``directory``."""
+    status: str = "ready"
+    """``ready``, or ``coming``: known, but not written yet."""
+    reason: str = ""
+    """Why it is not written yet."""
+    security: str = ""
+    """Media storage security profile of PS3.15 that it demands; empty: none."""
 
     def clause(self, what: str) -> str:
         """``PS3.11 D.3.1`` and the like, for a message."""
@@ -63,7 +70,10 @@ class Profile:
 @cache
 def profiles() -> Mapping[str, Profile]:
     """Every profile, by identifier, in the order of the table."""
-    table = tomllib.loads(resources.files("config").joinpath("profiles.toml").read_text("utf-8"))
+    table: dict[str, dict[str, Any]] = {}
+    rows = tomllib.loads(resources.files("config").joinpath("profiles.toml").read_text("utf-8"))
+    for identifier, own in rows.items():
+        table[identifier] = {**table[own["like"]], **own} if "like" in own else own
     return {
         identifier: Profile(
             identifier=identifier,
@@ -77,6 +87,9 @@ def profiles() -> Mapping[str, Profile]:
             roles=tuple(row["roles"]),
             directory_keys=row["directory_keys"],
             clauses=dict(row["clauses"]),
+            status=row.get("status", "ready"),
+            reason=row.get("reason", ""),
+            security=row.get("security", ""),
         )
         for identifier, row in table.items()
     }
@@ -92,14 +105,28 @@ def profile(identifier: str) -> Profile:
 
 
 def check_pair(identifier: str, medium: str) -> Profile:
-    """The profile, if it allows this media type; ProfileError lists the allowed pairs otherwise."""
+    """The profile, if it allows this media type; ProfileError names the pairs that each of them allows otherwise."""
     row = profile(identifier)
+    require_ready(row)
     if medium not in row.media:
-        pairs = "; ".join(f"{name} with {', '.join(other.media)}" for name, other in profiles().items())
+        others = (other for other in profiles_for(medium) if other.status == "ready")
+        pairs = "; ".join([_pair(row), *(_pair(other) for other in others)])
         raise ProfileError(
             f"Profile {row.identifier} does not go with medium {medium} ({row.clause('medium')}). Allowed are: {pairs}"
         )
     return row
+
+
+def _pair(row: Profile) -> str:
+    return f"{row.identifier} with {', '.join(row.media)}"
+
+
+def require_ready(row: Profile) -> None:
+    """ProfileError with the reason for a profile under which nothing is written yet."""
+    if row.status != "ready":
+        raise ProfileError(
+            f"Profile {row.identifier} is not written yet: {row.reason} ({row.clause('identification')})"
+        )
 
 
 def profiles_for(medium: str) -> tuple[Profile, ...]:

@@ -10,6 +10,7 @@ def test_every_medium_of_the_table_is_sound() -> None:
     assert list(media_types()) == [
         *("CD-R-74", "CD-R-80", "DVD-R", "DVD+R", "DVD-R-DL", "DVD+R-DL", "DVD-RAM"),
         *("BD-25", "BD-50", "BD-100", "BD-128"),
+        *("USB", "MMC", "CF", "SD"),
     ]
     for name, medium in media_types().items():
         assert medium.name == name
@@ -40,5 +41,5 @@ def test_reserve_is_the_larger_of_percent_and_sectors() -> None:
 
 
 def test_unknown_medium_lists_the_known_ones() -> None:
-    with pytest.raises(MediaError, match=r"no medium 'FLOPPY'; known are CD-R-74, .*BD-128"):
+    with pytest.raises(MediaError, match=r"no medium 'FLOPPY'; known are CD-R-74, .*BD-128.*SD"):
         media_type("FLOPPY")

@@ -30,10 +30,14 @@ def test_row_is_complete_and_refers_to_what_exists(identifier: str) -> None:
 
 
 def test_the_profiles_and_their_media() -> None:
+    dvd, bd = ("DVD-R", "DVD+R", "DVD-R-DL", "DVD+R-DL"), ("BD-25", "BD-50", "BD-100", "BD-128")
     assert {name: row.media for name, row in profiles().items()} == {
         "STD-GEN-CD": ("CD-R-74", "CD-R-80"),
-        "STD-GEN-BD": ("BD-25", "BD-50", "BD-100", "BD-128"),
-        "STD-GEN-DVD-JPEG": ("DVD-R", "DVD+R", "DVD-R-DL", "DVD+R-DL"),
+        "STD-GEN-BD": bd,
+        "STD-GEN-DVD-RAM": ("DVD-RAM",),
+        **{f"STD-GEN-DVD-{codec}": dvd for codec in ("JPEG", "J2K")},
+        **{f"STD-GEN-{card}-{codec}": (card,) for card in ("USB", "MMC", "CF", "SD") for codec in ("JPEG", "J2K")},
+        **{f"STD-GEN-BD-{codec}": bd for codec in ("JPEG", "J2K")},
     }
 
 
@@ -62,8 +66,8 @@ def test_allowed_pairs(identifier: str, medium: str) -> None:
 def test_other_pairs_are_refused_with_the_allowed_ones(identifier: str, medium: str) -> None:
     with pytest.raises(ProfileError) as caught:
         check_pair(identifier, medium)
-    for name, row in profiles().items():
-        assert f"{name} with {', '.join(row.media)}" in str(caught.value)
+    for row in (profile(identifier), *profiles_for(medium)):
+        assert f"{row.identifier} with {', '.join(row.media)}" in str(caught.value)
     assert medium in str(caught.value) and "PS3.11" in str(caught.value)
 
 
