@@ -6,20 +6,18 @@ conformed is in the derived cache.
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections import defaultdict
 from collections.abc import Callable, Hashable
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from jobs.checking import Candidate, Checked, Refusal, check
-from jobs.conform_pool import Cancelled, Task, conform_all
+from jobs.conform_pool import Cancelled
+from jobs.conforming import Progress, conform, is_whole
 from jobs.context import Context
 from jobs.options import RequestOptions
 from media import mediatypes, profiles
@@ -36,9 +34,6 @@ from store import plans
 from store.models import Derived, Instance, Plan, Request, Volume, VolumeInstance
 from store.plans import InstanceRow
 from store.selection import Selection, instance_ids
-
-Progress = Callable[[str, int, int, str], None]
-"""Hears phase, done, total and unit of long work."""
 
 
 class PlanRefused(Exception):
@@ -113,7 +108,7 @@ def make_plan(
         has_source=lambda row: _has_source(ctx, row),
     )
     on_phase("CONFORMING")
-    derived = _conform(ctx, checked, progress, cancelled)
+    derived = conform(ctx, checked, progress, cancelled)
     if cancelled():
         raise Cancelled
     progress("pack", 0, len(checked.candidates), "instances")
@@ -127,86 +122,6 @@ def _has_source(ctx: Context, row: InstanceRow) -> bool:
         return ctx.spool.path_of(row.spool_path).stat().st_size == row.file_bytes
     except OSError:
         return False
-
-
-def _derived_key(candidate: Candidate) -> tuple[str, str, str]:
-    assert candidate.recipe is not None
-    return candidate.row.digest, candidate.row.sop_instance_uid, candidate.recipe
-
-
-def _conform(ctx: Context, checked: Checked, progress: Progress, cancelled: Callable[[], bool]) -> dict[int, Derived]:
-    """Re-encode what must change and is not yet in the cache; what cannot be re-encoded moves to the refused."""
-    wanted = [candidate for candidate in checked.candidates if candidate.recipe is not None]
-    if not wanted:
-        return {}
-    with ctx.db.read() as session:
-        cached = plans.derived_of(session, [_derived_key(candidate) for candidate in wanted])
-    found: dict[int, Derived] = {}
-    todo: dict[int, tuple[Candidate, Path]] = {}
-    for candidate in wanted:
-        row = cached.get(_derived_key(candidate))
-        if row is not None and _is_whole(ctx.derived_path(row.path), row.size):
-            found[candidate.row.id] = row
-        else:
-            todo[candidate.row.id] = (candidate, _derived_target(ctx, candidate))
-    tasks = [_task(ctx, candidate, target) for candidate, target in todo.values()]
-    refused: dict[int, tuple[str, str]] = {}
-    progress("conform", len(found), len(wanted), "instances")
-    for result in conform_all(tasks, processes=ctx.settings.jobs.conform_processes, cancelled=cancelled):
-        candidate, target = todo[result.task.key]
-        if result.refused is not None:
-            refused[candidate.row.id] = result.refused
-        else:
-            _publish(result.task.target, target)
-            with ctx.db.begin() as session:
-                found[candidate.row.id] = plans.add_derived(
-                    session,
-                    _derived_key(candidate),
-                    path=str(target.relative_to(ctx.settings.derived_dir)),
-                    size=result.size,
-                    sha256=result.sha256,
-                    syntax=result.transfer_syntax_uid,
-                    changes=list(result.changes),
-                )
-        progress("conform", len(found) + len(refused), len(wanted), "instances")
-    for candidate in checked.candidates:
-        if candidate.row.id in refused:
-            checked.refused.append(Refusal(candidate.row, *refused[candidate.row.id]))
-    checked.candidates = [candidate for candidate in checked.candidates if candidate.row.id not in refused]
-    return found
-
-
-def _is_whole(path: Path, size: int) -> bool:
-    try:
-        return path.stat().st_size == size
-    except OSError:
-        return False
-
-
-def _derived_target(ctx: Context, candidate: Candidate) -> Path:
-    digest, _, recipe = _derived_key(candidate)
-    return ctx.derived_path(f"{digest[:2]}/{digest}.{recipe.replace('/', '-')}.dcm")
-
-
-def _task(ctx: Context, candidate: Candidate, target: Path) -> Task:
-    row = candidate.row
-    assert row.spool_path is not None and candidate.recipe is not None
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Another job may conform the same instance at this moment: each writes its own file, the last rename stays.
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
-    return Task(row.id, row.sop_instance_uid, ctx.spool.path_of(row.spool_path), temporary, candidate.recipe)
-
-
-def _publish(temporary: Path, target: Path) -> None:
-    """The file is durable before the row that names it."""
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.rename(target)
-    directory = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def _item(ctx: Context, candidate: Candidate, derived: Derived | None) -> Item:
@@ -378,7 +293,7 @@ def check_plan(ctx: Context, plan_id: int) -> None:
                 path = ctx.spool.path_of(spool_path)
             else:
                 raise PlanRefused("PLAN_STALE", f"instance {uid} of plan P{plan_id} is no longer in the spool")
-            if not _is_whole(path, size):
+            if not is_whole(path, size):
                 raise PlanRefused("PLAN_STALE", f"the file of instance {uid} of plan P{plan_id} is gone or changed")
 
 
