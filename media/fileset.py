@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-from media import dicomdir, manifest, readme
+from media import dicomdir, manifest, readme, signing
 from media.fileids import FileIds
 from media.iso9660 import IsoImage
 from media.items import DiscFile, Item, Supplied
 from media.problems import MediaError
 from media.profile_keys import KeySet
 from media.readme import DiscText
+from media.signing import Seal
 from media.sizing import Sizing
 from media.volumes import VolumePlan
 
@@ -31,14 +32,27 @@ class FileSet:
     file_set_id: str
     file_set_uid: str
     files: tuple[DiscFile, ...]
-    """DICOMDIR, README.TXT, MANIFEST.TXT, then the instances in the order of the directory records."""
+    """DICOMDIR, README.TXT, MANIFEST.TXT, where it is signed MANIFEST.SIG, SITEKEY.PEM and VERIFY.TXT, then the
+    instances in the order of the directory records."""
     instances: tuple[tuple[Item, DiscFile], ...]
     image: IsoImage
+    signature: bytes = b""
+    """Of MANIFEST.TXT."""
 
 
-def sizing(text: DiscText, *, file_set_id_length: int, keys: KeySet | None = None) -> Sizing:
+def sizing(text: DiscText, *, file_set_id_length: int, keys: KeySet | None = None, signed: bool = False) -> Sizing:
     """What ``volumes.pack`` needs so that it counts what ``build`` will build. File-set IDs of one length, please."""
-    return Sizing(partial(dicomdir.record_sizes, keys=keys), dicomdir.header_size("X" * file_set_id_length), text)
+    return Sizing(
+        partial(dicomdir.record_sizes, keys=keys),
+        dicomdir.header_size("X" * file_set_id_length),
+        text,
+        unlisted=((signing.SIGNATURE_FILE, signing.SIGNATURE_BYTES),) if signed else (),
+        listed=(
+            ((signing.KEY_FILE, signing.PUBLIC_KEY_BYTES), (signing.HELP_FILE, len(signing.help_bytes())))
+            if signed
+            else ()
+        ),
+    )
 
 
 def build(
@@ -49,6 +63,7 @@ def build(
     file_set_uid: str,
     created: datetime,
     keys: KeySet | None = None,
+    seal: Seal | None = None,
 ) -> FileSet:
     """The file-set of a volume. ``created``: UTC, from the plan, stands in README.TXT and in every date of the image.
 
@@ -63,6 +78,7 @@ def build(
         created=created,
         sectors=volume.sectors,
         keys=keys,
+        seal=seal,
     )
 
 
@@ -91,23 +107,34 @@ def assemble(
     created: datetime,
     sectors: int,
     keys: KeySet | None = None,
+    seal: Seal | None = None,
 ) -> FileSet:
     """The file-set of instances whose File IDs and README.TXT were kept with a plan; ``sectors`` as planned.
 
-    ``keys``: the directory keys that the profile adds (None: those that any profile does), as in ``sizing``.
+    ``keys``: the directory keys that the profile adds (None: those that any profile does), as in ``sizing``. ``seal``:
+    what signs the manifest; None: it is not signed.
 
-    Raises MediaError when the image would not have exactly that size.
+    Raises MediaError when the image would not have exactly that size, or the seal does not fit.
     """
     instances = tuple((item, DiscFile(file_id, item.size, item.sha256, item.source)) for item, file_id in items)
     directory = _generated(DICOMDIR, dicomdir.dicomdir_bytes(file_set_id, file_set_uid, items, keys=keys))
     about = _generated(readme.FILE_NAME, overview)
-    listed = (directory, about, *(file for _, file in instances))
-    sums = _generated(manifest.FILE_NAME, manifest.manifest_bytes(listed, _supplied(instances)))
-    files = (directory, about, sums, *(file for _, file in instances))
+    means = _means(seal) if seal else ()
+    listed = (directory, about, *means, *(file for _, file in instances))
+    lines = manifest.manifest_bytes(listed, _supplied(instances))
+    signature = seal.sign(lines) if seal else b""
+    signed = (_generated(signing.SIGNATURE_FILE, signature), *means) if seal else ()
+    sums = _generated(manifest.FILE_NAME, lines)
+    files = (directory, about, sums, *signed, *(file for _, file in instances))
     image = IsoImage(files, file_set_id, created)
     if image.sectors != sectors:
         raise MediaError(f"{file_set_id} was planned with {sectors} sectors and came out with {image.sectors}.")
-    return FileSet(file_set_id, file_set_uid, files, instances, image)
+    return FileSet(file_set_id, file_set_uid, files, instances, image, signature)
+
+
+def _means(seal: Seal) -> tuple[DiscFile, DiscFile]:
+    """What a stranger needs to check the signature."""
+    return _generated(signing.KEY_FILE, seal.public_key), _generated(signing.HELP_FILE, signing.help_bytes())
 
 
 def _generated(name: str, data: bytes) -> DiscFile:

@@ -25,13 +25,6 @@ FILE_RECORD = layout.record_length(len(layout.file_identifier("IM000001")))
 DIRECTORY_RECORD = layout.record_length(8)
 _PATH_RECORD = layout.path_record_length(8)
 _FIXED_PATH_TABLE = layout.path_record_length(1) + layout.path_record_length(len(FOLDER))
-_ROOT_DIRECTORY = layout.directory_sectors(
-    [
-        (layout.record_length(len(FOLDER)), 1),
-        *((layout.record_length(len(layout.file_identifier(name))), 1) for name in ("DICOMDIR", "MANIFEST.TXT")),
-        (layout.record_length(len(layout.file_identifier("README.TXT"))), 1),
-    ]
-)
 
 
 class RecordSizes(Protocol):
@@ -55,6 +48,24 @@ class Sizing:
     dicomdir_header: int
     """Bytes of a DICOMDIR without any record."""
     text: DiscText
+    listed: tuple[tuple[str, int], ...] = ()
+    """Further files in the root, name and bytes, that the manifest lists."""
+    unlisted: tuple[tuple[str, int], ...] = ()
+    """Further files in the root that it cannot list."""
+
+    @property
+    def further_sectors(self) -> int:
+        """Of the further files."""
+        return sum(sectors_of(size) for _, size in (*self.listed, *self.unlisted))
+
+
+@lru_cache
+def _root_directory(further: tuple[str, ...]) -> int:
+    """Sectors of the root directory."""
+    files = sorted(("DICOMDIR", manifest.FILE_NAME, readme.FILE_NAME, *further))
+    records = [(layout.record_length(len(layout.file_identifier(name))), 1) for name in files]
+    # DICOM sorts before DICOMDIR, and both before all others that there are.
+    return layout.directory_sectors([(layout.record_length(len(FOLDER)), 1), *records])
 
 
 @lru_cache
@@ -183,12 +194,15 @@ class _Counters(NamedTuple):
 class Fill:
     """A volume being filled. ``sectors`` is exact after every ``add``."""
 
-    __slots__ = ("_branches", "_counters", "_readme_fixed", "pieces", "sectors")
+    __slots__ = ("_branches", "_counters", "_further", "_readme_fixed", "_root_directory", "pieces", "sectors")
 
     def __init__(self, sizing: Sizing) -> None:
         self._branches: dict[Position, _Branch] = {}
         self._readme_fixed = _readme_fixed(sizing.text)
-        generated = sum(manifest.file_line_length(len(name)) for name in ("DICOMDIR", readme.FILE_NAME))
+        self._further = sizing.further_sectors
+        self._root_directory = _root_directory(tuple(name for name, _ in (*sizing.listed, *sizing.unlisted)))
+        listed = ("DICOMDIR", readme.FILE_NAME, *(name for name, _ in sizing.listed))
+        generated = sum(manifest.file_line_length(len(name)) for name in listed)
         self._counters = _Counters(sizing.dicomdir_header, generated + manifest.sealed_length(), 0, 0, 0, 0, 0, 0, 0, 0)
         self.pieces: list[Piece] = []
         self.sectors = self._sectors(self._counters)
@@ -258,6 +272,6 @@ class Fill:
         )
         return layout.image_sectors(
             path_table_bytes=_FIXED_PATH_TABLE + now.directories * _PATH_RECORD,
-            directories=_ROOT_DIRECTORY + dicom + now.directory_sectors,
-            files=now.data_sectors + sum(map(sectors_of, generated)),
+            directories=self._root_directory + dicom + now.directory_sectors,
+            files=now.data_sectors + self._further + sum(map(sectors_of, generated)),
         )

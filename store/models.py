@@ -238,6 +238,10 @@ class Volume(Base):
     """README.TXT, as it goes on the disc."""
     image_sha256: Mapped[str | None] = mapped_column(String(64))
     """Known when the image was first written; later images of this volume must be equal."""
+    signing_key: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """The site's public key, PEM, as it lies on the disc; None: the manifest is not signed."""
+    signature: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """Of MANIFEST.TXT; made with the plan, so that every copy is equal, whoever makes it."""
 
 
 class VolumeInstance(Base):

@@ -2,11 +2,11 @@
 
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import inspect
+from sqlalchemy import inspect, text
 
 from store import migrate
 from store.db import Database, next_numbers
-from store.models import Base, Counter
+from store.models import Base, Counter, Volume, now
 
 
 def test_migrated_schema_is_the_models(database: Database) -> None:
@@ -24,3 +24,26 @@ def test_down_and_up_again(database: Database) -> None:
     with database.begin() as session:
         assert next_numbers(session, "file_set", 3) == 1
         assert next_numbers(session, "file_set") == 4
+
+
+def test_a_volume_of_before_signatures_stays_and_is_not_signed(database: Database) -> None:
+    migrate.downgrade(database, "0001")
+    with database.engine.begin() as connection:
+        for statement in (
+            "INSERT INTO request (id, created_at, source, selection, options) VALUES (1, :at, 'cli', '{}', '{}')",
+            "INSERT INTO plan (id, request_id, created_at, profile, medium, capacity_sectors, report)"
+            " VALUES (1, 1, :at, 'STD-GEN-CD', 'CD-R-80', 1000, '{}')",
+            "INSERT INTO volume (id, plan_id, number, of, file_set_id, file_set_uid, created_at, sectors,"
+            " capacity_sectors, readme) VALUES (1, 1, 1, 1, 'A', '1.2', :at, 10, 1000, :readme)",
+        ):
+            connection.execute(text(statement), {"at": now().replace(tzinfo=None), "readme": b"R"})
+    migrate.upgrade(database)
+    with database.read() as session:
+        volume = session.get_one(Volume, 1)
+        assert (volume.file_set_id, volume.readme) == ("A", b"R")
+        assert volume.signing_key is None and volume.signature is None
+    with database.begin() as session:
+        session.get_one(Volume, 1).signature = b"S"
+    migrate.downgrade(database, "0001")
+    with database.engine.connect() as connection:
+        assert connection.execute(text("SELECT file_set_id FROM volume")).scalar() == "A"
