@@ -33,6 +33,7 @@ class _Section(BaseModel):
 class Site(_Section):
     institution: str
     contact: str
+    signing_key: Path | Literal[""]
 
 
 class Database(_Section):
@@ -171,6 +172,11 @@ class Settings(BaseSettings):
     def database_url(self) -> str:
         """SQLAlchemy URL of our tables."""
         return self.database.url or f"sqlite:///{self.data / 'burnish.db'}"
+
+    @property
+    def signing_key(self) -> Path | None:
+        """Where the key is that signs discs; None: they are not signed."""
+        return self.data / self.site.signing_key if self.site.signing_key else None
 
     @property
     def spool_dir(self) -> Path:

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import select
 
 from jobs.context import Context
+from media import signing
 from media.fileset import assemble
 from media.iso9660 import IsoImage
 from media.items import Item, Supplied
@@ -34,6 +35,7 @@ def volume_image(ctx: Context, volume_id: int) -> IsoImage:
         created=volume.created_at,
         sectors=volume.sectors,
         keys=keys,
+        seal=signing.kept(volume.signing_key, volume.signature) if volume.signing_key and volume.signature else None,
     ).image
 
 

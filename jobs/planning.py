@@ -23,11 +23,12 @@ from jobs.options import RequestOptions
 from media import mediatypes, profiles
 from media.contents import arrange
 from media.fileids import FileIds
-from media.fileset import overview, sizing
+from media.fileset import assemble, overview, sizing
 from media.items import Item
-from media.profile_keys import key_set
+from media.profile_keys import KeySet, key_set
 from media.readme import DiscText, Missing
 from media.records import ROOT_RECORDS
+from media.signing import Seal, SiteKey
 from media.uids import new_uid
 from media.volumes import Packing, SetOversized, VolumePlan, pack
 from store import plans
@@ -175,6 +176,8 @@ def _pack(
     contents = arrange(
         ((item, by_id[row_id].row) for row_id, item in items.items()), root_records=ROOT_RECORDS, missing=missing
     )
+    keys = key_set(profile.directory_keys)
+    seal = _seal(ctx)
     try:
         packing = pack(
             contents,
@@ -182,7 +185,8 @@ def _pack(
             sizing=sizing(
                 text,
                 file_set_id_length=len(options.file_set_prefix) + plans.FILE_SET_DIGITS,
-                keys=key_set(profile.directory_keys),
+                keys=keys,
+                signed=seal is not None,
             ),
             many_patients=options.patients_per_disc == "many",
             splitting=options.allow_splitting,
@@ -195,10 +199,12 @@ def _pack(
     created = datetime.now(UTC).replace(microsecond=0)
     with ctx.db.begin() as session:
         ids = plans.take_file_set_ids(session, options.file_set_prefix, len(packing.volumes))
-        volumes = [
-            _new_volume(volume, file_set_id, created, text, derived)
-            for volume, file_set_id in zip(packing.volumes, ids, strict=True)
-        ]
+    # Between the two transactions: a directory of many thousand records takes a while, and nobody shall wait for it.
+    volumes = [
+        _new_volume(volume, file_set_id, created, text, derived, keys, seal)
+        for volume, file_set_id in zip(packing.volumes, ids, strict=True)
+    ]
+    with ctx.db.begin() as session:
         return plans.add_plan(
             session,
             request_id,
@@ -210,31 +216,59 @@ def _pack(
         )
 
 
+def _seal(ctx: Context) -> Seal | None:
+    path = ctx.settings.signing_key
+    return SiteKey.open(path).seal if path else None
+
+
 def _new_volume(
-    volume: VolumePlan, file_set_id: str, created: datetime, text: DiscText, derived: dict[int, Derived]
+    volume: VolumePlan,
+    file_set_id: str,
+    created: datetime,
+    text: DiscText,
+    derived: dict[int, Derived],
+    keys: KeySet | None,
+    seal: Seal | None,
 ) -> plans.NewVolume:
     file_ids = FileIds()
+    placed = [(item, file_ids.allocate(item)) for item in volume.items]
+    file_set_uid = new_uid()
+    readme = overview(volume, text=text, file_set_id=file_set_id, created=created)
+    signature = None
+    if seal is not None:
+        signature = assemble(
+            placed,
+            overview=readme,
+            file_set_id=file_set_id,
+            file_set_uid=file_set_uid,
+            created=created,
+            sectors=volume.sectors,
+            keys=keys,
+            seal=seal,
+        ).signature
     files = [
         plans.NewFile(
             instance_id=item.key,
             derived_id=derived[item.key].id if item.key in derived else None,
-            file_id="/".join(file_ids.allocate(item)),
+            file_id="/".join(file_id),
             size=item.size,
             sha256=item.sha256,
             supplied=item.supplied,
         )
-        for item in volume.items
+        for item, file_id in placed
     ]
     return plans.NewVolume(
         number=volume.number,
         of=volume.of,
         file_set_id=file_set_id,
-        file_set_uid=new_uid(),
+        file_set_uid=file_set_uid,
         created_at=created,
         sectors=volume.sectors,
         capacity_sectors=volume.capacity_sectors,
-        readme=overview(volume, text=text, file_set_id=file_set_id, created=created),
+        readme=readme,
         files=files,
+        signing_key=seal.public_key if seal else None,
+        signature=signature,
     )
 
 

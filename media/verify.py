@@ -70,6 +70,8 @@ class VerifyResult:
     instances: tuple[VerifiedInstance, ...]
     image_sha256: str | None
     """Of the image, where the medium is one and all of it could be read."""
+    signer: bytes | None = None
+    """Public key (PEM, as on the medium) that rightly signed the manifest; whose key that is, is for others to say."""
 
     @property
     def ok(self) -> bool:
@@ -131,6 +133,7 @@ class _Verification:
         self._ours = False
         self._directory: Directory | None = self._load_directory()
         self._manifest: Manifest | None = verify_manifest.load(tree, self._ours, self._report)
+        self._signer = verify_manifest.signer(tree, self._report) if self._manifest is not None else None
         self._rules = verify_profile.rules_for(profile or self._readme_profile())
         self._check = (
             DirectoryCheck(self._directory, self._manifest, self._report, self._rules.directory_keys)
@@ -170,6 +173,7 @@ class _Verification:
                 if name in digests.files
             ),
             image_sha256=digests.image,
+            signer=self._signer,
         )
 
     def _report(self, kind: ProblemKind, file: str, detail: str) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from burners import registry
 from config.settings import Settings
+from media.problems import MediaError
+from media.signing import SiteKey
 from service import checks
 from service.contract import Document
 from service.errors import Refusal, as_refusal
@@ -84,6 +86,7 @@ def examine(
     _folders(settings, found)
     _leftovers(settings, spool, found)
     _decoders(found)
+    _signing(settings, found)
     statuses = _burners(settings, burners, found)
     return {
         "ok": not found.problems,
@@ -236,6 +239,20 @@ def _decoders(found: _Findings) -> None:
     found.state["decoders"] = ", ".join(name for name in _DECODERS if name not in missing)
     for name in missing:
         found.wrong(f"the decoder {name} is not installed: {_DECODERS[name]} is refused", "install Burnish again (pip)")
+
+
+def _signing(settings: Settings, found: _Findings) -> None:
+    path = settings.signing_key
+    if path is None:
+        found.state["signing key"] = "none: discs are not signed"
+    elif not path.exists():
+        found.state["signing key"] = f"{path} is not there yet; the first start makes it"
+    else:
+        try:
+            found.state["signing key"] = f"{path}, fingerprint {SiteKey.open(path).fingerprint}"
+        except MediaError as error:
+            found.state["signing key"] = "cannot be used"
+            found.wrong(str(error), "put the right key there; without one no disc can be planned")
 
 
 def _burners(settings: Settings, burners: Burners | None, found: _Findings) -> list[Document]:

@@ -16,6 +16,8 @@ from sqlalchemy.exc import ArgumentError
 
 from config.settings import Settings
 from jobs.context import Context
+from media.problems import MediaError
+from media.signing import SiteKey
 from service.errors import NotDone, UsageError
 from store import migrate
 from store.db import Database
@@ -133,6 +135,11 @@ def open_context(settings: Settings) -> Context:
             max_bytes=settings.spool.max_bytes,
         )
         settings.derived_dir.mkdir(parents=True, exist_ok=True)
+        if settings.signing_key is not None:
+            SiteKey.open(settings.signing_key)
+    except MediaError as error:
+        db.close()
+        raise NotDone(str(error), "KEY") from error
     except OSError as error:
         db.close()
         raise NotDone(f"{error.filename or settings.spool_dir}: {error.strerror}", "DATA") from error

@@ -218,6 +218,9 @@ class NewVolume:
     capacity_sectors: int
     readme: bytes
     files: Sequence[NewFile]
+    signing_key: bytes | None = None
+    """See ``Volume``."""
+    signature: bytes | None = None
 
 
 def take_file_set_ids(session: Session, prefix: str, count: int) -> list[str]:
@@ -258,6 +261,8 @@ def add_plan(
             sectors=volume.sectors,
             capacity_sectors=volume.capacity_sectors,
             readme=volume.readme,
+            signing_key=volume.signing_key,
+            signature=volume.signature,
         )
         session.add(row)
         session.flush()

@@ -644,8 +644,9 @@ def our_disc(
     file_set_id: str = "BURN000001",
     profile: str = "STD-GEN-CD",
     capacity_sectors: int = 330_000,
+    seal: Any = None,
 ) -> Path:
-    """One volume with these instances, made as Burnish makes it: contents, plan, file-set, image.
+    """One volume with these instances, made as Burnish makes it: contents, plan, file-set, image; signed by ``seal``.
 
     The instances' files are left in ``<image>.spool``.
     """
@@ -656,14 +657,14 @@ def our_disc(
     spool.mkdir()
     entries = [item_of(made, spool, key) for key, made in enumerate(instances)]
     text = DiscText("Burnish 0.1.0", profile, "CD-R-80")
-    sizing = fileset.sizing(text, file_set_id_length=len(file_set_id))
+    sizing = fileset.sizing(text, file_set_id_length=len(file_set_id), signed=seal is not None)
     packing = volumes.pack(
         contents.arrange(entries), capacity_sectors=capacity_sectors, sizing=sizing, many_patients=True
     )
     (volume,) = packing.volumes
     created = datetime(2024, 2, 29, 12, 30, tzinfo=UTC)
     built = fileset.build(
-        volume, text=text, file_set_id=file_set_id, file_set_uid=uid("ours", file_set_id), created=created
+        volume, text=text, file_set_id=file_set_id, file_set_uid=uid("ours", file_set_id), created=created, seal=seal
     )
     with image.open("wb") as out:
         built.image.write(out)

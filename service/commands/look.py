@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from media.problems import Problem, ProblemKind
+from media.signing import fingerprint
 from service.commands.common import (
     ConfigOption,
     DataOption,
@@ -22,12 +24,15 @@ from service.commands.common import (
 from service.errors import UsageError
 
 if TYPE_CHECKING:
-    from media.problems import Problem
+    from media.verify import VerifyResult
 
 
 def verify(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Disc images, devices or mounted file-sets.")],
     profile: Annotated[str | None, typer.Option("--profile", metavar="P", help="Check its rules too.")] = None,
+    key: Annotated[
+        Path | None, typer.Option("--key", metavar="FILE", help="Public key (PEM) that must have signed the discs.")
+    ] = None,
     json: JsonOption = False,
     data: DataOption = None,
     config: ConfigOption = None,
@@ -37,24 +42,45 @@ def verify(
     absent = [str(path) for path in paths if not path.exists()]
     if absent:
         raise UsageError(f"there is no {', '.join(absent)}")
+    if key is not None and not key.is_file():
+        raise UsageError(f"there is no {key}")
     documents: list[dict[str, Any]] = []
+    signers: list[str] = []
     for path in paths:
-        found = _verify_one(path, profile)
+        result = _verify_one(path, profile)
+        found = [*result.problems, *_signed_by_another(result, key)]
+        signers.append(fingerprint(result.signer) if result.signer else "")
         for problem in found:
             document: dict[str, Any] = problem.as_json()
             documents.append({**document, "path": str(path)} if len(paths) > 1 else document)
         if not json:
             say(f"{path}: {'is right' if not found else f'{len(found)} problems'}")
+            if signers[-1]:
+                say(f"  signed with the key {signers[-1]}")
             for problem in found:
                 where = f"{plain(problem.file)}: " if problem.file else ""
                 typer.echo(f"{problem.kind.value:12} {where}{plain(problem.detail)}")
     if json:
-        print_json({"ok": not documents, "problems": documents})
+        print_json({"ok": not documents, "problems": documents} | ({"signed_by": signers} if key else {}))
     if documents:
         raise typer.Exit(1)
 
 
-def _verify_one(path: Path, profile: str | None) -> list[Problem]:
+def _signed_by_another(result: VerifyResult, key: Path | None) -> list[Problem]:
+    """A medium that is signed wrongly has had its problem already."""
+    from media.signing import SIGNATURE_FILE
+
+    if key is None or any(problem.kind is ProblemKind.SIGNATURE for problem in result.problems):
+        return []
+    if result.signer is None:
+        return [Problem(ProblemKind.SIGNATURE, SIGNATURE_FILE, "The medium is not signed.")]
+    if result.signer.split() != key.read_bytes().split():
+        detail = f"It is signed with another key, that with the fingerprint {fingerprint(result.signer)}."
+        return [Problem(ProblemKind.SIGNATURE, SIGNATURE_FILE, detail)]
+    return []
+
+
+def _verify_one(path: Path, profile: str | None) -> VerifyResult:
     from media.verify import verify_path
 
     with bar(f"reading {path.name}", None, bytes_=True) as advance:
@@ -65,7 +91,7 @@ def _verify_one(path: Path, profile: str | None) -> list[Problem]:
             advance(done - before)
             before = done
 
-        return list(verify_path(path, profile=profile, progress=told).problems)
+        return verify_path(path, profile=profile, progress=told)
 
 
 def find(

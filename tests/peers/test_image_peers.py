@@ -13,8 +13,10 @@ from media.contents import arrange
 from media.fileset import build, sizing
 from media.manifest import parse
 from media.readme import DiscText
+from media.signing import SiteKey
 from media.trees import FolderTree, IsoTree, open_tree
 from media.volumes import pack
+from tests.makers import our_disc, study
 from tests.media.discs import CREATED, contents, entry, image_of, sha256, written
 
 FILES = contents(11, 300) | {"DICOM/P0000002/ST000001/SR000001": bytes(5_000_000), "EMPTY": b""}
@@ -173,3 +175,16 @@ def test_lower_cased_names_inside_an_image_are_canonical(tmp_path: Path) -> None
     folder = _folder(tmp_path / "in", {name.lower(): data for name, data in SMALL.items()})
     run("genisoimage", "-quiet", "-allow-lowercase", "-o", tmp_path / "other.iso", folder)
     assert tree_contents(tmp_path / "other.iso") == SMALL
+
+
+@pytest.mark.peer("7z", "openssl", "sha256sum")
+def test_a_stranger_checks_a_signed_disc_as_its_own_page_says(tmp_path: Path) -> None:
+    key = SiteKey.open(tmp_path / "site-key.pem")
+    disc = our_disc(tmp_path / "signed.iso", study("CT", 2), seal=key.seal)
+    out = tmp_path / "out"
+    run("7z", "x", "-y", f"-o{out}", disc)
+    assert "FAILED" not in run("sha256sum", "-c", "MANIFEST.TXT", cwd=out)
+    (command,) = [line for line in (out / "VERIFY.TXT").read_text().splitlines() if "openssl" in line and " -" in line]
+    assert "Signature Verified Successfully" in run(*command.split(), cwd=out)
+    (out / "MANIFEST.TXT").write_bytes((out / "MANIFEST.TXT").read_bytes().replace(b"a", b"b", 1))
+    assert subprocess.run(command.split(), cwd=out, capture_output=True, check=False).returncode != 0

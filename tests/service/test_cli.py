@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from media.signing import SiteKey
 from service.cli import app
 from service.lock import DataLock
 from tests.makers import make
@@ -54,6 +55,14 @@ def test_the_whole_way_without_a_service(data: Path, made: Path) -> None:
 
     images = [disc["image"] for disc in done["discs"]]
     assert burnish("verify", *images, "--json") == {"ok": True, "problems": []}
+    site = SiteKey.open(data / "site-key.pem")
+    (data / "public.pem").write_bytes(site.public_key)
+    signed = burnish("verify", images[0], "--key", data / "public.pem", "--json")
+    assert signed == {"ok": True, "problems": [], "signed_by": [site.fingerprint]}
+    assert site.fingerprint in burnish("doctor", *at)["state"]["signing key"]
+    (data / "other.pem").write_bytes(SiteKey.open(data / "other-key.pem").public_key)
+    signed = burnish("verify", images[0], "--key", data / "other.pem", "--json", status=1)
+    assert [problem["kind"] for problem in signed["problems"]] == ["SIGNATURE"]
     found = burnish("find", "--patient-name", "äneas*", *at)
     assert [one["copy"] for one in found] == [1, 2] and len(found[0]["instances"]) == 2
     keys = {"volume", "copy", "file_set_id", "file_set_uid", "state", "verified_by", "verified_at", "location"}
