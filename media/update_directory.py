@@ -15,6 +15,7 @@ from media.dicomdir_reader import Directory, Record, read
 from media.encoding import EXPLICIT_LE, element_to_explicit_le, elements, split, syntax_of, value_of
 from media.items import Item
 from media.problems import FileSetInvalid, MediaError, NotDicom
+from media.profile_keys import KeySet
 from media.records import ROOT_RECORDS
 from media.trees import canonical_path
 
@@ -47,9 +48,13 @@ class Node:
 
 
 class DirectoryEdit:
-    """A DICOMDIR being changed. Raises FileSetInvalid where it is none, or one that cannot be changed soundly."""
+    """A DICOMDIR being changed. Raises FileSetInvalid where it is none, or one that cannot be changed soundly.
 
-    def __init__(self, data: bytes) -> None:
+    ``keys``: the directory keys that the profile adds to new records; None: those that any profile does.
+    """
+
+    def __init__(self, data: bytes, *, keys: KeySet | None = None) -> None:
+        self._keys = keys
         self.directory = read(data)
         if self.directory.cut_off:
             raise FileSetInvalid("DICOMDIR: its end is cut off; it is damaged.")
@@ -108,7 +113,7 @@ class DirectoryEdit:
         keys = split(item.directory_keys)
         leaf = Node(
             item.record_type,
-            instance_record(item, tuple(path.split("/"))),
+            instance_record(item, tuple(path.split("/")), self._keys),
             path,
             item.sop_instance_uid,
             item=item,
@@ -122,12 +127,12 @@ class DirectoryEdit:
         if patient is not None:
             self._same_patient(patient, item)
         else:
-            patient = Node("PATIENT", upper_record("PATIENT", keys, item), item=item)
+            patient = Node("PATIENT", upper_record("PATIENT", keys, item, self._keys), item=item)
             self.roots.append(patient)
             self._note((patient,))
         study = found[1] if found else None
         if study is None:
-            study = Node("STUDY", upper_record("STUDY", keys, item), item=item)
+            study = Node("STUDY", upper_record("STUDY", keys, item, self._keys), item=item)
             patient.below.append(study)
             self._note((patient, study))
         series = self._series.get(item.series_instance_uid)
@@ -137,7 +142,7 @@ class DirectoryEdit:
                 "stands under another study on the medium."
             )
         if series is None:
-            series = Node("SERIES", upper_record("SERIES", keys, item), item=item)
+            series = Node("SERIES", upper_record("SERIES", keys, item, self._keys), item=item)
             study.below.append(series)
             self._note((patient, study, series))
         series.below.append(leaf)

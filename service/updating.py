@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from media.items import Item
 from media.problems import MediaError
+from media.profile_keys import key_set
+from media.profiles import Profile, profile
+from media.signing import Seal, SiteKey
 from media.update import Held, Updated, contents, profile_of, update
 from service.contract import Document, OnProgress, Operations, number
 from service.errors import NotDone, UsageError
@@ -40,7 +43,8 @@ def add(
     """Plan a selection as for discs and add what came of it to ``target``; ``copy`` as in ``remove``."""
     contents(target)  # says what is wrong with it before any work
     _spare_catalogue(settings, target, copy=copy)
-    given = {**options, "profile": options.get("profile") or _profile(target), "patients_per_disc": "many"}
+    row = _may_be_updated(options.get("profile") or _profile(target))
+    given = {**options, "profile": row.identifier if row else None, "patients_per_disc": "many"}
     plan = operations.plan(selection, {key: value for key, value in given.items() if value is not None}, progress)
     refused = plan["refused"]
     if refused and not options.get("skip_refused"):
@@ -49,7 +53,8 @@ def add(
     items = _items(settings, number("P", plan["plan"]))
     if not items:
         raise NotDone("nothing can be added: every instance is refused", "REFUSED")
-    done = update(target, add=items, now=datetime.now(UTC))
+    keys = key_set((row or profile(settings.plan.profile)).directory_keys)
+    done = update(target, add=items, now=datetime.now(UTC), keys=keys, seal=_seal(settings))
     return _document(target, done, plan=plan["plan"], refused=refused)
 
 
@@ -66,8 +71,23 @@ def remove(settings: Settings, target: Path, selection: Mapping[str, Any], *, co
     if not chosen:
         raise UsageError(f"the selection is empty: no instance of {target} matches")
     _spare_catalogue(settings, target, copy=copy)
-    done = update(target, remove=chosen, now=datetime.now(UTC))
+    _may_be_updated(_profile(target))
+    done = update(target, remove=chosen, now=datetime.now(UTC), seal=_seal(settings))
     return _document(target, done, plan=None, refused=[])
+
+
+def _may_be_updated(name: str | None) -> Profile | None:
+    """The profile of this name. Raises NotDone for one under which nobody updates a file-set."""
+    row = profile(name) if name else None
+    if row is not None and "FSU" not in row.roles:
+        raise NotDone(
+            f"{row.identifier} defines no File-set Updater ({row.clause('identification')}): burn a new disc", "ROLE"
+        )
+    return row
+
+
+def _seal(settings: Settings) -> Seal | None:
+    return SiteKey.open(settings.signing_key).seal if settings.signing_key else None
 
 
 def _spare_catalogue(settings: Settings, target: Path, *, copy: bool) -> None:
@@ -114,8 +134,6 @@ def _meant(held: Held, selection: Mapping[str, Any]) -> bool:
 
 def _profile(target: Path) -> str | None:
     """What the medium itself says it is, if that is a profile that we know."""
-    from media.profiles import profile
-
     name = profile_of(target)
     if name is None:
         return None

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from media import update as updating
+from media import update_folder
 from media.dicomdir_reader import read
 from media.items import Item
 from media.problems import FileSetInvalid, MediaError
-from media.trees import FolderTree, IsoTree
+from media.signing import Seal, SiteKey
+from media.trees import FolderTree, IsoTree, open_tree
 from media.update import STAGING, contents, recover, update
 from media.update_directory import DirectoryEdit
 from media.verify import verify_path
@@ -47,9 +48,9 @@ def old() -> list[Made]:
     return [make("CT", number=number) for number in (1, 2, 3)] + [make("SR", series=9)]
 
 
-def ours(tmp_path: Path, instances: Iterable[Made] | None = None) -> Path:
+def ours(tmp_path: Path, instances: Iterable[Made] | None = None, *, seal: Seal | None = None) -> Path:
     """A folder with what a disc of ours holds."""
-    image = our_disc(tmp_path / "ours.iso", old() if instances is None else instances)
+    image = our_disc(tmp_path / "ours.iso", old() if instances is None else instances, seal=seal)
     folder = tmp_path / "stick"
     with IsoTree(image) as tree:
         for name in tree.files:
@@ -169,26 +170,29 @@ def test_a_source_that_changed_leaves_all_as_it_was(tmp_path: Path, items: Calla
     assert state(folder) == before
 
 
-@pytest.mark.parametrize("what", ["add", "remove"])
+@pytest.mark.parametrize("what", ["add", "remove", "add signed", "remove and do not sign"])
 def test_killed_at_every_step(
     tmp_path: Path, items: Callable[..., list[Item]], what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever step is the last, the DICOMDIR is right, and the next update begins with the old set or the new."""
-    start = ours(tmp_path)
+    key = SiteKey.open(tmp_path / "key.pem")
+    start = ours(tmp_path, seal=key.seal if "sign" in what else None)
+    seal = key.seal if "signed" in what else None
     old_uids = uids(start)
     new = items(make("CT", number=4), make("MR", study=2), make("CT", patient=BOB))
     removed = {held.sop_instance_uid for held in contents(start) if held.modality == "SR"}
-    wanted = old_uids | {item.sop_instance_uid for item in new} if what == "add" else old_uids - removed
+    adds = what.startswith("add")
+    wanted = old_uids | {item.sop_instance_uid for item in new} if adds else old_uids - removed
     sets = []
     for kill_at in range(1, 500):
         folder = tmp_path / "work"
         shutil.copytree(start, folder)
         steps = _kill(monkeypatch, kill_at)
         with suppress(Killed):
-            if what == "add":
-                update(folder, add=new, now=NOW)
+            if adds:
+                update(folder, add=new, now=NOW, seal=seal)
             else:
-                update(folder, remove=removed, now=NOW)
+                update(folder, remove=removed, now=NOW, seal=seal)
         monkeypatch.undo()
         assert_consistent(folder)
         recover(folder)
@@ -199,12 +203,41 @@ def test_killed_at_every_step(
             assert state(folder) == state(start)
         else:
             assert sets[-1] == wanted
-        update(folder, add=items(make("CT", number=8)), now=NOW)
+        update(folder, add=items(make("CT", number=8)), now=NOW, seal=seal)
         assert_right(folder)
+        assert (verify_path(folder).signer is not None) == ("signed" in what)
         shutil.rmtree(folder)
         if steps[0] < kill_at:
             break
     assert old_uids in sets and wanted in sets and len(sets) > 12
+
+
+@pytest.mark.parametrize("image", [False, True])
+def test_a_signed_medium_is_signed_anew_or_not_at_all(
+    tmp_path: Path, items: Callable[..., list[Item]], image: bool
+) -> None:
+    key, other = SiteKey.open(tmp_path / "key.pem"), SiteKey.open(tmp_path / "other.pem")
+    target = ours(tmp_path, seal=key.seal)
+    target = tmp_path / "ours.iso" if image else target
+    assert verify_path(target).signer == key.public_key
+    update(target, add=items(make("CT", number=4)), now=NOW, seal=other.seal)
+    assert_right(target)
+    assert verify_path(target).signer == other.public_key
+    update(target, remove=[items(make("CT", number=4))[0].sop_instance_uid], now=NOW)
+    assert_right(target)
+    assert verify_path(target).signer is None
+    with open_tree(target) as tree:
+        assert not {"MANIFEST.SIG", "SITEKEY.PEM", "VERIFY.TXT"} & set(tree.files)
+
+
+def test_what_was_forged_is_not_signed_anew(tmp_path: Path, items: Callable[..., list[Item]]) -> None:
+    key = SiteKey.open(tmp_path / "key.pem")
+    folder = ours(tmp_path, seal=key.seal)
+    (folder / "MANIFEST.SIG").write_bytes(bytes(64))
+    before = state(folder)
+    with pytest.raises(MediaError, match=r"MANIFEST\.SIG: The key in SITEKEY\.PEM did not sign"):
+        update(folder, add=items(make("CT", number=4)), now=NOW, seal=key.seal)
+    assert state(folder) == before
 
 
 def _kill(monkeypatch: pytest.MonkeyPatch, kill_at: int) -> list[int]:
@@ -324,7 +357,7 @@ def test_what_is_no_file_set_or_damaged_is_refused(tmp_path: Path, items: Callab
 
 def test_one_at_a_time(tmp_path: Path, items: Callable[..., list[Item]]) -> None:
     folder = ours(tmp_path)
-    with updating._locked(folder), pytest.raises(MediaError, match="another process"):
+    with update_folder._locked(folder), pytest.raises(MediaError, match="another process"):
         update(folder, add=items(make("CT", number=4)), now=NOW)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from media.signing import SiteKey
 from media.verify import verify_path
 from tests.makers import PATIENTS, file_set, make
 from tests.service.test_cli import burnish
@@ -32,7 +33,19 @@ def test_an_image_gets_more_and_less(data: Path, disc: Path) -> None:
     gone = burnish("update", disc, "remove", "--modality", "CT", "--copy", "--data", data, "--json")
     assert (len(gone["removed"]), gone["instances"], gone["plan"]) == (3, 2, None)
     assert gone["file_set_uid"] == added["file_set_uid"]
-    assert not verify_path(disc).problems
+    found = verify_path(disc)
+    assert not found.problems and found.signer == SiteKey.open(data / "site-key.pem").public_key
+
+
+def test_a_profile_without_updater_is_not_updated(data: Path, made: Path, tmp_path: Path) -> None:
+    burnish("import", made, "--data", data)
+    plan = ("--profile", "STD-GEN-DVD-JPEG", "--wait", "--data", data, "--json")
+    done = burnish("burn", "--modality", "CT", *plan)
+    image = tmp_path / "copy.iso"
+    shutil.copy(done["discs"][0]["image"], image)
+    for action in ("add", "remove"):
+        told = burnish("update", image, action, "--all", "--copy", "--data", data, status=1)
+        assert "STD-GEN-DVD-JPEG defines no File-set Updater (PS3.11 H.1)" in told
 
 
 def test_a_disc_of_the_catalogue_is_never_changed(data: Path, disc: Path) -> None:
