@@ -118,6 +118,9 @@ def _candidate(row: InstanceRow, profile: Profile, numbers: Numbers, compress: s
         )
     if kind not in ROOT_RECORDS and not row.study_instance_uid:
         raise InstanceRefused("DIR_PROC_ERR", "it has no Study Instance UID (0020,000D)")
+    violation = profile.class_violation(row.sop_class_uid)
+    if violation is not None:
+        raise InstanceRefused("INST_AP_CONFLICT", violation)
     recipe = recipe_for(row, profile, compress)
     elements = split(row.directory_keys)
     supplied = supply(elements, kind, numbers)

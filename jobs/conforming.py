@@ -10,6 +10,7 @@ from pathlib import Path
 from jobs.checking import Candidate, Checked, Refusal
 from jobs.conform_pool import Task, conform_all
 from jobs.context import Context
+from media.profiles import Profile
 from store import plans
 from store.models import Derived
 
@@ -22,8 +23,13 @@ def _derived_key(candidate: Candidate) -> tuple[str, str, str]:
     return candidate.row.digest, candidate.row.sop_instance_uid, candidate.recipe
 
 
-def conform(ctx: Context, checked: Checked, progress: Progress, cancelled: Callable[[], bool]) -> dict[int, Derived]:
-    """Re-encode what must change and is not yet in the cache; what cannot be re-encoded moves to the refused."""
+def conform(
+    ctx: Context, profile: Profile, checked: Checked, progress: Progress, cancelled: Callable[[], bool]
+) -> dict[int, Derived]:
+    """Re-encode what must change and is not yet in the cache.
+
+    What cannot be re-encoded, or is not as the profile demands even then, moves to the refused.
+    """
     wanted = [candidate for candidate in checked.candidates if candidate.recipe is not None]
     if not wanted:
         return {}
@@ -57,11 +63,24 @@ def conform(ctx: Context, checked: Checked, progress: Progress, cancelled: Calla
                     changes=list(result.changes),
                 )
         progress("conform", len(found) + len(refused), len(wanted), "instances")
+    for candidate in wanted:
+        if candidate.row.id in found and (unfit := _unfit(profile, candidate, found[candidate.row.id])):
+            refused[candidate.row.id] = unfit
+            del found[candidate.row.id]
     for candidate in checked.candidates:
         if candidate.row.id in refused:
             checked.refused.append(Refusal(candidate.row, *refused[candidate.row.id]))
     checked.candidates = [candidate for candidate in checked.candidates if candidate.row.id not in refused]
     return found
+
+
+def _unfit(profile: Profile, candidate: Candidate, derived: Derived) -> tuple[str, str] | None:
+    """Why what came of an instance may not be on a disc of this profile: code and reason."""
+    violation = profile.syntax_violation(candidate.row.sop_class_uid, derived.transfer_syntax_uid)
+    if violation is None:
+        return None
+    why = [change["new"] for change in derived.changes if str(change["new"]).startswith("not compressed")]
+    return "INST_AP_CONFLICT", "; ".join([violation, *why])
 
 
 def is_whole(path: Path, size: int) -> bool:

@@ -109,7 +109,7 @@ def make_plan(
         has_source=lambda row: _has_source(ctx, row),
     )
     on_phase("CONFORMING")
-    derived = conform(ctx, checked, progress, cancelled)
+    derived = conform(ctx, profile, checked, progress, cancelled)
     if cancelled():
         raise Cancelled
     progress("pack", 0, len(checked.candidates), "instances")

@@ -38,6 +38,8 @@ class Described(Protocol):
     @property
     def transfer_syntax_uid(self) -> str: ...
     @property
+    def sop_class_uid(self) -> str: ...
+    @property
     def sop_instance_uid(self) -> str: ...
     @property
     def has_pixel_data(self) -> bool: ...
@@ -64,21 +66,31 @@ def recipe_for(instance: Described, profile: Profile, compress: str = "none") ->
 
     ``compress`` is one of ``COMPRESS``. What is compressed already, in a syntax that the profile allows, is not
     compressed again. InstanceRefused, without looking into any file, for a transfer syntax that the profile does not
-    allow and that we cannot decode.
+    allow and that we cannot decode, and where we cannot make any that it allows.
     """
     syntax = transfer_syntax(instance.transfer_syntax_uid)
-    if compress == "keep" and syntax.uid in profile.reads:
+    writes, holds = profile.may_write(instance.sop_class_uid), profile.may_hold(instance.sop_class_uid)
+    if compress == "keep" and syntax.uid in holds:
         return None
     if compress == "lossless" and instance.has_pixel_data:
-        if syntax.codec not in ("", "none") and syntax.uid in profile.reads:
+        if syntax.codec not in ("", "none") and syntax.uid in holds:
             return None
         for recipe, encoder in encoders().items():
-            if encoder.syntax in profile.reads and not syntax.refused:
+            if encoder.syntax in holds and not syntax.refused:
                 return recipe
-    if syntax.uid in profile.writes:
+    if syntax.uid in writes:
         return None
+    if not {*writes, *holds}.intersection(RECIPES.values()):
+        reason = f"{profile.syntax_violation(instance.sop_class_uid, syntax.uid)}, and none of these is encoded here"
+        raise InstanceRefused("INST_AP_CONFLICT", reason)
     require_decodable(syntax, instance.sop_instance_uid)
-    return EXPLICIT_LE_RECIPE
+    if EXPLICIT_LE in writes:
+        return EXPLICIT_LE_RECIPE
+    for recipe, encoder in encoders().items():
+        if encoder.syntax in writes and instance.has_pixel_data:
+            return recipe
+    reason = f"{profile.syntax_violation(instance.sop_class_uid, EXPLICIT_LE)}, and it has no pixel data to compress"
+    raise InstanceRefused("INST_AP_CONFLICT", reason)
 
 
 def conform(source: Path, target: Path, recipe: str) -> ConformResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,8 +36,12 @@ class Profile:
     """UIDs of the transfer syntaxes in which we write instances; the first is what others are conformed to."""
     reads: tuple[str, ...]
     """UIDs of the transfer syntaxes that a disc may hold and that its readers must read."""
-    sop_classes: str
-    """``composite``: every composite storage SOP class that has a directory record."""
+    sop_classes: frozenset[str]
+    """UIDs of the SOP classes that it allows; empty: every composite storage SOP class that has a directory record."""
+    by_class: Mapping[str, tuple[str, ...]]
+    """SOP classes whose instances are in these transfer syntaxes and no others."""
+    rules: tuple[str, ...]
+    """Sets of config/profile_rules.toml."""
     roles: tuple[str, ...]
     """FSC, FSR, FSU: those that the profile defines."""
     directory_keys: str
@@ -49,22 +54,43 @@ class Profile:
     """Why it is not written yet."""
     security: str = ""
     """Media storage security profile of PS3.15 that it demands; empty: none."""
+    random_file_ids: bool = False
+    """File IDs have random numbers (PS3.11 C.3.3.2)."""
 
     def clause(self, what: str) -> str:
         """``PS3.11 D.3.1`` and the like, for a message."""
         return f"PS3.11 {self.clauses[what]}"
 
+    def may_write(self, sop_class_uid: str) -> tuple[str, ...]:
+        """Transfer syntaxes in which we put instances of this SOP class on such a disc."""
+        return self.by_class.get(sop_class_uid, self.writes)
+
+    def may_hold(self, sop_class_uid: str) -> tuple[str, ...]:
+        """Transfer syntaxes in which instances of this SOP class may be on such a disc."""
+        return self.by_class.get(sop_class_uid, self.reads)
+
+    def class_violation(self, sop_class_uid: str) -> str | None:
+        """Why instances of this SOP class may not be on a disc of this profile; None if they may."""
+        if sop_class_uid in _NO_INSTANCE:
+            return f"SOP class {sop_class_uid} (a DICOMDIR) is no composite instance ({self.clause('syntaxes')})"
+        if self.sop_classes and sop_class_uid not in self.sop_classes:
+            return f"SOP class {sop_class_uid} is not one of {self.identifier} ({self.clause('syntaxes')})"
+        return None
+
+    def syntax_violation(self, sop_class_uid: str, transfer_syntax_uid: str) -> str | None:
+        """Why an instance may not be on a disc of this profile in this transfer syntax; None if it may."""
+        allowed = self.may_hold(sop_class_uid)
+        if transfer_syntax_uid in allowed:
+            return None
+        return (
+            f"transfer syntax {transfer_syntax_uid or 'none'} is not one of {self.identifier} "
+            f"({self.clause('syntaxes')}: {', '.join(allowed)})"
+        )
+
     def violations(self, sop_class_uid: str, transfer_syntax_uid: str) -> tuple[str, ...]:
         """Why a file of this SOP class and transfer syntax may not be on a disc of this profile; empty if it may."""
-        found = []
-        if sop_class_uid in _NO_INSTANCE:
-            found.append(f"SOP class {sop_class_uid} (a DICOMDIR) is no composite instance ({self.clause('syntaxes')})")
-        if transfer_syntax_uid not in self.reads:
-            found.append(
-                f"transfer syntax {transfer_syntax_uid or 'none'} is not one of {self.identifier} "
-                f"({self.clause('syntaxes')}: {', '.join(self.reads)})"
-            )
-        return tuple(found)
+        found = (self.class_violation(sop_class_uid), self.syntax_violation(sop_class_uid, transfer_syntax_uid))
+        return tuple(violation for violation in found if violation is not None)
 
 
 @cache
@@ -83,25 +109,30 @@ def profiles() -> Mapping[str, Profile]:
             default_medium=row["default_medium"],
             writes=tuple(row["writes"]),
             reads=tuple(row["reads"]),
-            sop_classes=row["sop_classes"],
+            sop_classes=frozenset() if row["sop_classes"] == "composite" else frozenset(row["sop_classes"]),
+            by_class={uid: tuple(syntaxes) for uid, syntaxes in row.get("by_class", {}).items()},
+            rules=tuple(row.get("rules", ())),
             roles=tuple(row["roles"]),
             directory_keys=row["directory_keys"],
             clauses=dict(row["clauses"]),
             status=row.get("status", "ready"),
             reason=row.get("reason", ""),
             security=row.get("security", ""),
+            random_file_ids=row.get("random_file_ids", False),
         )
         for identifier, row in table.items()
     }
 
 
 def profile(identifier: str) -> Profile:
-    """The profile of this identifier (in any case); ProfileError lists what there is."""
+    """The profile of this identifier (in any case); ProfileError names those that are like it."""
     try:
         return profiles()[identifier.upper()]
     except KeyError:
-        known = ", ".join(profiles())
-        raise ProfileError(f"There is no application profile {identifier!r}; known are {known}") from None
+        near = difflib.get_close_matches(identifier.upper(), profiles(), n=6, cutoff=0.7)
+        like = f"like it are {', '.join(near)}; " if near else ""
+        known = "`burnish profiles` lists all"
+        raise ProfileError(f"There is no application profile {identifier[:64]!r}; {like}{known}") from None
 
 
 def check_pair(identifier: str, medium: str) -> Profile:

@@ -10,7 +10,7 @@ def test_every_medium_of_the_table_is_sound() -> None:
     assert list(media_types()) == [
         *("CD-R-74", "CD-R-80", "DVD-R", "DVD+R", "DVD-R-DL", "DVD+R-DL", "DVD-RAM"),
         *("BD-25", "BD-50", "BD-100", "BD-128"),
-        *("USB", "MMC", "CF", "SD"),
+        *("USB", "MMC", "CF", "SD", "MOD-2.3GB", "MOD-4.1GB"),
     ]
     for name, medium in media_types().items():
         assert medium.name == name
