@@ -152,9 +152,7 @@ def test_other_pairs_are_refused_with_the_allowed_ones(identifier: str, medium: 
 
 
 def test_an_unknown_profile_is_told_with_those_like_it() -> None:
-    with pytest.raises(
-        ProfileError, match="no application profile 'STD-GEN-DVD'; like it are STD-GEN-.*`burnish profiles`"
-    ):
+    with pytest.raises(ProfileError, match=r"'STD-GEN-DVD'; like it are STD-GEN-.*`burnish profiles`"):
         profile("STD-GEN-DVD")
     with pytest.raises(ProfileError, match="no application profile 'tape'; `burnish profiles` lists all"):
         profile("tape")
