@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from jobs.conform_pool import Cancelled
 from media.conform import recipe_for
 from media.encoding import split
 from media.items import Supplied
 from media.problems import InstanceRefused
 from media.profile_keys import key_set
+from media.profile_rules import rule_refusal
 from media.profiles import Profile
 from media.records import ROOT_RECORDS, WITHOUT_RECORD, Numbers, record_type, require_added, supply
 from store.plans import InstanceRow
+
+_TOLD_EVERY = 200
+"""Files that are judged between two words of progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,33 @@ def check(
             continue
         checked.candidates.append(candidate)
     return checked
+
+
+def refuse_unfit(
+    checked: Checked,
+    *,
+    profile: Profile,
+    path_of: Callable[[Candidate], Path],
+    progress: Callable[[int, int], None],
+    cancelled: Callable[[], bool],
+) -> None:
+    """Move to the refused what goes on the disc byte for byte and is not as the profile's rules demand.
+
+    Opens each such file (some 0.2 ms each), but only where the profile has rules. Raises ``Cancelled``.
+    """
+    if not profile.rules:
+        return
+    as_they_are = [candidate for candidate in checked.candidates if candidate.recipe is None]
+    unfit: set[int] = set()
+    for done, candidate in enumerate(as_they_are):
+        if done % _TOLD_EVERY == 0:
+            progress(done, len(as_they_are))
+            if cancelled():
+                raise Cancelled
+        if refusal := rule_refusal(profile, path_of(candidate)):
+            unfit.add(candidate.row.id)
+            checked.refused.append(Refusal(candidate.row, *refusal))
+    checked.candidates = [candidate for candidate in checked.candidates if candidate.row.id not in unfit]
 
 
 def _without_conflicts(

@@ -10,6 +10,7 @@ from pathlib import Path
 from jobs.checking import Candidate, Checked, Refusal
 from jobs.conform_pool import Task, conform_all
 from jobs.context import Context
+from media.profile_rules import rule_refusal
 from media.profiles import Profile
 from store import plans
 from store.models import Derived
@@ -64,7 +65,7 @@ def conform(
                 )
         progress("conform", len(found) + len(refused), len(wanted), "instances")
     for candidate in wanted:
-        if candidate.row.id in found and (unfit := _unfit(profile, candidate, found[candidate.row.id])):
+        if candidate.row.id in found and (unfit := _unfit(ctx, profile, candidate, found[candidate.row.id])):
             refused[candidate.row.id] = unfit
             del found[candidate.row.id]
     for candidate in checked.candidates:
@@ -74,11 +75,11 @@ def conform(
     return found
 
 
-def _unfit(profile: Profile, candidate: Candidate, derived: Derived) -> tuple[str, str] | None:
+def _unfit(ctx: Context, profile: Profile, candidate: Candidate, derived: Derived) -> tuple[str, str] | None:
     """Why what came of an instance may not be on a disc of this profile: code and reason."""
     violation = profile.syntax_violation(candidate.row.sop_class_uid, derived.transfer_syntax_uid)
     if violation is None:
-        return None
+        return rule_refusal(profile, ctx.derived_path(derived.path))
     why = [change["new"] for change in derived.changes if str(change["new"]).startswith("not compressed")]
     return "INST_AP_CONFLICT", "; ".join([violation, *why])
 

@@ -10,12 +10,13 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from jobs.checking import Candidate, Checked, Refusal, check
+from jobs.checking import Candidate, Checked, Refusal, check, refuse_unfit
 from jobs.conform_pool import Cancelled
 from jobs.conforming import Progress, conform, is_whole
 from jobs.context import Context
@@ -108,6 +109,13 @@ def make_plan(
         compress=options.compress,
         has_source=lambda row: _has_source(ctx, row),
     )
+    refuse_unfit(
+        checked,
+        profile=profile,
+        path_of=lambda candidate: _source(ctx, candidate.row),
+        progress=lambda done, total: progress("check", done, total, "instances"),
+        cancelled=cancelled,
+    )
     on_phase("CONFORMING")
     derived = conform(ctx, profile, checked, progress, cancelled)
     if cancelled():
@@ -125,9 +133,13 @@ def _has_source(ctx: Context, row: InstanceRow) -> bool:
         return False
 
 
+def _source(ctx: Context, row: InstanceRow) -> Path:
+    assert row.spool_path is not None
+    return ctx.spool.path_of(row.spool_path)
+
+
 def _item(ctx: Context, candidate: Candidate, derived: Derived | None) -> Item:
     row = candidate.row
-    assert row.spool_path is not None
     return Item(
         key=row.id,
         sop_class_uid=row.sop_class_uid,
@@ -139,7 +151,7 @@ def _item(ctx: Context, candidate: Candidate, derived: Derived | None) -> Item:
         patient_id=row.patient_id,
         record_type=candidate.record_type,
         directory_keys=row.directory_keys,
-        source=ctx.derived_path(derived.path) if derived else ctx.spool.path_of(row.spool_path),
+        source=ctx.derived_path(derived.path) if derived else _source(ctx, row),
         size=derived.size if derived else row.file_bytes,
         sha256=derived.sha256 if derived else row.file_sha256,
         supplied=candidate.supplied,
