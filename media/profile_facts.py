@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from media.elements import (
     MAX_DEPTH,
@@ -32,10 +33,11 @@ OVERLAYS = 0x60000000
 """Stands for any attribute of any overlay group (60XX)."""
 MOST_ITEMS = 1024
 """Items of one sequence that are looked at; real ones have a few."""
-_LONGEST = 1024
+LONGEST = 1024
 """Bytes of a value that is decoded; of a longer one only that it is there matters."""
 _MOST_COMPONENTS = 32
 _PIXELS = 0x7FE0
+_EVERY_OVERLAY = (0x0010, 0x0011, 0x0015, 0x0022, 0x0040, 0x0045, 0x0050, 0x0051, 0x0100, 0x0102, 0x1001, 0x1500)
 _NUMBERS = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "UV": "Q", "SV": "q"}
 _BYTES = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "UN"))
 
@@ -67,10 +69,18 @@ class Wanted:
         """The VR of a wanted attribute; None where it is not wanted."""
         return self.overlay.get(tag & 0xFFFF) if is_overlay(tag) else self.vrs.get(tag)
 
+    def tags(self) -> frozenset[int]:
+        """Tags that tell all that is wanted; of any overlay its tags without which there is none."""
+        overlay = {*self.overlay, *(_EVERY_OVERLAY if OVERLAYS in self.vrs else ())}
+        groups = range(0x6000, 0x6020, 2)
+        return frozenset(
+            (*self.vrs, *self.sequences, *(group << 16 | number for group in groups for number in overlay))
+        )
+
 
 def is_overlay(tag: int) -> bool:
-    """Whether the tag is of an overlay group (PS3.5 7.6)."""
-    return tag >> 24 == 0x60 and not tag & 0x10000
+    """Whether the tag is of an overlay group, 6000 to 601E (PS3.5 7.6)."""
+    return 0x6000 <= tag >> 16 <= 0x601E and not tag & 0x10000
 
 
 def read_facts(path: Path, wanted: Wanted) -> Facts:
@@ -78,12 +88,19 @@ def read_facts(path: Path, wanted: Wanted) -> Facts:
     located = locate(path)
     try:
         with path.open("rb") as stream:
-            source = open_source(stream, located.dataset_offset, located.transfer_syntax_uid, path.name)
-            encoding = settled(source, encoding_of(located.transfer_syntax_uid))
-            found = _data_set(source, encoding, None, wanted, 0)
-    except (OSError, struct.error) as error:
-        raise NotDicom(f"{path.name} cannot be read: {error}") from error
-    return Facts({**found.values, TRANSFER_SYNTAX: (located.transfer_syntax_uid,)}, found.items)
+            return facts_in(stream, path.name, wanted, located.transfer_syntax_uid, located.dataset_offset)
+    except OSError as error:
+        raise NotDicom(f"{path.name} cannot be read: {error.strerror or error}") from error
+
+
+def facts_in(stream: BinaryIO, name: str, wanted: Wanted, transfer_syntax_uid: str, start: int) -> Facts:
+    """The same of a data set that begins at byte ``start`` of an open file, which messages call ``name``."""
+    source = open_source(stream, start, transfer_syntax_uid, name)
+    try:
+        found = _data_set(source, settled(source, encoding_of(transfer_syntax_uid)), None, wanted, 0)
+    except struct.error as error:
+        raise NotDicom(f"{name} cannot be read: {error}") from error
+    return Facts({**found.values, TRANSFER_SYNTAX: (transfer_syntax_uid,)}, found.items)
 
 
 def _data_set(source: Source, encoding: Encoding, end: int | None, wanted: Wanted, depth: int) -> Facts:
@@ -103,7 +120,7 @@ def _data_set(source: Source, encoding: Encoding, end: int | None, wanted: Wante
         vr = wanted.vr(tag)
         if vr is None or element.length == UNDEFINED:
             skip_value(source, encoding, element, depth)
-        elif element.length > _LONGEST:
+        elif element.length > LONGEST:
             values[tag] = (f"{element.length} bytes",)
             source.skip(element.length)
         else:
@@ -135,7 +152,7 @@ def text_values(vr: str, data: bytes, *, little: bool = True) -> Values:
             return (f"{len(data)} bytes",)
         numbers = struct.unpack(f"{'<' if little else '>'}{count}{code}", data)
         return tuple(f"{number:g}" if code in "fd" else str(number) for number in numbers)
-    if vr in _BYTES or len(data) > _LONGEST:
+    if vr in _BYTES or len(data) > LONGEST:
         return (f"{len(data)} bytes",)
     components = tuple(part.strip(" \0") for part in data.decode("latin-1").split("\\"))
     return components if any(components) else ()

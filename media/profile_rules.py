@@ -173,7 +173,7 @@ def check(profile: Profile, facts: Facts) -> tuple[Violation, ...]:
 
 def facts_of(path: Path) -> Facts:
     """What the rules of any profile look at in a PS3.10 file; NotDicom where it cannot be followed."""
-    return read_facts(path, wanted())
+    return read_facts(path, wanted_of(tuple(rule_sets())))
 
 
 def rule_refusal(profile: Profile, path: Path) -> tuple[str, str] | None:
@@ -184,7 +184,7 @@ def rule_refusal(profile: Profile, path: Path) -> tuple[str, str] | None:
     if not profile.rules:
         return None
     try:
-        violations = check(profile, facts_of(path))
+        violations = check(profile, read_facts(path, wanted_of(profile.rules)))
     except NotDicom as error:
         return "PROC_FAILURE", f"its attributes cannot be read: {error}"
     if not violations:
@@ -220,9 +220,9 @@ def names() -> Mapping[int, str]:
 
 
 @functools.cache
-def wanted() -> Wanted:
-    """What all rules look at."""
-    return _wanted([rule for rules in rule_sets().values() for rule in rules], 0)
+def wanted_of(sets: tuple[str, ...]) -> Wanted:
+    """What the rules of some sets look at."""
+    return _wanted(list(rules_of(sets)), 0)
 
 
 def _wanted(rules: list[Rule], depth: int) -> Wanted:

@@ -238,8 +238,10 @@ class _Verification:
         if meta is None:
             return
         self._rules.check_transfer_syntax(name, meta, self._report)
-        values = dataset_values(self._tree, file, meta, self._check.wanted(name), self._report)
+        wanted = self._check.wanted(name) | self._rules.wanted
+        values = dataset_values(self._tree, file, meta, wanted, self._report)
         self._check.visit(name, meta, values)
+        self._rules.check_attributes(self._tree, file, meta, values, self._report)
         if meta.sop_instance_uid:
             self._check.duplicate(name, meta.sop_instance_uid)
             self._instances.append((meta.sop_instance_uid, name))
