@@ -49,6 +49,7 @@ def overlay(made: Dataset, group: int) -> Dataset:
     made.add_new((group, 0x0010), "US", 8)
     made.add_new((group, 0x0011), "US", 8)
     made.add_new((group, 0x0100), "US", 1)
+    made.add_new((group, 0x0102), "US", 0)
     made.add_new((group, 0x3000), "OW", bytes(8))
     return made
 
@@ -138,8 +139,9 @@ CONFORMING: dict[str, list[tuple[str, Dataset]]] = {
         (EXPLICIT_LE, ds(US, NumberOfFrames=1, **pixels(8, 8))),
         (EXPLICIT_LE, ds(US_MF, NumberOfFrames=7, **pixels(8, 8))),
     ],
-    "C.4": [(EXPLICIT_LE, ds(US, SequenceOfUltrasoundRegions=regions(None)))],
-    "C.5": [(EXPLICIT_LE, ds(US, SequenceOfUltrasoundRegions=regions(which))) for which in range(4)],
+    "C.4": [(EXPLICIT_LE, ds(which, SequenceOfUltrasoundRegions=regions(None))) for which in (US, US_MF)],
+    "C.5": [(EXPLICIT_LE, ds(US, SequenceOfUltrasoundRegions=regions(which))) for which in range(4)]
+    + [(EXPLICIT_LE, ds(US_MF, SequenceOfUltrasoundRegions=regions(0)))],
     "E.3-3": [(EXPLICIT_LE, ds(CT, Modality="CT", **pixels(16, 12))), (LOSSLESS, ds(MR, Modality="MR"))],
     "E.3-4": [(EXPLICIT_LE, ds(MR, Modality="MR", **pixels(16, bits))) for bits in (12, 13, 14, 15, 16)]
     + [(EXPLICIT_LE, ds(MR, Modality="MR", **pixels(8, 8)))],
@@ -237,9 +239,9 @@ def broken(rule: Rule, holder: Dataset, tag: int) -> Iterator[tuple[str, Callabl
         yield "product", lambda: put(holder, tag, rule.max_product // int(holder[rule.times].value) + 1)  # type: ignore[index]
 
 
-def cases(name: str, rule: Rule) -> Iterator[tuple[str, str, Dataset]]:
-    """Data sets that break the rule and, but for what follows from that, no other."""
-    for syntax, conforming in CONFORMING[name]:
+def cases(rule: Rule, data_sets: list[tuple[str, Dataset]]) -> Iterator[tuple[str, str, Dataset]]:
+    """The conforming data sets made to break the rule and, but for what follows from that, no other."""
+    for syntax, conforming in data_sets:
         for index, holder in enumerate(holders(rule, conforming)):
             for tag in tags_in(rule, holder) or ([0x60000010] if rule.absent else []):
                 if not applies(rule, syntax, holder, tag):
@@ -274,7 +276,7 @@ def test_conforming_data_sets_pass(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "number", "rule"), RULES, ids=[f"{name}-{number}" for name, number, _ in RULES])
 def test_each_way_of_breaking_a_rule_is_named(name: str, number: int, rule: Rule, tmp_path: Path) -> None:
     words = set()
-    for word, syntax, made in cases(name, rule):
+    for word, syntax, made in cases(rule, CONFORMING[name]):
         found = check(profile_with(name), facts_of(write(tmp_path, made, syntax)))
         named = [one for one in found if one.clause == rule.clause and rule.name in one.text]
         assert named, f"{word}: {found}"

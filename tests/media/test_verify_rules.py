@@ -39,7 +39,7 @@ def test_verify_says_of_every_case_what_the_plan_says(name: str, tmp_path: Path)
     row = profile_with(name)
     rules = Rules(row)
     made = [(syntax, one) for syntax, one in CONFORMING[name]]
-    made += [(syntax, one) for rule in rule_sets()[name] for _, syntax, one in cases(name, rule)]
+    made += [(syntax, one) for rule in rule_sets()[name] for _, syntax, one in cases(rule, CONFORMING[name])]
     for syntax, one in made:
         path = write(tmp_path, one, syntax)
         assert said_by_verify(path, rules) == [f"{found.text}." for found in check(row, facts_of(path))]
