@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydicom import dcmread
+from pydicom.data import get_testdata_file
 from pydicom.datadict import dictionary_description, dictionary_VR, keyword_for_tag
 from pydicom.dataset import Dataset
 
 from media.part10 import file_meta
-from media.problems import MediaError
-from media.profile_facts import OVERLAYS, Facts, is_overlay, text_values
+from media.problems import MediaError, NotDicom
+from media.profile_facts import OVERLAYS, TRANSFER_SYNTAX, Facts, is_overlay, text_values
 from media.profile_rules import (
     Rule,
     check,
@@ -423,3 +426,49 @@ def test_reading_and_judging_a_ct_is_fast(tmp_path: Path) -> None:
         rule_refusal(row, path)
         took.append(time.perf_counter() - before)
     assert min(took) < 0.005  # 0.2 ms on the machine on which it was written
+
+
+def as_pydicom_reads(path: Path) -> dict[int, tuple[str, ...]]:
+    """The wanted values of a data set, read by pydicom."""
+    found: dict[int, tuple[str, ...]] = {}
+    for element in dcmread(path, stop_before_pixels=True, force=True):
+        if wanted_of(tuple(rule_sets())).vr(element.tag) is None or element.VR in ("OB", "OW"):
+            continue
+        values = element.value if element.VM > 1 else [element.value]
+        texts = tuple("" if value is None else str(value).strip() for value in values)
+        found[int(element.tag)] = texts if any(texts) else ()
+    return found
+
+
+def same_as_pydicom(path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = as_pydicom_reads(path)
+    ours = facts_of(path).values
+    left_out = (TRANSFER_SYNTAX, OVERLAYS)
+    assert {tag: values for tag, values in ours.items() if tag not in left_out and not is_overlay(tag)} == {
+        tag: values for tag, values in expected.items() if tag != TRANSFER_SYNTAX and not is_overlay(tag)
+    }
+    assert (OVERLAYS in ours) or not any(is_overlay(tag) for tag in expected)
+
+
+def test_facts_are_what_pydicom_reads() -> None:
+    folder = Path(str(get_testdata_file("CT_small.dcm"))).parent
+    read = 0
+    for path in sorted(folder.glob("*.dcm")):
+        try:
+            facts_of(path)
+        except NotDicom:
+            continue
+        same_as_pydicom(path)
+        read += 1
+    assert read > 20
+
+
+@pytest.mark.shared_data
+def test_facts_of_real_files_are_what_pydicom_reads(shared_data: Path) -> None:
+    folders = [shared_data / name for name in ("ct", "us", "mr", "xray", "sc", "enhanced")]
+    paths = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
+    for path in paths:
+        same_as_pydicom(path)
+    assert len(paths) > 20
