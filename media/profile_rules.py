@@ -84,6 +84,12 @@ class Rule:
     def tag(self) -> int:
         return self.path[-1]
 
+    @property
+    def fixed(self) -> bool:
+        """Whether it holds of a conformed instance if and only if it holds of the one that was received."""
+        others = (self.equals, self.times, *(condition.tag for condition in self.when))
+        return {*self.path, *(tag for tag in others if tag is not None)} <= _fixed()
+
     def violations(self, facts: Facts) -> Iterator[Violation]:
         """At most one for a data set, and one for each overlay group: what is said of further items is the same."""
         if self.tag >> 16 == _EACH_OVERLAY:
@@ -156,7 +162,7 @@ class Rule:
             return f"be {of} less {self.minus}" if self.minus else f"equal {of}"
         if self.times is not None:
             of = f"{names()[self.times]} {tag_text(self.times)}"
-            return f"be such that times {of} it is {self.max_product} at most"
+            return f"not make more than {self.max_product} pixels with {of}"
         if self.min is not None and self.max is not None:
             return f"be from {self.min} to {self.max}"
         if self.max is not None:
@@ -166,9 +172,13 @@ class Rule:
         return "have a value" if self.type == "1" else "be there, even if it is empty"
 
 
-def check(profile: Profile, facts: Facts) -> tuple[Violation, ...]:
-    """Every rule of the profile that the instance breaks; empty where it is as the profile wants it."""
-    return tuple({violation: None for rule in rules_of(profile.rules) for violation in rule.violations(facts)})
+def check(profile: Profile, facts: Facts, *, to_be_conformed: bool = False) -> tuple[Violation, ...]:
+    """Every rule of the profile that the instance breaks; empty where it is as the profile wants it.
+
+    ``to_be_conformed``: only those that it will break then, too.
+    """
+    rules = (rule for rule in rules_of(profile.rules) if rule.fixed or not to_be_conformed)
+    return tuple({violation: None for rule in rules for violation in rule.violations(facts)})
 
 
 def facts_of(path: Path) -> Facts:
@@ -176,15 +186,15 @@ def facts_of(path: Path) -> Facts:
     return read_facts(path, wanted_of(tuple(rule_sets())))
 
 
-def rule_refusal(profile: Profile, path: Path) -> tuple[str, str] | None:
+def rule_refusal(profile: Profile, path: Path, *, to_be_conformed: bool = False) -> tuple[str, str] | None:
     """Failure code and reason for a file that cannot go on a disc of this profile; None where it can.
 
-    The file is not opened where the profile has no rules.
+    ``to_be_conformed``: as it is, or as conforming could make it. The file is not opened where no rule would be asked.
     """
-    if not profile.rules:
+    if not any(rule.fixed or not to_be_conformed for rule in rules_of(profile.rules)):
         return None
     try:
-        violations = check(profile, read_facts(path, wanted_of(profile.rules)))
+        violations = check(profile, read_facts(path, wanted_of(profile.rules)), to_be_conformed=to_be_conformed)
     except NotDicom as error:
         return "PROC_FAILURE", f"its attributes cannot be read: {error}"
     if not violations:
@@ -217,6 +227,11 @@ def rules_of(sets: tuple[str, ...]) -> tuple[Rule, ...]:
 def names() -> Mapping[int, str]:
     """Names of the attributes that rules look at."""
     return {_tag(tag): row["name"] for tag, row in _table()["attribute"].items()}
+
+
+@functools.cache
+def _fixed() -> frozenset[int]:
+    return frozenset(_tag(tag) for tag, row in _table()["attribute"].items() if row.get("fixed", False))
 
 
 @functools.cache

@@ -49,6 +49,19 @@ def test_the_plan_refuses_what_breaks_a_rule_as_received_and_as_conformed(house:
     assert plan["reasons"] == ["INST_AP_CONFLICT"]
 
 
+def test_what_conforming_cannot_mend_is_refused_before_it(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("conformed in vain")
+
+    monkeypatch.setattr("jobs.conforming.conform_all", lambda tasks, **_: [never() for _ in tasks])
+    made = make("US", transfer_syntax_uid=IMPLICIT_LE)
+    plan = planned(house, [made], profile="STD-US-SC-MF-CDR")
+    assert plan["volumes"] == []
+    (refused,) = plan["refused"]
+    assert "Sequence of Ultrasound Regions (0018,6011) is missing" in refused["reason"]
+    assert "PS3.11 C.4" in refused["reason"]
+
+
 def test_profiles_without_rules_take_it(house: House) -> None:
     plan = planned(house, [make("CT", PhotometricInterpretation="MONOCHROME1")], profile="STD-GEN-CD")
     assert plan["refused"] == []

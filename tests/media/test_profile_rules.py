@@ -292,6 +292,85 @@ def test_each_way_of_breaking_a_rule_is_named(name: str, number: int, rule: Rule
         assert words == {"there"}
 
 
+# What the tables of PS3.11 say, once more and in other words: what a rule demands of which attribute.
+SAID = {
+    "A.3-3": {
+        "Modality": "be XA",
+        "Rows": "be from 1 to 512",
+        "Columns": "be from 1 to 512",
+        "Bits Allocated": "be 8",
+        "Bits Stored": "be 8",
+        "Overlay Data": "have a value",
+    },
+    "B.3-3": {
+        "Modality": "be XA",
+        "Rows": "be from 1 to 1024",
+        "Columns": "be from 1 to 1024",
+        "Bits Stored": "be 8, 10 or 12",
+    },
+    "B.3-4": {
+        "Rows": "be from 1 to 1024",
+        "Columns": "be from 1 to 1024",
+        "Samples per Pixel": "be 1",
+        "Photometric Interpretation": "be MONOCHROME2",
+        "Bits Allocated": "be 8",
+        "Bits Stored": "be 8",
+        "High Bit": "be 7",
+        "Pixel Representation": "be 0",
+        "Overlay group 60XX": "not be there",
+    },
+    "E.3-3": {"Modality": "be CT", "Photometric Interpretation": "be MONOCHROME2"},
+    "E.3-4": {
+        "Modality": "be MR",
+        "Photometric Interpretation": "be MONOCHROME2",
+        "Bits Stored": "be 8, 12, 13, 14, 15 or 16",
+        "High Bit": "be Bits Stored (0028,0101) less 1",
+    },
+    "K.3-4": dict.fromkeys(
+        (
+            "Institution Name",
+            "Manufacturer's Model Name",
+            "Detector ID",
+            "Detector Manufacturer Name",
+            "Detector Manufacturer's Model Name",
+        ),
+        "be there, even if it is empty",
+    ),
+}
+PAIRS = {
+    "MONOCHROME2": (EXPLICIT_LE, RLE),
+    "RGB": (EXPLICIT_LE, RLE),
+    "PALETTE COLOR": (EXPLICIT_LE, RLE),
+    "YBR_FULL": (RLE,),
+    "YBR_FULL_422": (EXPLICIT_LE, BASELINE),
+    "YBR_PARTIAL_422": (EXPLICIT_LE, BASELINE),
+    "YBR_RCT": (),
+    "MONOCHROME1": (),
+}
+
+
+@pytest.mark.parametrize("name", list(SAID))
+def test_the_table_says_what_the_standard_says(name: str) -> None:
+    assert {rule.name: rule.demand() for rule in rule_sets()[name]} == SAID[name]
+
+
+@pytest.mark.parametrize("photometric", list(PAIRS))
+@pytest.mark.parametrize("syntax", [EXPLICIT_LE, RLE, BASELINE])
+def test_pairs_of_table_c_3_2(photometric: str, syntax: str) -> None:
+    facts = Facts({0x00020010: (syntax,), 0x00280004: (photometric,), 0x00280002: ("1",)})
+    found = [one for one in check(profile("STD-US-ID-SF-CDR"), facts) if one.clause == "PS3.11 Table C.3-2"]
+    assert bool(found) == (syntax not in PAIRS[photometric])
+
+
+def test_what_conforming_cannot_mend_is_told_before_it(tmp_path: Path) -> None:
+    row = profile("STD-XABC-CD")
+    path = write(tmp_path, ds(XA, Modality="XA", **pixels(16, 12, rows=513)), EXPLICIT_LE)
+    refused = rule_refusal(row, path, to_be_conformed=True)
+    assert refused is not None
+    assert "Rows" in refused[1] and "Columns" in refused[1] and "Bits" not in refused[1]
+    assert rule_refusal(profile_with("E.3-4"), tmp_path / "nothing", to_be_conformed=True) is None
+
+
 def test_attributes_have_their_names_and_vrs() -> None:
     for tag, name in names().items():
         if is_overlay(tag) or tag >> 16 == 0x60FF or tag >> 16 == 2:
