@@ -78,6 +78,15 @@ class Supplied:
 
 
 @dataclass(frozen=True, slots=True)
+class Icon:
+    """The icon image of an instance's directory record: a file with the content of its item (``media.icons``)."""
+
+    source: Path
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Item:
     """An instance on its way to a disc: what the planner, the directory writer and the image writer need of it."""
 
@@ -103,6 +112,8 @@ class Item:
     sha256: str
     """Digest of ``source``, lower-case hex."""
     supplied: tuple[Supplied, ...] = ()
+    icon: Icon | None = None
+    """Of its own record, where the profile has icons."""
 
 
 @dataclass(frozen=True, slots=True)
