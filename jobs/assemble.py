@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import select
 
 from jobs.context import Context
+from jobs.iconing import Pinned, restore, unpinned
 from media import signing
 from media.fileset import assemble
 from media.iso9660 import IsoImage
-from media.items import Item, Supplied
+from media.items import Item
 from media.problems import MediaError
 from media.profile_keys import key_set
 from media.profiles import profile
@@ -52,6 +54,7 @@ def volume_items(ctx: Context, volume_id: int) -> list[tuple[Item, tuple[str, ..
                 Instance.sop_class_uid,
                 Instance.sop_instance_uid,
                 Instance.transfer_syntax_uid,
+                Instance.digest,
                 Instance.directory_keys,
                 Instance.spool_path,
                 Derived.path.label("derived_path"),
@@ -70,17 +73,27 @@ def volume_items(ctx: Context, volume_id: int) -> list[tuple[Item, tuple[str, ..
             .order_by(VolumeInstance.position)
             .execution_options(yield_per=1000)
         )
-        return [(_item(ctx, row), tuple(row.file_id.split("/"))) for row in rows]
+        planned = [(*_item(ctx, row), tuple(row.file_id.split("/"))) for row in rows]
+    icons = [pinned for _, pinned, _ in planned if pinned is not None]
+    if icons:
+        restore(ctx, icons)
+    return [
+        (replace(item, icon=pinned.icon(ctx)) if pinned is not None else item, file_id)
+        for item, pinned, file_id in planned
+    ]
 
 
-def _item(ctx: Context, row: Any) -> Item:
+def _item(ctx: Context, row: Any) -> tuple[Item, Pinned | None]:
     if row.derived_path is not None:
         source = ctx.derived_path(row.derived_path)
     elif row.spool_path is not None:
         source = ctx.spool.path_of(row.spool_path)
     else:
         raise MediaError(f"instance {row.sop_instance_uid} is no longer in the spool")
-    return Item(
+    supplied, pinned = unpinned(
+        row.supplied, digest=row.digest, sop_instance_uid=row.sop_instance_uid, spool_path=row.spool_path
+    )
+    item = Item(
         key=row.id,
         sop_class_uid=row.sop_class_uid,
         sop_instance_uid=row.sop_instance_uid,
@@ -94,5 +107,6 @@ def _item(ctx: Context, row: Any) -> Item:
         source=source,
         size=row.size,
         sha256=row.sha256,
-        supplied=tuple(Supplied(*key) for key in row.supplied),
+        supplied=supplied,
     )
+    return item, pinned

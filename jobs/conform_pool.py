@@ -24,13 +24,16 @@ from media.items import Change
 from media.problems import MediaError
 
 HELPER = (sys.executable, "-m", "jobs.conform_pool")
+FAILED = "cannot be re-encoded: "
+"""How a reason begins that a helper itself, or its end, gives."""
 _STALLED_SECONDS = 900.0
 """A helper that says nothing for so long is stuck in a decoder; the largest real frames take seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Make ``target`` out of ``source`` by ``recipe`` (``media.conform``); ``key`` is the caller's handle."""
+    """Make ``target`` out of ``source`` by ``recipe`` (``media.conform``, or ``media.icons`` for an icon); ``key`` is
+    the caller's handle."""
 
     key: int
     sop_instance_uid: str
@@ -166,7 +169,7 @@ class _Helper:
     def _lost(self, task: Task, why: str) -> Conformed:
         self.alive = False
         task.target.unlink(missing_ok=True)
-        return Conformed(task, refused=("PROC_FAILURE", f"cannot be re-encoded: {why}"))
+        return Conformed(task, refused=("PROC_FAILURE", f"{FAILED}{why}"))
 
     def end(self) -> None:
         if self._process.stdin is not None:
@@ -186,6 +189,8 @@ class _Helper:
 def _serve_orders() -> None:
     """The helper's own main: one order a line in, one answer a line out, until the input ends."""
     from media.conform import conform
+    from media.iconforms import is_recipe
+    from media.icons import write_icon
     from media.problems import InstanceRefused
 
     answers = os.fdopen(os.dup(1), "wb")
@@ -203,7 +208,8 @@ def _serve_orders() -> None:
         target = Path(order["target"])
         answer: dict[str, object]
         try:
-            result = conform(Path(order["source"]), target, order["recipe"])
+            make = write_icon if is_recipe(order["recipe"]) else conform
+            result = make(Path(order["source"]), target, order["recipe"])
             answer = {
                 "size": result.size,
                 "sha256": result.sha256,
@@ -215,7 +221,7 @@ def _serve_orders() -> None:
         except (MediaError, OSError) as error:
             answer = {"failed": str(error)}
         except Exception as error:  # noqa: BLE001 - hostile bytes: any decoder error refuses this instance only
-            answer = {"refused": ["PROC_FAILURE", f"cannot be re-encoded: {type(error).__name__}: {error}"[:500]]}
+            answer = {"refused": ["PROC_FAILURE", f"{FAILED}{type(error).__name__}: {error}"[:500]]}
         answers.write(json.dumps(answer).encode() + b"\n")
         answers.flush()
 

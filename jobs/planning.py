@@ -20,12 +20,14 @@ from jobs.checking import Candidate, Checked, Refusal, check, refuse_unfit
 from jobs.conform_pool import Cancelled
 from jobs.conforming import Progress, conform, is_whole
 from jobs.context import Context
+from jobs.iconing import make_icons, pins, restore, unpinned
 from jobs.options import RequestOptions
 from media import mediatypes, profiles
 from media.contents import arrange
 from media.fileids import FileIds
 from media.fileset import assemble, overview, sizing
-from media.items import Item
+from media.items import Icon, Item
+from media.problems import MediaError
 from media.profile_keys import KeySet, key_set
 from media.readme import DiscText, Missing
 from media.records import ROOT_RECORDS
@@ -118,10 +120,11 @@ def make_plan(
     )
     on_phase("CONFORMING")
     derived = conform(ctx, profile, checked, progress, cancelled)
+    icons = make_icons(ctx, profile, checked, progress, cancelled)
     if cancelled():
         raise Cancelled
     progress("pack", 0, len(checked.candidates), "instances")
-    return _pack(ctx, request_id, options, profile, medium, checked, derived)
+    return _pack(ctx, request_id, options, profile, medium, checked, derived, icons)
 
 
 def _has_source(ctx: Context, row: InstanceRow) -> bool:
@@ -138,7 +141,7 @@ def _source(ctx: Context, row: InstanceRow) -> Path:
     return ctx.spool.path_of(row.spool_path)
 
 
-def _item(ctx: Context, candidate: Candidate, derived: Derived | None) -> Item:
+def _item(ctx: Context, candidate: Candidate, derived: Derived | None, icon: Icon | None) -> Item:
     row = candidate.row
     return Item(
         key=row.id,
@@ -155,6 +158,7 @@ def _item(ctx: Context, candidate: Candidate, derived: Derived | None) -> Item:
         size=derived.size if derived else row.file_bytes,
         sha256=derived.sha256 if derived else row.file_sha256,
         supplied=candidate.supplied,
+        icon=icon,
     )
 
 
@@ -166,6 +170,7 @@ def _pack(
     medium: mediatypes.MediaType,
     checked: Checked,
     derived: dict[int, Derived],
+    icons: dict[int, Icon],
 ) -> int:
     """Put the candidates on volumes and enter the plan."""
     plan_settings = ctx.settings.plan
@@ -184,7 +189,9 @@ def _pack(
     for refusal in checked.refused:
         missing[refusal.row.patient].append(Missing(refusal.row.sop_instance_uid, refusal.reason))
     by_id = {candidate.row.id: candidate for candidate in checked.candidates}
-    items = {row_id: _item(ctx, candidate, derived.get(row_id)) for row_id, candidate in by_id.items()}
+    items = {
+        row_id: _item(ctx, candidate, derived.get(row_id), icons.get(row_id)) for row_id, candidate in by_id.items()
+    }
     contents = arrange(
         ((item, by_id[row_id].row) for row_id, item in items.items()), root_records=ROOT_RECORDS, missing=missing
     )
@@ -265,7 +272,7 @@ def _new_volume(
             file_id="/".join(file_id),
             size=item.size,
             sha256=item.sha256,
-            supplied=item.supplied,
+            supplied=(*item.supplied, *(pins(item, keys.icon.recipe) if keys is not None and keys.icon else ())),
         )
         for item, file_id in placed
     ]
@@ -326,13 +333,21 @@ def check_plan(ctx: Context, plan_id: int) -> None:
         if plan is None:
             raise PlanRefused("PLAN_STALE", f"there is no plan P{plan_id}; it may have been forgotten")
         rows: Any = session.execute(
-            select(Instance.sop_instance_uid, Instance.spool_path, VolumeInstance.size, Derived.path)
+            select(
+                Instance.sop_instance_uid,
+                Instance.spool_path,
+                Instance.digest,
+                VolumeInstance.size,
+                VolumeInstance.supplied,
+                Derived.path,
+            )
             .join(Volume, Volume.id == VolumeInstance.volume_id)
             .join(Instance, Instance.id == VolumeInstance.instance_id)
             .outerjoin(Derived, Derived.id == VolumeInstance.derived_id)
             .where(Volume.plan_id == plan_id)
         )
-        for uid, spool_path, size, derived_path in rows:
+        icons = []
+        for uid, spool_path, digest, size, kept, derived_path in rows:
             if derived_path is not None:
                 path = ctx.derived_path(derived_path)
             elif spool_path is not None:
@@ -341,6 +356,13 @@ def check_plan(ctx: Context, plan_id: int) -> None:
                 raise PlanRefused("PLAN_STALE", f"instance {uid} of plan P{plan_id} is no longer in the spool")
             if not is_whole(path, size):
                 raise PlanRefused("PLAN_STALE", f"the file of instance {uid} of plan P{plan_id} is gone or changed")
+            _, icon = unpinned(kept, digest=digest, sop_instance_uid=uid, spool_path=spool_path)
+            if icon is not None:
+                icons.append(icon)
+    try:
+        restore(ctx, icons)
+    except MediaError as error:
+        raise PlanRefused("PLAN_STALE", f"{error} (plan P{plan_id})") from error
 
 
 def plan_document(session: Session, plan_id: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from media.encoding import encode, split
 from media.fileids import length_of
+from media.icons import icon_element, icon_length
 from media.items import Item
 from media.part10 import EXPLICIT_LE, MEDIA_STORAGE_DIRECTORY, file_meta
 from media.problems import MediaError
@@ -75,7 +76,7 @@ def record_sizes(item: Item, keys: KeySet | None = None) -> RecordSizes:
         body = record_elements(record_type, elements, item.supplied, keys, item.sop_class_uid)
         return _ITEM_HEAD + _POINTERS_SIZE + len(_body(record_type, body, of, name))
 
-    instance = size(item.record_type, item)
+    instance = size(item.record_type, item) + icon_length(item.icon)
     if item.record_type in ROOT_RECORDS:
         return RecordSizes(0, 0, 0, instance)
     return RecordSizes(size("PATIENT"), size("STUDY"), size("SERIES"), instance)
@@ -197,7 +198,8 @@ def upper_record(level: str, elements: Mapping[int, bytes], item: Item, keys: Ke
 
 
 def instance_record(item: Item, file_id: tuple[str, ...], keys: KeySet | None = None) -> bytes:
-    """The record that references an item, behind its pointers."""
+    """The record that references an item, behind its pointers. MediaError where its icon cannot be read."""
     elements = split(item.directory_keys)
-    body = record_elements(item.record_type, elements, item.supplied, keys, item.sop_class_uid)
+    icon = icon_element(item.icon)
+    body = record_elements(item.record_type, elements, item.supplied, keys, item.sop_class_uid, icon)
     return _body(item.record_type, body, item, file_id)

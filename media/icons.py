@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import re
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from media.encoding import encode, encode_item
-from media.items import Icon
+from media.iconforms import ICON_IMAGE_SEQUENCE, parsed
+from media.items import Change, Icon
+from media.part10 import EXPLICIT_LE
 from media.picture import grey, thumbnail
 from media.problems import InstanceRefused, MediaError, NotDicom
 
 if TYPE_CHECKING:
     from media.picture import Array
 
-ICON_IMAGE_SEQUENCE = 0x00880200
-_RECIPE = re.compile(r"icon-(\d{2,3})(c?)/1")
 _SEQUENCE_HEAD, _ITEM_HEAD = 12, 8
 _GREYS = 40
 _LEVELS = 6
@@ -31,30 +31,41 @@ _NEARLY_GREY = 24
 """A pixel whose components differ by no more is shown as grey."""
 
 
-def recipe_of(size: int, *, colour: bool) -> str:
-    """Name of the way in which an icon is made: ``icon-128/1``, or ``icon-64c/1`` where colour may stay colour."""
-    return f"icon-{size}{'c' if colour else ''}/1"
-
-
-def is_recipe(recipe: str) -> bool:
-    """Whether a recipe makes an icon rather than a file."""
-    return _RECIPE.fullmatch(recipe) is not None
-
-
 def make_icon(source: Path, recipe: str) -> bytes:
     """The content of the icon's item, of the image in a PS3.10 file.
 
     The picture keeps its proportions and has black beside it. InstanceRefused, without saying of which instance, where
     there is no image or it cannot be decoded. Decoders may crash on hostile data: call it in a helper process.
     """
-    match = _RECIPE.fullmatch(recipe)
-    if match is None:
+    form = parsed(recipe)
+    if form is None:
         raise MediaError(f"There is no recipe {recipe!r}")
+    size, colour = form
     try:
-        picture = thumbnail(source, int(match[1]))
+        picture = thumbnail(source, size)
     except NotDicom as error:
         raise InstanceRefused("PROC_FAILURE", str(error)) from error
-    return icon_item(picture, int(match[1]), colour=bool(match[2]))
+    return icon_item(picture, size, colour=colour)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The facts of an icon's file, as ``conform`` tells those of an instance's."""
+
+    size: int
+    sha256: str
+    transfer_syntax_uid: str = EXPLICIT_LE
+    changes: tuple[Change, ...] = ()
+
+
+def write_icon(source: Path, target: Path, recipe: str) -> Written:
+    """``make_icon`` into a file; MediaError where that cannot be written."""
+    content = make_icon(source, recipe)
+    try:
+        target.write_bytes(content)
+    except OSError as error:
+        raise MediaError(f"{target} cannot be written: {error.strerror or error}") from error
+    return Written(len(content), hashlib.sha256(content).hexdigest())
 
 
 def icon_item(picture: Array, size: int, *, colour: bool) -> bytes:

@@ -7,8 +7,10 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import config
+from media.iconforms import recipe_of
 from media.problems import MediaError
 
 
@@ -37,6 +39,29 @@ class AddedKey:
         return len(values) > 2 and values[2].strip(" \0") in self.image_type_3
 
 
+@dataclass(frozen=True, slots=True)
+class IconRule:
+    """What a profile says of the icons of its IMAGE records."""
+
+    clause: str
+    size: int
+    """Rows and Columns."""
+    photometric: tuple[str, ...]
+    """Photometric Interpretations that they may have."""
+    bits_stored: int | None
+    required: bool
+    """Whether each IMAGE record must have one."""
+
+    @property
+    def recipe(self) -> str:
+        """How ours are made (``media.icons``)."""
+        return recipe_of(self.size, colour="PALETTE COLOR" in self.photometric)
+
+
+ICON_RECORD = "IMAGE"
+"""The type of the records to which we add icons."""
+
+
 @dataclass(frozen=True, eq=False)
 class KeySet:
     """The additional keys of the profiles of one table; ``keys``: by record type, then by tag."""
@@ -44,8 +69,8 @@ class KeySet:
     name: str
     clause: str
     keys: Mapping[str, Mapping[int, AddedKey]]
-    icon: frozenset[str]
-    """Record types that must have an Icon Image Sequence (0088,0200)."""
+    icon: IconRule | None
+    """None: the profile does not speak of icons."""
 
 
 def _set(name: str, row: Mapping[str, object]) -> KeySet:
@@ -63,9 +88,14 @@ def _set(name: str, row: Mapping[str, object]) -> KeySet:
         )
         for record_type in key["records"]:
             keys.setdefault(record_type, {})[added.tag] = added
-    icon = row.get("icon", [])
-    assert isinstance(icon, list)
-    return KeySet(name, str(row["clause"]), keys, frozenset(icon))
+    icon = row.get("icon")
+    return KeySet(name, str(row["clause"]), keys, _icon_rule(icon) if isinstance(icon, dict) else None)
+
+
+def _icon_rule(row: Mapping[str, Any]) -> IconRule:
+    return IconRule(
+        row["clause"], row["size"], tuple(row["photometric"]), row.get("bits_stored"), bool(row["required"])
+    )
 
 
 @functools.cache

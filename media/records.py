@@ -120,12 +120,13 @@ def record_elements(
     supplied: tuple[Supplied, ...] = (),
     keys: KeySet | None = None,
     sop_class_uid: str = "",
+    icon: bytes = b"",
 ) -> bytes:
     """The encoded keys of one record, Specific Character Set first, ready to stand behind its group 0004 elements.
 
     ``elements`` are the instance's ``directory_keys`` after ``encoding.split``; ``keys`` are those that the profile
     adds, None: those that any profile does. A type 1 key that is neither there nor supplied is left out: ``supply``
-    has refused such an instance before.
+    has refused such an instance before. ``icon``: the whole Icon Image Sequence; b"": none.
     """
     made = _made(supplied).get(record_type_name, {}) if supplied else {}
     parts = []
@@ -135,7 +136,8 @@ def record_elements(
         element = made.get(tag) or elements.get(tag) or empty
         if element:
             parts.append(element)
-    return (elements.get(SPECIFIC_CHARACTER_SET) or _undeclared_character_set(parts)) + b"".join(parts)
+    head = elements.get(SPECIFIC_CHARACTER_SET) or _undeclared_character_set(parts)
+    return head + b"".join(parts) + icon  # (0088,0200) stands behind all keys of an IMAGE record
 
 
 @functools.cache
@@ -201,9 +203,6 @@ def _demanded(record_type_name: str, keys: KeySet) -> tuple[tuple[str, AddedKey]
 def require_added(elements: Mapping[int, bytes], record_type_name: str, keys: KeySet, sop_class_uid: str) -> None:
     """InstanceRefused (INST_AP_CONFLICT) names each key of ``missing_added`` and the clause that demands it."""
     missing = missing_added(elements, record_type_name, keys, sop_class_uid)
-    if record_type_name in keys.icon:
-        reason = f"its {record_type_name} record needs an icon (0088,0200) IconImageSequence (PS3.11 {keys.clause})"
-        raise InstanceRefused("INST_AP_CONFLICT", f"{reason}, and no icons are made yet")
     if missing:
         words = ", ".join(f"{tag_text(key.tag)} {key.keyword} of its {name} record" for name, key in missing)
         reason = f"the directory needs {words}, which the instance lacks (PS3.11 {keys.clause})"

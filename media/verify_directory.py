@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from media.dicomdir_reader import Directory, Record
+from media.iconforms import wrong_form
 from media.manifest import Manifest
 from media.problems import NotDicom, ProblemKind
-from media.profile_keys import KeySet
+from media.profile_keys import ICON_RECORD, IconRule, KeySet
 from media.records import TYPES, record_type
 from media.trees import canonical_path
 from media.verify_instance import FileValues
@@ -134,9 +135,8 @@ class DirectoryCheck:
 
     def _check_added(self, index: int, record: Record, keys: Mapping[int, Value], added: KeySet) -> None:
         """Keys by the profile's own table (PS3.11 X.3.3)."""
-        if record.type in added.icon and is_empty(keys.get(_ICON)):
-            detail = f"lacks IconImageSequence {_tag(_ICON)}, which is type 1 in PS3.11 {added.clause}"
-            self._directory_problem(ProblemKind.KEY, index, detail)
+        if added.icon is not None:
+            self._check_icon(index, record, keys.get(_ICON), added.icon)
         of_annex_f = {key.tag for key in TYPES[record.type].keys if key.type in ("1", "2")}
         image_type = keys[_IMAGE_TYPE].data if _IMAGE_TYPE in keys else b""
         for key in added.keys.get(record.type, {}).values():
@@ -149,6 +149,24 @@ class DirectoryCheck:
             said = "lacks" if value is None else "has an empty"
             detail = f"{said} {key.keyword} {_tag(key.tag)}, which is type {key.type} in PS3.11 {added.clause}"
             self._directory_problem(ProblemKind.KEY, index, detail)
+
+    def _check_icon(self, index: int, record: Record, value: Value | None, rule: IconRule) -> None:
+        """There where it must be, and of the form that the profile gives it."""
+        name = f"IconImageSequence {_tag(_ICON)}"
+        if value is None or is_empty(value):
+            if record.type == ICON_RECORD and rule.required:
+                detail = f"lacks {name}, which is type 1 in PS3.11 {rule.clause}"
+                self._directory_problem(ProblemKind.KEY, index, detail)
+            return
+        try:
+            item = elements(next(iter(items(value.data)), b""))
+        except (Malformed, struct.error):
+            self._directory_problem(ProblemKind.KEY, index, f"has an {name} that cannot be read")
+            return
+        held = {tag: one.data for tag, one in item.items()}
+        wrong = wrong_form(held, size=rule.size, photometric=rule.photometric, bits_stored=rule.bits_stored)
+        if wrong is not None:
+            self._directory_problem(ProblemKind.KEY, index, f"has an {name} that {wrong} (PS3.11 {rule.clause})")
 
     def _check_unique(self) -> None:
         """One PATIENT record an ID (PS3.11 D.3.3), one STUDY and SERIES record a UID (PS3.3 F.5.2, F.5.3)."""

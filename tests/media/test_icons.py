@@ -15,7 +15,8 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.utils import pixel_array
 
-from media.icons import icon_element, icon_length, make_icon, palette, recipe_of
+from media.iconforms import recipe_of
+from media.icons import icon_element, icon_length, make_icon, palette
 from media.items import Icon
 from media.picture import _averaged, thumbnail
 from media.problems import InstanceRefused, MediaError, NotDicom

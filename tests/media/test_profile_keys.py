@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 
@@ -15,9 +17,11 @@ from pydicom.sequence import Sequence
 from media import records
 from media.dicomdir import dicomdir_bytes, header_size, record_sizes
 from media.encoding import encode, split
-from media.items import Item
+from media.fileids import FileIds
+from media.icons import icon_element, make_icon
+from media.items import Icon, Item
 from media.problems import InstanceRefused, MediaError, ProblemKind
-from media.profile_keys import AddedKey, KeySet, key_set, key_sets
+from media.profile_keys import AddedKey, key_set, key_sets
 from media.profiles import profiles
 from media.uids import new_uid
 from media.verify import verify_path
@@ -48,10 +52,6 @@ def full_item(record_type: str = "IMAGE", *, sop_class_uid: str = XA, image_type
     blob = b"".join(encode(tag, keys[tag].vr, value(keys[tag])) for tag in sorted(keys))
     item = item_of(header_of_made(make("CT")))
     return replace(item, directory_keys=blob, record_type=record_type, sop_class_uid=sop_class_uid)
-
-
-def without_icon(name: str) -> KeySet:
-    return replace(key_set(name), icon=frozenset())
 
 
 def tags_of(item: Item, record_type: str, name: str | None) -> set[int]:
@@ -91,7 +91,7 @@ def test_a_record_has_the_keys_of_its_set_and_of_no_other(name: str, record: str
 def test_a_missing_key_is_treated_by_its_type(name: str, record: str, key: AddedKey) -> None:
     item = full_item("SPECTROSCOPY" if record == "SPECTROSCOPY" else "IMAGE")
     elements = split(item.directory_keys)
-    records.require_added(elements, item.record_type, without_icon(name), XA)
+    records.require_added(elements, item.record_type, key_set(name), XA)
     del elements[key.tag]
     written = split(records.record_elements(record, elements, (), key_set(name), XA))
     assert (key.tag in written) == (key.type == "2")
@@ -99,10 +99,10 @@ def test_a_missing_key_is_treated_by_its_type(name: str, record: str, key: Added
         with pytest.raises(
             InstanceRefused, match=rf"{key.keyword} of its {record} record.*PS3.11 {name[0]}\."
         ) as error:
-            records.require_added(elements, item.record_type, without_icon(name), XA)
+            records.require_added(elements, item.record_type, key_set(name), XA)
         assert error.value.code == "INST_AP_CONFLICT"
     else:
-        records.require_added(elements, item.record_type, without_icon(name), XA)
+        records.require_added(elements, item.record_type, key_set(name), XA)
 
 
 @pytest.mark.parametrize("name", ["A.3-2", "B.3-2"])
@@ -113,10 +113,10 @@ def test_references_of_biplane_images_only(name: str) -> None:
     assert (0x00081140 in tags_of(secondary, "IMAGE", name)) == (name == "A.3-2")
     elements = {tag: element for tag, element in split(secondary.directory_keys).items() if tag != 0x00080008}
     if name == "B.3-2":
-        records.require_added(elements, "IMAGE", without_icon(name), secondary.sop_class_uid)
+        records.require_added(elements, "IMAGE", key_set(name), secondary.sop_class_uid)
     else:
         with pytest.raises(InstanceRefused, match="ImageType"):
-            records.require_added(elements, "IMAGE", without_icon(name), secondary.sop_class_uid)
+            records.require_added(elements, "IMAGE", key_set(name), secondary.sop_class_uid)
 
 
 @pytest.mark.parametrize("name", key_sets())
@@ -157,11 +157,93 @@ def test_verification_demands_the_keys_of_the_profile(written: str | None, lacki
     assert all(detail.endswith("which is type 1 in PS3.11 H.3.3.1, Table H.3-2.") for detail in found)
 
 
-@pytest.mark.parametrize("name", key_sets())
-def test_a_profile_that_demands_icons_is_refused_while_none_are_made(name: str) -> None:
-    elements = split(full_item().directory_keys)
-    if name not in ("A.3-2", "B.3-2"):
-        assert not key_set(name).icon
-        return
-    with pytest.raises(InstanceRefused, match=rf"\(0088,0200\) IconImageSequence \(PS3.11 {name[0]}\."):
-        records.require_added(elements, "IMAGE", key_set(name), XA)
+def icon_of(folder: Path, name: str) -> Icon:
+    rule = key_set(name).icon
+    assert rule is not None
+    content = make_icon(make("CT").write(folder), rule.recipe)
+    path = folder / f"{name}.icon"
+    path.write_bytes(content)
+    return Icon(path, len(content), sha256(content).hexdigest())
+
+
+WITH_ICONS = [name for name, one in key_sets().items() if one.icon]
+
+
+def test_which_profiles_have_icons() -> None:
+    rules = {name: (one.icon.size, one.icon.required) for name, one in key_sets().items() if one.icon}
+    assert rules == {"A.3-2": (128, True), "B.3-2": (128, True), "E.3-2": (64, False)}
+
+
+@pytest.mark.parametrize("name", WITH_ICONS)
+def test_an_icon_stands_behind_the_keys_and_is_counted(name: str, tmp_path: Path) -> None:
+    item = replace(full_item(), icon=icon_of(tmp_path, name))
+    data = dicomdir_bytes("TEST", UID, [(item, FileIds().allocate(item))], keys=key_set(name))
+    sizes = record_sizes(item, key_set(name))
+    assert len(data) == header_size("TEST") + sizes.patient + sizes.study + sizes.series + sizes.instance
+    records_there = dcmread(BytesIO(data)).DirectoryRecordSequence
+    assert ["IconImageSequence" in record for record in records_there] == [False, False, False, True]
+    record = records_there[3]
+    assert [element.tag for element in record] == sorted(element.tag for element in record)
+    rule = key_set(name).icon
+    assert rule is not None
+    assert record.IconImageSequence[0].Rows == rule.size
+    bare = split(records.record_elements("IMAGE", {}, (), key_set(name), XA))
+    with_icon = split(records.record_elements("IMAGE", {}, (), key_set(name), XA, icon_element(item.icon)))
+    assert with_icon.keys() - bare.keys() == {0x00880200}  # an icon is no text: no character set is declared
+
+
+def icon_problems(data: bytes, folder: Path, profile: str) -> list[str]:
+    """What verify says of the icons of a directory (its files are not there)."""
+    folder.mkdir(exist_ok=True)
+    (folder / "DICOMDIR").write_bytes(data)
+    every = verify_path(folder, profile=profile).problems
+    return [one.detail for one in every if "IconImageSequence" in one.detail]
+
+
+@pytest.mark.parametrize(("name", "profile"), [("A.3-2", "STD-XABC-CD"), ("B.3-2", "STD-XA1K-CD")])
+def test_verify_demands_the_icon_that_the_profile_demands(name: str, profile: str, tmp_path: Path) -> None:
+    item = full_item()
+    bare = dicomdir_bytes("TEST", UID, [(item, ("DICOM", "IM000001"))], keys=key_set(name))
+    (found,) = icon_problems(bare, tmp_path / "set", profile)
+    assert found.endswith(f"lacks IconImageSequence (0088,0200), which is type 1 in PS3.11 {name[0]}.3.3.2.")
+    with_icon = replace(item, icon=icon_of(tmp_path, name))
+    whole = dicomdir_bytes("TEST", UID, [(with_icon, ("DICOM", "IM000001"))], keys=key_set(name))
+    assert icon_problems(whole, tmp_path / "set", profile) == []
+
+
+WRONG = {
+    "Rows": (struct.pack("<H", 64), "has 64 rows and 128 columns instead of 128 each"),
+    "BitsAllocated": (struct.pack("<H", 16), "has 16 Bits Allocated and 1 samples a pixel, not 8 and 1"),
+    "SamplesPerPixel": (struct.pack("<H", 3), "has 8 Bits Allocated and 3 samples a pixel, not 8 and 1"),
+    "BitsStored": (struct.pack("<H", 7), "has 7 Bits Stored instead of 8"),
+    "PhotometricInterpretation": (b"MONOCHROME1", "has the Photometric Interpretation 'MONOCHROME1' instead of"),
+    "PixelData": (b"\0\0", "has 2 bytes of pixel data instead of 16384"),
+}
+
+
+@pytest.mark.parametrize("keyword", WRONG)
+def test_verify_checks_the_form_of_an_icon(keyword: str, tmp_path: Path) -> None:
+    value, words = WRONG[keyword]
+    icon = icon_of(tmp_path, "B.3-2")
+    elements = split(icon.source.read_bytes())
+    tag = next(tag for tag in elements if keyword_for_tag(tag) == keyword)
+    elements[tag] = encode(tag, elements[tag][4:6], value)
+    content = b"".join(elements[tag] for tag in sorted(elements))
+    icon.source.write_bytes(content)
+    wrong = replace(full_item(), icon=Icon(icon.source, len(content), sha256(content).hexdigest()))
+    data = dicomdir_bytes("TEST", UID, [(wrong, ("DICOM", "IM000001"))], keys=key_set("B.3-2"))
+    (found,) = icon_problems(data, tmp_path / "set", "STD-XA1K-CD")
+    assert words in found
+    assert found.endswith("(PS3.11 B.3.3.2).")
+
+
+def test_an_icon_that_is_none_is_a_problem_and_no_crash(tmp_path: Path) -> None:
+    path = tmp_path / "icon"
+    for content in (b"", b"\x28", b"\x28\0\x10\0US\x02", b"\xff" * 40):
+        path.write_bytes(content)
+        wrong = replace(full_item(), icon=Icon(path, len(content), sha256(content).hexdigest()))
+        data = dicomdir_bytes("TEST", UID, [(wrong, ("DICOM", "IM000001"))], keys=key_set("B.3-2"))
+        folder = tmp_path / "set"
+        folder.mkdir(exist_ok=True)
+        (folder / "DICOMDIR").write_bytes(data)
+        assert verify_path(folder, profile="STD-XA1K-CD").problems
