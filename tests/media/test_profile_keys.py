@@ -24,6 +24,7 @@ from media.problems import InstanceRefused, MediaError, ProblemKind
 from media.profile_keys import AddedKey, key_set, key_sets
 from media.profiles import profiles
 from media.uids import new_uid
+from media.update_directory import DirectoryEdit
 from media.verify import verify_path
 from tests.makers import make
 from tests.media.directory import header_of_made, item_of, named
@@ -160,6 +161,7 @@ def test_verification_demands_the_keys_of_the_profile(written: str | None, lacki
 def icon_of(folder: Path, name: str) -> Icon:
     rule = key_set(name).icon
     assert rule is not None
+    folder.mkdir(exist_ok=True)
     content = make_icon(make("CT").write(folder), rule.recipe)
     path = folder / f"{name}.icon"
     path.write_bytes(content)
@@ -247,3 +249,20 @@ def test_an_icon_that_is_none_is_a_problem_and_no_crash(tmp_path: Path) -> None:
         folder.mkdir(exist_ok=True)
         (folder / "DICOMDIR").write_bytes(data)
         assert verify_path(folder, profile="STD-XA1K-CD").problems
+
+
+def test_an_update_keeps_the_icons_that_are_there_and_adds_new_ones(tmp_path: Path) -> None:
+    keys = key_set("E.3-2")
+    one, two = (
+        replace(item_of(header_of_made(make("CT", number=number))), icon=icon_of(tmp_path / str(number), "E.3-2"))
+        for number in (1, 2)
+    )
+    before = dicomdir_bytes("TEST", UID, [(one, ("DICOM", "IM000001"))], keys=keys)
+    edit = DirectoryEdit(before, keys=keys)
+    edit.add(two, "DICOM/IM000002")
+    edit.remove([one.sop_instance_uid])
+    edit.add(one, "DICOM/IM000003")
+    again = DirectoryEdit(edit.to_bytes(), keys=keys)
+    assert again.to_bytes() == edit.to_bytes()
+    records_there = dcmread(BytesIO(again.to_bytes())).DirectoryRecordSequence
+    assert ["IconImageSequence" in record for record in records_there] == [False, False, False, True, True]

@@ -213,7 +213,7 @@ def test_every_key_of_dcmmkdir_for_made_instances(profile: str, tmp_path: Path) 
 
 @pytest.mark.peer("dcmmkdir")
 def test_every_key_of_dcmmkdir_for_ct_and_mr(tmp_path: Path) -> None:
-    """STD-CTMR; its icons are optional (PS3.11 E.3.3.3): dcmmkdir makes some, we none."""
+    """STD-CTMR; icons are compared in test_icon_peers."""
     reference = Dataset()
     reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = "1.2.840.10008.5.1.4.1.1.4", "1.2.3"
     more: dict[str, Any] = {"ReferencedImageSequence": PydicomSequence([reference])}
