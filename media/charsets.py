@@ -30,6 +30,8 @@ _CODECS = {
     "ISO 2022 IR 149": "euc_kr", "ISO 2022 IR 58": "gb2312",
     "ISO_IR 192": "utf_8", "GB18030": "gb18030", "GBK": "gbk",
 }  # fmt: skip
+DEFINED_TERMS = tuple(term for term in _CODECS if term)
+"""Of Specific Character Set (0008,0005), those that are understood."""
 
 # Escape sequences (PS3.3 Tables C.12-3 and C.12-4) with the codec of the bytes behind them. A codec of the ISO-2022-JP
 # family needs to see the escape sequence itself; the others must not.

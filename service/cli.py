@@ -81,6 +81,7 @@ app.command("delete")(receive.delete)
 app.command("verify")(look.verify)
 app.command("find")(look.find)
 app.command("doctor")(look.doctor)
+app.command("conformance")(look.conformance)
 
 
 def main() -> None:

@@ -66,6 +66,13 @@ def verify(
         raise typer.Exit(1)
 
 
+def conformance(data: DataOption = None, config: ConfigOption = None) -> None:
+    """Print the DICOM conformance statement with the settings in force (Markdown)."""
+    from service.conformance import statement
+
+    typer.echo(statement(load_settings(config, data).model_dump(), site=True), nl=False)
+
+
 def _signed_by_another(result: VerifyResult, key: Path | None) -> list[Problem]:
     """A medium that is signed wrongly has had its problem already."""
     from media.signing import SIGNATURE_FILE

@@ -14,6 +14,7 @@ import pytest
 import typer.main
 
 from config.settings import Rule, Settings
+from service import conformance
 from service.cli import app
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -97,6 +98,12 @@ def test_every_profile_and_medium() -> None:
     for table in ("profiles.toml", "mediatypes.toml"):
         for name in tomllib.loads(resources.files("config").joinpath(table).read_text()):
             assert f"`{name}`" in page, name
+
+
+def test_the_conformance_statement_is_up_to_date() -> None:
+    made = conformance.statement(conformance.shipped())
+    same = text("conformance.md") == made
+    assert same, f"docs/conformance.md is out of date; make it anew: {conformance.COMMAND}"
 
 
 def test_links_between_pages_lead_somewhere() -> None:
