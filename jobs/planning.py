@@ -220,7 +220,7 @@ def _pack(
         ids = plans.take_file_set_ids(session, options.file_set_prefix, len(packing.volumes))
     # Between the two transactions: a directory of many thousand records takes a while, and nobody shall wait for it.
     volumes = [
-        _new_volume(volume, file_set_id, created, text, derived, keys, seal)
+        _new_volume(volume, file_set_id, created, text, derived, keys, seal, profile.random_file_ids)
         for volume, file_set_id in zip(packing.volumes, ids, strict=True)
     ]
     with ctx.db.begin() as session:
@@ -248,10 +248,11 @@ def _new_volume(
     derived: dict[int, Derived],
     keys: KeySet | None,
     seal: Seal | None,
+    random_file_ids: bool,
 ) -> plans.NewVolume:
-    file_ids = FileIds()
-    placed = [(item, file_ids.allocate(item)) for item in volume.items]
     file_set_uid = new_uid()
+    file_ids = FileIds(file_set_uid if random_file_ids else "")
+    placed = [(item, file_ids.allocate(item)) for item in volume.items]
     readme = overview(volume, text=text, file_set_id=file_set_id, created=created)
     signature = None
     if seal is not None:

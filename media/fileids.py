@@ -1,9 +1,10 @@
-"""File IDs on our discs, counted and never hashed (PS3.10 section 8.2 and 8.5), and checks of those of others."""
+"""File IDs on our discs, counted or random and never hashed (PS3.10 section 8.2 and 8.5), and checks of others'."""
 
 from __future__ import annotations
 
+import random
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 
 from media.items import Item
 from media.problems import MediaError
@@ -32,9 +33,14 @@ class FileIds:
 
     ``DICOM/P0000001/ST000001/SE000001/IM000001``: numbers count within the folder above, so the same items in the same
     order always have the same names. Instances whose records stand under the root lie in ``DICOM`` itself.
+
+    ``seed``, the File-set UID, makes the numbers random ones (PS3.11 C.3.3.2): the same seed the same numbers. Names
+    are equally long either way.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, seed: str = "") -> None:
+        self._dice = random.Random(seed) if seed else None
+        self._taken: set[tuple[str, ...]] = set()
         self._folders: dict[Hashable, tuple[str, ...]] = {(): (FOLDER,)}
         self._counts: dict[Hashable, int] = {}
 
@@ -56,10 +62,29 @@ class FileIds:
         folder, prefix = self._folders[place], TYPES[record_type].prefix
         number = self._counts.get(place, 0) + 1
         self._counts[place] = number
-        name = f"{prefix}{number:0{8 - len(prefix)}d}"
-        if len(name) > 8:
+        if not may_number(prefix, number):
             raise MediaError(f"{'/'.join(folder)} would hold more entries than File IDs can number")
-        return (*folder, name)
+        if self._dice is None:
+            return (*folder, numbered(prefix, number))
+        found = next(path for name in random_names(prefix, self._dice) if (path := (*folder, name)) not in self._taken)
+        self._taken.add(found)
+        return found
+
+
+def numbered(prefix: str, number: int) -> str:
+    """A component of 8 characters: ``IM000001``."""
+    return f"{prefix}{number:0{8 - len(prefix)}d}"
+
+
+def may_number(prefix: str, number: int) -> bool:
+    """Whether so many entries of one kind can have names."""
+    return len(f"{prefix}{number}") <= 8
+
+
+def random_names(prefix: str, dice: random.Random) -> Iterator[str]:
+    """Names of this kind in no order, without end; some come again."""
+    while True:
+        yield numbered(prefix, dice.randrange(1, 10 ** (8 - len(prefix))))
 
 
 def length_of(record_type: str) -> int:

@@ -71,18 +71,19 @@ def update(
     now: datetime,
     keys: KeySet | None = None,
     seal: Seal | None = None,
+    random_file_ids: bool = False,
 ) -> Updated:
     """Add instances to a file-set, and remove others by their SOP Instance UIDs. ``now``: UTC, for README.TXT.
 
     ``keys``: the directory keys that the profile adds to new records (None: those that any profile does). ``seal``:
     what signs the new manifest of a medium that was signed; None: it is not signed any more, and says so by having no
-    signature.
+    signature. ``random_file_ids``: new names have random numbers (PS3.11 C.3.3.2).
 
     ``target``: a folder, a mounted writable medium, its DICOMDIR, or a disc image. Raises MediaError and leaves all as
     it was: no file-set, or a damaged one; an instance that is there with other bytes, or not there; another patient
     under one Patient ID; no space. OSError when writing fails; the next update then tidies up.
     """
-    orders = Orders(tuple(add), frozenset(remove), now, keys, seal)
+    orders = Orders(tuple(add), frozenset(remove), now, keys, seal, random_file_ids)
     if target.is_dir():
         return outcome(update_folder(target, orders))
     if target.is_file() and canonical(target.name) == DICOMDIR:

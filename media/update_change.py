@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from media import signing, verify_manifest
 from media.dicomdir_reader import read
-from media.fileids import FileIds
+from media.fileids import FileIds, may_number, numbered, random_names
 from media.items import Item
 from media.manifest import FILE_NAME as MANIFEST
 from media.problems import FileSetInvalid, MediaError
@@ -34,6 +35,7 @@ class Orders:
     now: datetime
     keys: KeySet | None
     seal: Seal | None
+    random_file_ids: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def changed(tree: FileTree, orders: Orders) -> Change:
     by_uid = {chain[-1].sop_instance_uid: chain[-1].path for chain in edit.chains() if chain[-1].path}
     removed = {path for path in edit.remove(orders.remove) if path in tree.files} if orders.remove else set()
     already, added = [], []
-    names = _Names(tree)
+    names = _Names(tree, random.Random() if orders.random_file_ids else None)
     for item in orders.add:
         if edit.holds(item.sop_instance_uid):
             if digest_of(tree, by_uid.get(item.sop_instance_uid, "")) != item.sha256:
@@ -149,9 +151,10 @@ def _sound_signature(tree: FileTree) -> None:
 
 
 class _Names:
-    """File IDs that go on where those of the medium end, and never meet a name that is there."""
+    """File IDs that go on where those of the medium end, or random ones; they never meet a name that is there."""
 
-    def __init__(self, tree: FileTree) -> None:
+    def __init__(self, tree: FileTree, dice: random.Random | None) -> None:
+        self._dice = dice
         self._taken: set[str] = set()
         for name in tree.files:
             parts = name.split("/")
@@ -184,14 +187,28 @@ class _Names:
     def _fresh(self, folder: str, model: str) -> str:
         """The name of the model's kind behind the highest number in a folder."""
         prefix = model.rstrip("0123456789")
-        digits = 8 - len(prefix)
+        if self._dice is not None:
+            return self._fresh_random(folder, prefix, self._dice)
         highest = self._highest(folder, prefix)
-        name = f"{folder}/{prefix}{highest + 1:0{digits}d}"
-        if len(name.rpartition("/")[2]) > 8:
+        if not may_number(prefix, highest + 1):
             raise MediaError(f"{folder} would hold more entries than File IDs can number.")
+        name = f"{folder}/{numbered(prefix, highest + 1)}"
         self._taken.add(name)
         self._numbers[folder, prefix] = highest + 1
         return name
+
+    def _fresh_random(self, folder: str, prefix: str, dice: random.Random) -> str:
+        there = self._numbers[folder, prefix] = self._numbers.get((folder, prefix), self._count(folder, prefix)) + 1
+        if not may_number(prefix, there):
+            raise MediaError(f"{folder} would hold more entries than File IDs can number.")
+        names = (f"{folder}/{name}" for name in random_names(prefix, dice))
+        found = next(name for name in names if name not in self._taken)
+        self._taken.add(found)
+        return found
+
+    def _count(self, folder: str, prefix: str) -> int:
+        """Names of a kind in a folder."""
+        return sum(name.startswith(f"{folder}/{prefix}") and "/" not in name[len(folder) + 1 :] for name in self._taken)
 
     def _highest(self, folder: str, prefix: str) -> int:
         known = self._numbers.get((folder, prefix))

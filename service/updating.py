@@ -53,8 +53,15 @@ def add(
     items = _items(settings, number("P", plan["plan"]))
     if not items:
         raise NotDone("nothing can be added: every instance is refused", "REFUSED")
-    keys = key_set((row or profile(settings.plan.profile)).directory_keys)
-    done = update(target, add=items, now=datetime.now(UTC), keys=keys, seal=_seal(settings))
+    rules = row or profile(settings.plan.profile)
+    done = update(
+        target,
+        add=items,
+        now=datetime.now(UTC),
+        keys=key_set(rules.directory_keys),
+        seal=_seal(settings),
+        random_file_ids=rules.random_file_ids,
+    )
     return _document(target, done, plan=plan["plan"], refused=refused)
 
 

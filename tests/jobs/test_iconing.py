@@ -81,6 +81,21 @@ def test_optional_icons_are_made_once_and_stand_on_the_disc(house: House, tmp_pa
     assert not list(house.settings.derived_dir.rglob("*.part"))
 
 
+def test_profiles_with_random_file_ids(house: House, tmp_path: Path) -> None:
+    """STD-US (PS3.11 C.3.3.2); every plan has names of its own, and its size is exact all the same."""
+    receive(house, 4, "US")
+    names = []
+    for number in range(2):
+        made = plan(house, "STD-US-ID-MF-CDR")
+        assert made["refused"] == []
+        path = image(house, made, tmp_path / f"{number}.iso")
+        assert [str(one) for one in verify_path(path, profile="STD-US-ID-MF-CDR").problems] == []
+        names.append({name for name in open_tree(path).files if name.startswith("DICOM/")})
+    assert len(names[0]) == 4
+    assert not names[0] & names[1]
+    assert not any(name.endswith("IM000001") for name in names[0] | names[1])
+
+
 def test_profiles_without_icons_have_none(house: House, tmp_path: Path) -> None:
     receive(house, 2)
     assert icons_of(image(house, plan(house, "STD-GEN-CD"), tmp_path / "1.iso")) == []

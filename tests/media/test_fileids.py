@@ -40,15 +40,16 @@ def test_records_under_the_root_lie_beside_the_patients() -> None:
     st.lists(
         st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 2), st.sampled_from(sorted(records.TYPES)[:20])),
         max_size=60,
-    )
+    ),
+    st.sampled_from(["", "2.25.1", "2.25.2"]),
 )
-def test_every_name_conforms_and_is_the_only_one(places: list[tuple[int, int, int, str]]) -> None:
+def test_every_name_conforms_and_is_the_only_one(places: list[tuple[int, int, int, str]], seed: str) -> None:
     items = [
         replace(ITEM, patient=p, study_instance_uid=str(s), series_instance_uid=str(e), record_type=kind)
         for p, s, e, kind in places
         if kind not in records.LEVELS
     ]
-    ids, again = FileIds(), FileIds()
+    ids, again = FileIds(seed), FileIds(seed)
     names = [ids.allocate(item) for item in items]
     assert len(set(names)) == len(names)
     assert all(check_component(part) for name in names for part in name)
@@ -67,6 +68,17 @@ def test_a_folder_that_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ids.allocate(ITEM)[-1] == "IM999999"
     with pytest.raises(MediaError, match="DICOM/P0000001/ST000001/SE000001"):
         ids.allocate(ITEM)
+
+
+def test_random_names_are_random_and_no_two_are_equal() -> None:
+    names = [FileIds(f"2.25.{number}").allocate(ITEM) for number in range(50)]
+    assert len({name[-1] for name in names}) == 50
+    assert len({name[1] for name in names}) == 50
+    ids = FileIds("2.25.1")
+    first = ids.allocate(ITEM)
+    ids = FileIds("2.25.1")
+    ids._taken = {first[:2]}  # the next number is taken then
+    assert ids.allocate(ITEM)[1] != first[1]
 
 
 @pytest.mark.parametrize("component", ["A", "IM000001", "_", "12345678"])

@@ -111,6 +111,21 @@ def test_adding_to_a_folder_of_ours(tmp_path: Path, items: Callable[..., list[It
     assert state(folder)["README.TXT"].count(b"Updated:") == 1
 
 
+def test_random_names_meet_none_that_is_there(
+    tmp_path: Path, items: Callable[..., list[Item]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rolls = iter([3, 1, 77, 77, 500])
+    monkeypatch.setattr("media.update_change.random_names", lambda prefix, _: (f"{prefix}{n:06}" for n in rolls))
+    folder = ours(tmp_path)
+    new = items(make("CT", number=4), make("CT", number=5))
+    done = update(folder, add=new, now=NOW, random_file_ids=True)
+    assert_right(folder)
+    assert done.added == (
+        "DICOM/P0000001/ST000001/SE000001/IM000077",
+        "DICOM/P0000001/ST000001/SE000001/IM000500",
+    )
+
+
 def test_removing_from_a_folder_of_ours(tmp_path: Path) -> None:
     folder = ours(tmp_path, [*old(), make("CT", patient=BOB)])
     before = state(folder)
