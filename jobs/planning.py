@@ -109,12 +109,12 @@ def make_plan(
         conflicts=conflicts,
         policy=options.conflicts,
         compress=options.compress,
-        has_source=lambda row: _has_source(ctx, row),
+        has_source=lambda row: has_source(ctx, row),
     )
     refuse_unfit(
         checked,
         profile=profile,
-        path_of=lambda candidate: _source(ctx, candidate.row),
+        path_of=lambda candidate: source_of(ctx, candidate.row),
         progress=lambda done, total: progress("check", done, total, "instances"),
         cancelled=cancelled,
     )
@@ -127,7 +127,8 @@ def make_plan(
     return _pack(ctx, request_id, options, profile, medium, checked, derived, icons)
 
 
-def _has_source(ctx: Context, row: InstanceRow) -> bool:
+def has_source(ctx: Context, row: InstanceRow) -> bool:
+    """Whether an instance's bytes are in the spool."""
     if row.spool_path is None:
         return False
     try:
@@ -136,7 +137,8 @@ def _has_source(ctx: Context, row: InstanceRow) -> bool:
         return False
 
 
-def _source(ctx: Context, row: InstanceRow) -> Path:
+def source_of(ctx: Context, row: InstanceRow) -> Path:
+    """Where they are."""
     assert row.spool_path is not None
     return ctx.spool.path_of(row.spool_path)
 
@@ -154,7 +156,7 @@ def _item(ctx: Context, candidate: Candidate, derived: Derived | None, icon: Ico
         patient_id=row.patient_id,
         record_type=candidate.record_type,
         directory_keys=row.directory_keys,
-        source=ctx.derived_path(derived.path) if derived else _source(ctx, row),
+        source=ctx.derived_path(derived.path) if derived else source_of(ctx, row),
         size=derived.size if derived else row.file_bytes,
         sha256=derived.sha256 if derived else row.file_sha256,
         supplied=candidate.supplied,

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from service.commands import change, look, produce, receive, serve
+from service.commands import change, look, produce, profiles, receive, serve
 from service.commands.common import print_json
 from service.errors import as_refusal
 
@@ -71,6 +71,8 @@ app.command("import")(receive.import_)
 app.command("studies")(receive.studies)
 app.command("plan")(produce.plan)
 app.command("burn")(produce.burn)
+app.command("check")(profiles.check)
+app.command("profiles")(profiles.profiles)
 app.command("job")(produce.job)
 app.command("jobs")(produce.jobs)
 app.command("cancel")(produce.cancel)

@@ -71,6 +71,9 @@ class ServiceOperations:
                     raise _refusal(int(line["problem"]["status"]), line["problem"])
         raise NotDone("the service stopped before the plan was ready")
 
+    def check(self, selection: Mapping[str, Any], options: Mapping[str, Any]) -> Document:
+        return self._one("POST", "/checks", {"selection": dict(selection), "options": _given(options)})
+
     def plan_document(self, plan: str) -> Document:
         return self._one("GET", f"/plans/P{number('P', plan)}")
 

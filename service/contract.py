@@ -43,6 +43,9 @@ class Operations(Protocol):
     def plan(self, selection: Mapping[str, Any], options: Mapping[str, Any], progress: OnProgress) -> Document:
         """Make a plan and tell all about it; nothing is burnt."""
 
+    def check(self, selection: Mapping[str, Any], options: Mapping[str, Any]) -> Document:
+        """Which instances can be on a disc of the profile, and why the others cannot; nothing is conformed or kept."""
+
     def plan_document(self, plan: str) -> Document:
         """A plan that was made before."""
 

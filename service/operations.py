@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from jobs import documents, planning
 from jobs.context import Context
+from jobs.fitness import fitness
 from jobs.options import OptionsError, RequestOptions
 from media.problems import MediaError
 from service.contract import Document, OnProgress, Source, number
@@ -96,6 +97,11 @@ class StoreOperations:
         )
         with self.context.db.read() as session:
             return planning.plan_document(session, plan_id)
+
+    def check(self, selection: Mapping[str, Any], options: Mapping[str, Any]) -> Document:
+        settled = self._settled(options)
+        self._selected(selection)
+        return fitness(self.context, Selection.from_json(selection), settled)
 
     def plan_document(self, plan: str) -> Document:
         plan_id = number("P", plan)

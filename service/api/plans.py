@@ -78,6 +78,11 @@ def _problem(error: Exception) -> dict[str, Any]:
     return problem(500, f"unexpected {type(error).__name__}; the service's log has more", "UNEXPECTED")
 
 
+@router.post("/checks", summary="Which instances can be on a disc of a profile")
+def check(ops: Ops, body: PlanBody) -> dict[str, Any]:
+    return ops.check(body.selection.given(), body.options.given())
+
+
 @router.get("/plans/{plan_id}", summary="A plan that was made before")
 def plan(ops: Ops, plan_id: str) -> dict[str, Any]:
     return ops.plan_document(plan_id)

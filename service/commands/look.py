@@ -66,11 +66,15 @@ def verify(
         raise typer.Exit(1)
 
 
-def conformance(data: DataOption = None, config: ConfigOption = None) -> None:
+def conformance(json: JsonOption = False, data: DataOption = None, config: ConfigOption = None) -> None:
     """Print the DICOM conformance statement with the settings in force (Markdown)."""
     from service.conformance import statement
 
-    typer.echo(statement(load_settings(config, data).model_dump(), site=True), nl=False)
+    text = statement(load_settings(config, data).model_dump(), site=True)
+    if json:
+        print_json({"statement": text})
+    else:
+        typer.echo(text, nl=False)
 
 
 def _signed_by_another(result: VerifyResult, key: Path | None) -> list[Problem]:

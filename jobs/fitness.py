@@ -1,0 +1,63 @@
+"""Whether instances can be on a disc of a profile, asked before any plan: nothing is conformed, nothing is kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import delete
+
+from jobs.checking import check, refuse_unfit
+from jobs.context import Context
+from jobs.options import RequestOptions
+from jobs.planning import has_source, profile_and_medium, source_of
+from store import plans
+from store.models import Request, RequestInstance
+from store.selection import Selection, instance_ids
+
+
+def fitness(ctx: Context, selection: Selection, options: RequestOptions) -> dict[str, Any]:
+    """``{"profile", "instances", "fit", "conform", "refused", "conflicts"}``: how many were asked for, fit as they are,
+    and fit once they were conformed; which do not, each with its reason. What a codec finds in the pixel data may still
+    refuse one that is to be conformed; and where icons are demanded, an image of which none can be made."""
+    profile, _ = profile_and_medium(options)
+    with ctx.db.begin() as session:
+        request = plans.add_request(
+            session,
+            instance_ids(session, selection),
+            selection=selection.to_json(),
+            options=options.to_json(),
+            source="check",
+            idempotency_key=None,
+        )
+    try:
+        with ctx.db.read() as session:
+            rows = plans.requested(session, request)
+            conflicts = plans.conflicts_of_request(session, request)
+    finally:
+        with ctx.db.begin() as session:
+            session.execute(delete(RequestInstance).where(RequestInstance.request_id == request))
+            session.execute(delete(Request).where(Request.id == request))
+    checked = check(
+        rows,
+        profile=profile,
+        conflicts=conflicts,
+        policy=options.conflicts,
+        compress=options.compress,
+        has_source=lambda row: has_source(ctx, row),
+    )
+    refuse_unfit(
+        checked,
+        profile=profile,
+        path_of=lambda candidate: source_of(ctx, candidate.row),
+        progress=lambda *_: None,
+        cancelled=lambda: False,
+    )
+    conformed = sum(candidate.recipe is not None for candidate in checked.candidates)
+    return {
+        "profile": profile.identifier,
+        "instances": len(rows),
+        "fit": len(checked.candidates) - conformed,
+        "conform": conformed,
+        "refused": [refusal.as_json() for refusal in checked.refused],
+        "conflicts": checked.conflicts,
+    }

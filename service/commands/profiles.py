@@ -1,0 +1,148 @@
+"""Commands about Application Profiles: ``profiles``, ``check``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from service.commands.common import (
+    AccessionOption,
+    AllOption,
+    CallingAeOption,
+    CompressOption,
+    ConfigOption,
+    ConflictsOption,
+    DataOption,
+    DateRangeOption,
+    JsonOption,
+    ModalityOption,
+    NotOnDiscOption,
+    PatientIdOption,
+    ProfileOption,
+    SeriesOption,
+    SopOption,
+    StudyOption,
+    load_settings,
+    operations,
+    plain,
+    print_json,
+    say,
+    selection,
+    table,
+)
+
+_MANY = 10
+
+
+def profiles(json: JsonOption = False, data: DataOption = None, config: ConfigOption = None) -> None:
+    """Application Profiles: what each allows, and whether it is written yet."""
+    del data, config  # taken because every command takes them
+    documents = _documents()
+    if json:
+        print_json(documents)
+        return
+    table(
+        "",
+        ("Profile", "PS3.11", "Roles", "Media", "Contents"),
+        [
+            (
+                one["profile"],
+                one["annex"],
+                ", ".join(one["roles"]),
+                ", ".join(one["media"]),
+                one["description"] if one["status"] == "ready" else f"not yet: {one['reason']}",
+            )
+            for one in documents
+        ],
+    )
+
+
+def _documents() -> list[dict[str, Any]]:
+    from media.profile_keys import key_set
+    from media.profiles import profiles as rows
+
+    found = []
+    for row in rows().values():
+        icon = key_set(row.directory_keys).icon
+        found.append(
+            {
+                "profile": row.identifier,
+                "description": row.description,
+                "annex": row.annex,
+                "status": row.status,
+                "reason": row.reason,
+                "roles": list(row.roles),
+                "media": list(row.media),
+                "default_medium": row.default_medium,
+                "sop_classes": sorted(row.sop_classes),
+                "writes": list(row.writes),
+                "reads": list(row.reads),
+                "by_class": {uid: list(syntaxes) for uid, syntaxes in sorted(row.by_class.items())},
+                "rules": list(row.rules),
+                "directory_keys": row.directory_keys,
+                "icons": {"size": icon.size, "required": icon.required} if icon else None,
+                "random_file_ids": row.random_file_ids,
+                "security": row.security,
+            }
+        )
+    return found
+
+
+def check(
+    *,
+    study: StudyOption = None,
+    series: SeriesOption = None,
+    sop: SopOption = None,
+    patient_id: PatientIdOption = None,
+    accession: AccessionOption = None,
+    date_range: DateRangeOption = None,
+    modality: ModalityOption = None,
+    calling_ae: CallingAeOption = None,
+    all_: AllOption = False,
+    not_on_disc: NotOnDiscOption = False,
+    profile: ProfileOption = None,
+    compress: CompressOption = None,
+    conflicts: ConflictsOption = None,
+    json: JsonOption = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Why instances cannot be on a disc of a profile, with the clause of PS3.11. Nothing is conformed or planned."""
+    chosen = selection(
+        study=study,
+        series=series,
+        sop=sop,
+        patient_id=patient_id,
+        accession=accession,
+        date_range=date_range,
+        modality=modality,
+        calling_ae=calling_ae,
+        all=all_,
+        not_on_disc=not_on_disc,
+    )
+    options = {"profile": profile, "compress": compress, "conflicts": conflicts}
+    with operations(load_settings(config, data)) as asked:
+        document = asked.check(chosen, {key: value for key, value in options.items() if value is not None})
+    if json:
+        print_json(document)
+    else:
+        _show(document)
+    if document["refused"]:
+        raise typer.Exit(1)
+
+
+def _show(document: dict[str, Any]) -> None:
+    """By reason: a thousand instances that fail alike are one line."""
+    say(
+        f"{document['profile']}: {document['fit']} fit as they are, {document['conform']} after conforming, "
+        f"{len(document['refused'])} do not"
+    )
+    by_reason: dict[str, list[str]] = {}
+    for one in document["refused"]:
+        by_reason.setdefault(one["reason"], []).append(one["sop_instance_uid"])
+    for reason, uids in list(by_reason.items())[:_MANY]:
+        typer.echo(f"{len(uids)} x {plain(reason)}")
+        typer.echo(f"    {plain(uids[0])}" + (f" and {len(uids) - 1} more" if len(uids) > 1 else ""))
+    if len(by_reason) > _MANY:
+        typer.echo(f"... and {len(by_reason) - _MANY} more reasons (--json has all)")
