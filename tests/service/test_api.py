@@ -117,7 +117,7 @@ def test_a_plan_is_given_up_when_nobody_listens_any_more() -> None:
         ({"selection": {"everything": True}}, "everything"),
         ({"selection": {"all": True}, "options": {"copies": 0}}, "copies"),
         ({"selection": {"all": True}, "options": {"burner": "none"}}, "burner"),
-        ({"selection": {"all": True}, "options": {"profile": "STD-X"}}, "STD-GEN-CD"),
+        ({"selection": {"all": True}, "options": {"profile": "STD-X"}}, "burnish profiles"),
         ({"selection": {"all": True}, "options": {"medium": "FLOPPY"}}, "CD-R-80"),
     ],
 )
