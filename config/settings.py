@@ -84,6 +84,7 @@ class Plan(_Section):
     file_set_prefix: str = Field(pattern=r"^[A-Z0-9_]{0,9}$")
     patients_per_disc: PatientsPerDisc
     conflicts: Conflicts
+    iod: Literal["off", "report", "strict"]
 
 
 class Burn(_Section):

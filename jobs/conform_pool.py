@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from media.items import Change
 from media.problems import MediaError
@@ -53,6 +54,8 @@ class Conformed:
     changes: tuple[Change, ...] = ()
     refused: tuple[str, str] | None = None
     """Failure code and reason."""
+    document: dict[str, Any] | None = None
+    """What a helper says that makes no file (``jobs.iodcheck``)."""
 
 
 class Cancelled(Exception):
@@ -163,6 +166,8 @@ class _Helper:
             raise ConformFailed(answer["failed"])
         if "refused" in answer:
             return Conformed(task, refused=(answer["refused"][0], answer["refused"][1]))
+        if "document" in answer:
+            return Conformed(task, document=answer["document"])
         changes = tuple(Change(task.sop_instance_uid, *change) for change in answer["changes"])
         return Conformed(task, answer["size"], answer["sha256"], answer["transfer_syntax_uid"], changes)
 

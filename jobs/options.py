@@ -8,6 +8,7 @@ from typing import Any
 
 from config.settings import Settings
 from media.conform import COMPRESS
+from media.iod import Level
 
 PRIORITIES = {"high": 1, "med": 2, "low": 3}
 """Request Priority (2200,0020) as the number that queues sort by."""
@@ -36,6 +37,8 @@ class RequestOptions:
     file_set_prefix: str
     compress: str = "none"
     """One of ``media.conform.COMPRESS``."""
+    iod: str = "off"
+    """What is done with the IOD check: one of ``media.iod.Level``."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -61,6 +64,7 @@ class RequestOptions:
             "conflicts": settings.plan.conflicts,
             "skip_refused": False,
             "compress": "none",
+            "iod": settings.plan.iod,
             "allow_splitting": True,
             "file_set_prefix": settings.plan.file_set_prefix,
         }
@@ -76,6 +80,7 @@ class RequestOptions:
             ("patients_per_disc", ("one", "many")),
             ("conflicts", ("first", "latest", "refuse")),
             ("compress", COMPRESS),
+            ("iod", tuple(level.value for level in Level)),
         ):
             if values[option] not in allowed:
                 raise OptionsError(f"{option} is {values[option]!r}; it may be {', '.join(allowed)}")

@@ -21,6 +21,7 @@ from jobs.conform_pool import Cancelled
 from jobs.conforming import Progress, conform, is_whole
 from jobs.context import Context
 from jobs.iconing import make_icons, pins, restore, unpinned
+from jobs.iodcheck import check_iods
 from jobs.options import RequestOptions
 from media import mediatypes, profiles
 from media.contents import arrange
@@ -118,13 +119,21 @@ def make_plan(
         progress=lambda done, total: progress("check", done, total, "instances"),
         cancelled=cancelled,
     )
+    iod = check_iods(
+        checked,
+        options.iod,
+        path_of=lambda candidate: source_of(ctx, candidate.row),
+        processes=ctx.settings.jobs.conform_processes,
+        progress=lambda done, total: progress("iod check", done, total, "instances"),
+        cancelled=cancelled,
+    )
     on_phase("CONFORMING")
     derived = conform(ctx, profile, checked, progress, cancelled)
     icons = make_icons(ctx, profile, checked, progress, cancelled)
     if cancelled():
         raise Cancelled
     progress("pack", 0, len(checked.candidates), "instances")
-    return _pack(ctx, request_id, options, profile, medium, checked, derived, icons)
+    return _pack(ctx, request_id, options, profile, medium, checked, derived, icons, {"iod": iod})
 
 
 def has_source(ctx: Context, row: InstanceRow) -> bool:
@@ -173,6 +182,7 @@ def _pack(
     checked: Checked,
     derived: dict[int, Derived],
     icons: dict[int, Icon],
+    report: dict[str, Any],
 ) -> int:
     """Put the candidates on volumes and enter the plan."""
     plan_settings = ctx.settings.plan
@@ -232,7 +242,7 @@ def _pack(
             profile=profile.identifier,
             medium=medium.name,
             capacity_sectors=capacity,
-            report=_report(checked, items, derived, packing, medium),
+            report=_report(checked, items, derived, packing, medium) | report,
             volumes=volumes,
         )
 

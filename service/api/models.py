@@ -42,6 +42,7 @@ class OptionsBody(_Body):
     conflicts: str | None = None
     skip_refused: bool | None = None
     compress: str | None = None
+    iod: str | None = None
     allow_splitting: bool | None = None
     file_set_prefix: str | None = Field(default=None, pattern=r"^[A-Z0-9_]{0,9}$")
 

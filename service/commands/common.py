@@ -80,6 +80,14 @@ CompressOption = Annotated[
         help="Pixel data uncompressed, losslessly compressed, or as received; the profile permitting.",
     ),
 ]
+IodOption = Annotated[
+    str | None,
+    typer.Option(
+        "--iod",
+        metavar="off|report|strict",
+        help="IOD check: what instances lack of what PS3.3 demands is told, or (strict) refused.",
+    ),
+]
 NoSplittingOption = Annotated[
     bool, typer.Option("--no-splitting", help="Fail rather than spread the request over several volumes.")
 ]

@@ -17,6 +17,7 @@ from service.commands.common import (
     ConflictsOption,
     DataOption,
     DateRangeOption,
+    IodOption,
     JsonOption,
     MediumOption,
     ModalityOption,
@@ -60,6 +61,7 @@ def plan(
     conflicts: ConflictsOption = None,
     skip_refused: SkipRefusedOption = False,
     compress: CompressOption = None,
+    iod: IodOption = None,
     no_splitting: NoSplittingOption = False,
     file_set_prefix: PrefixOption = None,
     json: JsonOption = False,
@@ -87,6 +89,7 @@ def plan(
         conflicts=conflicts,
         skip_refused=skip_refused or None,
         compress=compress,
+        iod=iod,
         allow_splitting=False if no_splitting else None,
         file_set_prefix=file_set_prefix,
     )
@@ -127,6 +130,7 @@ def burn(
     conflicts: ConflictsOption = None,
     skip_refused: SkipRefusedOption = False,
     compress: CompressOption = None,
+    iod: IodOption = None,
     no_splitting: NoSplittingOption = False,
     file_set_prefix: PrefixOption = None,
     idempotency_key: Annotated[
@@ -165,6 +169,7 @@ def burn(
         conflicts=conflicts,
         skip_refused=skip_refused or None,
         compress=compress,
+        iod=iod,
         allow_splitting=False if no_splitting else None,
         file_set_prefix=file_set_prefix,
     )

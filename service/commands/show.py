@@ -53,6 +53,7 @@ def plan(document: dict[str, Any]) -> None:
     )
     _some("supplied in the directory", document["supplied"], _pairs)
     _some("refused", document["refused"], lambda one: f"{one['sop_instance_uid']}: {one['reason']}")
+    _iod(document)
     for note in document.get("notes", ()):
         typer.echo(f"note: {plain(note)}")
     if document["volumes"]:
@@ -63,6 +64,14 @@ def _bar(share: float, width: int = 24) -> str:
     """A capacity bar that is seen without colour, in a file too; something on it always shows."""
     full = min(width, max(1, round(share * width))) if share > 0 else 0
     return "\N{FULL BLOCK}" * full + "\N{LIGHT SHADE}" * (width - full)
+
+
+def _iod(document: dict[str, Any]) -> None:
+    """What the IOD check found: a line of totals and at most ten more."""
+    found = document.get("iod")
+    if isinstance(found, dict):
+        for number, line in enumerate(found["lines"]):
+            typer.echo(f"{'  ' if number else ''}{plain(line)}")
 
 
 def _pairs(one: Any) -> str:
@@ -111,6 +120,7 @@ def job(document: dict[str, Any], *, full: bool = False) -> None:
     if isinstance(report, dict) and full:
         for what in ("changes", "supplied", "refused"):
             _some(what, list(report.get(what) or ()), _pairs)
+        _iod(report)
 
 
 def jobs(documents: list[dict[str, Any]]) -> None:
