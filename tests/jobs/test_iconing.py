@@ -20,8 +20,9 @@ from jobs.planning import PlanRefused, check_plan, create_request, make_plan, pl
 from media.problems import MediaError
 from media.trees import open_tree
 from media.verify import verify_path
+from store import retention
 from store.instances import Provenance, Registrar, ingest_file
-from store.models import Derived, Volume, VolumeInstance
+from store.models import Derived, Instance, Volume, VolumeInstance
 from store.selection import Selection
 from tests.jobs.conftest import House
 from tests.makers import make
@@ -209,3 +210,15 @@ def test_a_crash_costs_an_optional_icon_and_a_plan_stays_what_it_was(
     first_crashes.undo()
     assert len(icons_of(image(house, plan(house), tmp_path / "2.iso"))) == 3
     assert len(icons_of(image(house, made, tmp_path / "3.iso"))) == 2
+
+
+def test_icons_go_with_their_instances(house: House) -> None:
+    receive(house, 2)
+    plan(house)
+    assert len(files(house)) == 2
+    with house.db.read() as session:
+        ids = list(session.scalars(select(Instance.id)))
+    retention.delete(house.db, house.ctx.spool, house.settings.derived_dir, ids[:1])
+    assert len(files(house)) == 1
+    retention.delete(house.db, house.ctx.spool, house.settings.derived_dir, ids[1:])
+    assert files(house) == []
