@@ -32,6 +32,8 @@ A driver
 - SHALL check its options when it is made, unknown keys too, and raise ``BurnerOptionsError`` that lists all faults;
 - SHOULD report ``progress`` and a ``message`` that a person at the device understands;
 - SHOULD report ``WAITING`` while a person must do something (load blanks, change ink) and go on by itself afterwards;
+- MAY say by a class attribute ``families`` which families of media types it makes (``CD``, ``DVD``, ``BD``, ``FOLDER``;
+  without it the three kinds of discs): the automatic choice of a profile takes no others;
 - MAY report ``supplies`` (ink, blanks, bins) in reports and in ``probe``;
 - MAY be called from several threads at once, for different discs.
 """

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from burners.base import BurnOrder, BurnRefused, BurnReport, BurnState, DriverState, DriverStatus, Outcome, Ticket
 from burners.exporting import (
@@ -59,6 +59,8 @@ class _Options:
 
 class FolderTarget(Exporter):
     """The driver ``folder``. Options: ``folder``, ``root``, ``file_system``, ``pattern``, ``slots``."""
+
+    families: ClassVar[frozenset[str]] = frozenset(("FOLDER",))
 
     def __init__(self, name: str, options: Mapping[str, Any], *, data: Path) -> None:
         self._options = _check(options, data)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from config.settings import Burner as BurnerSettings
 
 GROUP = "burnish.burners"
+DISCS = frozenset(("CD", "DVD", "BD"))
+"""Families of media types that a driver makes which says nothing of it."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,17 @@ class Burners:
 def drivers() -> dict[str, EntryPoint]:
     """The drivers that are installed, by name."""
     return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def families(driver: str) -> frozenset[str]:
+    """Families of the media types (``media.mediatypes``) that a driver makes: its class attribute ``families``."""
+    entry = drivers().get(driver)
+    if entry is None:
+        return DISCS
+    try:
+        return frozenset(getattr(entry.load(), "families", DISCS))
+    except Exception:  # noqa: BLE001 - what is wrong with it, `load` says
+        return DISCS
 
 
 def load(sections: Mapping[str, BurnerSettings], *, data: Path) -> Burners:

@@ -71,7 +71,7 @@ def check(
     spool. No instance is read here: everything that is asked stands in its row.
     """
     checked = Checked()
-    kept = list(_without_conflicts(rows, conflicts, policy, checked))
+    kept = list(without_conflicts(rows, conflicts, policy, checked))
     numbers = _numbers(kept)
     for row in kept:
         try:
@@ -115,10 +115,10 @@ def refuse_unfit(
     checked.candidates = [candidate for candidate in checked.candidates if candidate.row.id not in unfit]
 
 
-def _without_conflicts(
+def without_conflicts(
     rows: Iterable[InstanceRow], conflicts: Mapping[str, list[int]], policy: str, checked: Checked
 ) -> Iterable[InstanceRow]:
-    """One instance for each SOP Instance UID; a file-set never holds one UID twice."""
+    """One instance for each SOP Instance UID: a file-set never holds one UID twice. ``checked`` takes what is told."""
     rows = list(rows)
     requested = {row.id for row in rows}
     for row in rows:

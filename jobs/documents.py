@@ -37,7 +37,7 @@ def job_document(session: Session, job_id: int) -> dict[str, Any]:
         "finished": job.finished_at.isoformat() if job.finished_at else None,
         "attempt": job.attempt,
         "plan": f"P{job.plan_id}" if job.plan_id is not None else None,
-        "profile": request.options.get("profile"),
+        "profile": _profile(session, job, request.options),
         "burner": job.burner,
         "copies": job.copies,
         "priority": _PRIORITY_NAMES.get(job.priority, str(job.priority)),
@@ -53,7 +53,11 @@ def job_document(session: Session, job_id: int) -> dict[str, Any]:
 def jobs_list(session: Session, *, limit: int | None = None) -> list[dict[str, Any]]:
     """All jobs, newest first: state, when, profile, how many discs and how many of them are verified."""
     rows = session.execute(
-        select(Job, Request.options).join(Request, Request.id == Job.request_id).order_by(Job.id.desc()).limit(limit)
+        select(Job, Request.options, Plan.profile)
+        .join(Request, Request.id == Job.request_id)
+        .outerjoin(Plan, Plan.id == Job.plan_id)
+        .order_by(Job.id.desc())
+        .limit(limit)
     ).all()
     newest = (
         select(Disc.job_id, Disc.volume_id, Disc.copy, func.max(Disc.attempt).label("attempt"))
@@ -79,15 +83,21 @@ def jobs_list(session: Session, *, limit: int | None = None) -> list[dict[str, A
             "job": f"J{job.id}",
             "state": job.state,
             "created": job.created_at.isoformat(),
-            "profile": options.get("profile"),
+            "profile": profile or options.get("profile"),
             "discs": sum(counts.get(job.id, {}).values()),
             "verified": counts.get(job.id, {}).get(DiscState.VERIFIED, 0),
             "priority": _PRIORITY_NAMES.get(job.priority, str(job.priority)),
             "reason": job.reason,
             "error": job.error,
         }
-        for job, options in rows
+        for job, options, profile in rows
     ]
+
+
+def _profile(session: Session, job: Job, options: dict[str, Any]) -> str | None:
+    """Of the plan, once there is one: the request may have said ``auto``."""
+    plan = session.get(Plan, job.plan_id) if job.plan_id is not None else None
+    return plan.profile if plan is not None else options.get("profile")
 
 
 def _disc(disc: Disc, volume: Volume) -> dict[str, Any]:

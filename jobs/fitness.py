@@ -8,18 +8,19 @@ from sqlalchemy import delete
 
 from jobs.checking import check, refuse_unfit
 from jobs.context import Context
-from jobs.options import RequestOptions
-from jobs.planning import has_source, profile_and_medium, source_of
+from jobs.options import AUTO, RequestOptions
+from jobs.planning import has_source, profile_and_medium, require_pair, settle, source_of
 from store import plans
 from store.models import Request, RequestInstance
 from store.selection import Selection, instance_ids
 
 
 def fitness(ctx: Context, selection: Selection, options: RequestOptions) -> dict[str, Any]:
-    """``{"profile", "instances", "fit", "conform", "refused", "conflicts"}``: how many were asked for, fit as they are,
-    and fit once they were conformed; which do not, each with its reason. What a codec finds in the pixel data may still
-    refuse one that is to be conformed; and where icons are demanded, an image of which none can be made."""
-    profile, _ = profile_and_medium(options)
+    """``{"profile", "chosen", "instances", "fit", "conform", "refused", "conflicts"}``: how many were asked for, fit as
+    they are, and fit once they were conformed; which do not, each with its reason. What a codec finds in the pixel data
+    may still refuse one that is to be conformed; and where icons are demanded, an image of which none can be made.
+    ``chosen`` tells why this profile, where the request says ``auto``."""
+    require_pair(options)
     with ctx.db.begin() as session:
         request = plans.add_request(
             session,
@@ -37,6 +38,11 @@ def fitness(ctx: Context, selection: Selection, options: RequestOptions) -> dict
         with ctx.db.begin() as session:
             session.execute(delete(RequestInstance).where(RequestInstance.request_id == request))
             session.execute(delete(Request).where(Request.id == request))
+    chosen = None
+    if options.profile == AUTO:
+        profile, _, chosen = settle(ctx, rows, conflicts, options)
+    else:
+        profile, _ = profile_and_medium(options)
     checked = check(
         rows,
         profile=profile,
@@ -55,6 +61,7 @@ def fitness(ctx: Context, selection: Selection, options: RequestOptions) -> dict
     conformed = sum(candidate.recipe is not None for candidate in checked.candidates)
     return {
         "profile": profile.identifier,
+        "chosen": chosen,
         "instances": len(rows),
         "fit": len(checked.candidates) - conformed,
         "conform": conformed,

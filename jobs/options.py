@@ -14,6 +14,10 @@ PRIORITIES = {"high": 1, "med": 2, "low": 3}
 """Request Priority (2200,0020) as the number that queues sort by."""
 
 
+AUTO = "auto"
+"""As a request's profile: the one that suits best is chosen when it is planned (``jobs.choosing``)."""
+
+
 class OptionsError(Exception):
     """An option has a value that makes no sense; the text names both."""
 
@@ -23,6 +27,7 @@ class RequestOptions:
     """Options of one request, each with a value (see ``from_settings`` for what a request leaves open)."""
 
     profile: str
+    """Identifier, or ``AUTO``."""
     medium: str
     """``""``: the profile's own default."""
     capacity_sectors: int | None
@@ -72,6 +77,10 @@ class RequestOptions:
         if unknown:
             raise OptionsError(f"unknown option {', '.join(sorted(unknown))}")
         values |= {key: value for key, value in given.items() if value is not None}
+        if values["profile"].lower() == AUTO:
+            values["profile"] = AUTO
+            if given.get("compress") is None:  # the profile that changes least is wanted
+                values["compress"] = "keep"
         # The default medium belongs to the default profile; another profile has its own.
         if not values["medium"] and values["profile"] == settings.plan.profile:
             values["medium"] = settings.plan.medium

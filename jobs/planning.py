@@ -7,7 +7,7 @@ conformed is in the derived cache.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -17,12 +17,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from jobs.checking import Candidate, Checked, Refusal, check, refuse_unfit
+from jobs.choosing import choose, require_choice
 from jobs.conform_pool import Cancelled
 from jobs.conforming import Progress, conform, is_whole
 from jobs.context import Context
 from jobs.iconing import make_icons, pins, restore, unpinned
 from jobs.iodcheck import check_iods
-from jobs.options import RequestOptions
+from jobs.options import AUTO, RequestOptions
 from media import mediatypes, profiles
 from media.contents import arrange
 from media.fileids import FileIds
@@ -63,7 +64,7 @@ def create_request(
     Raises ``PlanRefused`` (NO_INSTANCE) where nothing is selected, ``SelectionError``, and ``MediaError`` for a profile
     and medium that do not belong together: better told now than by a failed job.
     """
-    profile_and_medium(options)
+    require_pair(options)
     ids = instance_ids(session, selection)
     if not ids:
         raise PlanRefused("NO_INSTANCE", "nothing that was received matches the selection")
@@ -75,6 +76,14 @@ def create_request(
         source=source,
         idempotency_key=idempotency_key,
     )
+
+
+def require_pair(options: RequestOptions) -> None:
+    """Raise ``MediaError`` that lists what is allowed, where profile and medium do not exist or belong together."""
+    if options.profile == AUTO:
+        require_choice(options)
+    else:
+        profile_and_medium(options)
 
 
 def profile_and_medium(options: RequestOptions) -> tuple[profiles.Profile, mediatypes.MediaType]:
@@ -102,7 +111,12 @@ def make_plan(
         options = RequestOptions.from_json(request.options)
         rows = plans.requested(session, request_id)
         conflicts = plans.conflicts_of_request(session, request_id)
-    profile, medium = profile_and_medium(options)
+    chosen = None
+    if options.profile == AUTO:
+        progress("choose a profile", 0, len(rows), "instances")
+        profile, medium, chosen = settle(ctx, rows, conflicts, options, cancelled=cancelled)
+    else:
+        profile, medium = profile_and_medium(options)
     progress("check", 0, len(rows), "instances")
     checked = check(
         rows,
@@ -133,7 +147,31 @@ def make_plan(
     if cancelled():
         raise Cancelled
     progress("pack", 0, len(checked.candidates), "instances")
-    return _pack(ctx, request_id, options, profile, medium, checked, derived, icons, {"iod": iod})
+    return _pack(ctx, request_id, options, profile, medium, checked, derived, icons, {"iod": iod, "chosen": chosen})
+
+
+def settle(
+    ctx: Context,
+    rows: list[InstanceRow],
+    conflicts: Mapping[str, list[int]],
+    options: RequestOptions,
+    *,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> tuple[profiles.Profile, mediatypes.MediaType, dict[str, Any]]:
+    """Profile and medium of a request that says ``auto``, and why. Raises ``PlanRefused``, ``Cancelled``."""
+    try:
+        choice = choose(
+            ctx,
+            rows,
+            conflicts,
+            options,
+            has_source=lambda row: has_source(ctx, row),
+            path_of=lambda row: source_of(ctx, row),
+            cancelled=cancelled,
+        )
+    except profiles.ProfileError as error:
+        raise PlanRefused("NOT_SUPPORTED", str(error)) from error
+    return choice.profile, choice.medium, choice.document
 
 
 def has_source(ctx: Context, row: InstanceRow) -> bool:

@@ -65,7 +65,7 @@ def problems(settings: Settings) -> list[str]:
 
 def options_of(rule: Rule, settings: Settings) -> RequestOptions:
     """The options of a rule's requests. Raises OptionsError and MediaError."""
-    from jobs.planning import profile_and_medium
+    from jobs.planning import require_pair
 
     given = {
         "profile": rule.profile or None,
@@ -76,7 +76,7 @@ def options_of(rule: Rule, settings: Settings) -> RequestOptions:
         "patients_per_disc": rule.patients_per_disc,
     }
     options = RequestOptions.from_settings(settings, given)
-    profile_and_medium(options)
+    require_pair(options)
     return options
 
 

@@ -36,7 +36,7 @@ def wrong_settings(settings: Settings) -> list[str]:
 
     found = []
     try:
-        planning.profile_and_medium(RequestOptions.from_settings(settings, {}))
+        planning.require_pair(RequestOptions.from_settings(settings, {}))
     except (OptionsError, MediaError) as error:
         found.append(f"plan.profile, plan.medium: {error}")
     return found + rules.problems(settings)

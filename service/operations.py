@@ -199,7 +199,7 @@ class StoreOperations:
         """Every option with a value. A medium or profile that does not exist or fit is wrong usage."""
         settled = RequestOptions.from_settings(self.context.settings, options)
         try:
-            planning.profile_and_medium(settled)
+            planning.require_pair(settled)
         except MediaError as error:
             raise UsageError(str(error), "PROFILE") from error
         return settled

@@ -53,7 +53,7 @@ def add(
     items = _items(settings, number("P", plan["plan"]))
     if not items:
         raise NotDone("nothing can be added: every instance is refused", "REFUSED")
-    rules = row or profile(settings.plan.profile)
+    rules = row or profile(plan["profile"])
     done = update(
         target,
         add=items,

@@ -55,7 +55,8 @@ AllOption = Annotated[bool, typer.Option("--all", help="SELECT: everything in th
 NotOnDiscOption = Annotated[bool, typer.Option("--not-on-disc", help="SELECT: what no verified disc holds.")]
 
 ProfileOption = Annotated[
-    str | None, typer.Option("--profile", metavar="P", help="Application Profile, e.g. STD-GEN-CD.")
+    str | None,
+    typer.Option("--profile", metavar="P", help="Application Profile, e.g. STD-GEN-CD, or auto."),
 ]
 MediumOption = Annotated[str | None, typer.Option("--medium", metavar="M", help="Medium, e.g. CD-R-80 or BD-25.")]
 CapacityOption = Annotated[

@@ -6,6 +6,7 @@ from typing import Any
 
 import typer
 
+from service.commands import show
 from service.commands.common import (
     AccessionOption,
     AllOption,
@@ -127,6 +128,7 @@ def check(
     if json:
         print_json(document)
     else:
+        show.chosen(document)
         _show(document)
     if document["refused"]:
         raise typer.Exit(1)

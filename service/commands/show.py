@@ -46,6 +46,7 @@ def plan(document: dict[str, Any]) -> None:
     if not out.is_terminal:
         out.width = max(out.width, 160)
     out.print(made)
+    chosen(document)
     _some(
         "changed",
         document["changes"],
@@ -64,6 +65,20 @@ def _bar(share: float, width: int = 24) -> str:
     """A capacity bar that is seen without colour, in a file too; something on it always shows."""
     full = min(width, max(1, round(share * width))) if share > 0 else 0
     return "\N{FULL BLOCK}" * full + "\N{LIGHT SHADE}" * (width - full)
+
+
+def chosen(document: dict[str, Any]) -> None:
+    """What `--profile auto` chose, why, and what came next."""
+    found = document.get("chosen")
+    if not isinstance(found, dict):
+        return
+    typer.echo(f"chosen: {found['profile']} on {found['medium']}: {found['reason']}")
+    for other in found["others"]:
+        least = "" if other["examined"] else "at least "
+        typer.echo(
+            f"  next: {other['profile']} on {other['medium']}: {least}{other['refused']} refused, "
+            f"{other['changed']} changed, about {other['discs']} disc{'s' if other['discs'] != 1 else ''}"
+        )
 
 
 def _iod(document: dict[str, Any]) -> None:
