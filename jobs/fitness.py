@@ -8,6 +8,7 @@ from sqlalchemy import delete
 
 from jobs.checking import check, refuse_unfit
 from jobs.context import Context
+from jobs.iodcheck import check_iods
 from jobs.options import AUTO, RequestOptions
 from jobs.planning import has_source, profile_and_medium, require_pair, settle, source_of
 from store import plans
@@ -16,10 +17,12 @@ from store.selection import Selection, instance_ids
 
 
 def fitness(ctx: Context, selection: Selection, options: RequestOptions) -> dict[str, Any]:
-    """``{"profile", "chosen", "instances", "fit", "conform", "refused", "conflicts"}``: how many were asked for, fit as
-    they are, and fit once they were conformed; which do not, each with its reason. What a codec finds in the pixel data
-    may still refuse one that is to be conformed; and where icons are demanded, an image of which none can be made.
-    ``chosen`` tells why this profile, where the request says ``auto``."""
+    """How many instances were asked for, ``fit`` as they are, and fit once they were conformed; which do not, and why.
+
+    ``{"profile", "chosen", "instances", "fit", "conform", "refused", "conflicts", "iod"}``: ``chosen`` tells why this
+    profile, where the request says ``auto``; ``iod`` is as in a plan. What a codec finds in the pixel data may still
+    refuse one that is to be conformed; and where icons are demanded, an image of which none can be made.
+    """
     require_pair(options)
     with ctx.db.begin() as session:
         request = plans.add_request(
@@ -58,6 +61,14 @@ def fitness(ctx: Context, selection: Selection, options: RequestOptions) -> dict
         progress=lambda *_: None,
         cancelled=lambda: False,
     )
+    iod = check_iods(
+        checked,
+        options.iod,
+        path_of=lambda candidate: source_of(ctx, candidate.row),
+        processes=ctx.settings.jobs.conform_processes,
+        progress=lambda *_: None,
+        cancelled=lambda: False,
+    )
     conformed = sum(candidate.recipe is not None for candidate in checked.candidates)
     return {
         "profile": profile.identifier,
@@ -67,4 +78,5 @@ def fitness(ctx: Context, selection: Selection, options: RequestOptions) -> dict
         "conform": conformed,
         "refused": [refusal.as_json() for refusal in checked.refused],
         "conflicts": checked.conflicts,
+        "iod": iod,
     }

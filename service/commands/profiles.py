@@ -16,7 +16,9 @@ from service.commands.common import (
     ConflictsOption,
     DataOption,
     DateRangeOption,
+    IodOption,
     JsonOption,
+    MediumOption,
     ModalityOption,
     NotOnDiscOption,
     PatientIdOption,
@@ -103,7 +105,9 @@ def check(
     all_: AllOption = False,
     not_on_disc: NotOnDiscOption = False,
     profile: ProfileOption = None,
+    medium: MediumOption = None,
     compress: CompressOption = None,
+    iod: IodOption = None,
     conflicts: ConflictsOption = None,
     json: JsonOption = False,
     data: DataOption = None,
@@ -122,7 +126,7 @@ def check(
         all=all_,
         not_on_disc=not_on_disc,
     )
-    options = {"profile": profile, "compress": compress, "conflicts": conflicts}
+    options = {"profile": profile, "medium": medium, "compress": compress, "iod": iod, "conflicts": conflicts}
     with operations(load_settings(config, data)) as asked:
         document = asked.check(chosen, {key: value for key, value in options.items() if value is not None})
     if json:
@@ -130,6 +134,7 @@ def check(
     else:
         show.chosen(document)
         _show(document)
+        show.iod(document)
     if document["refused"]:
         raise typer.Exit(1)
 
@@ -143,7 +148,7 @@ def _show(document: dict[str, Any]) -> None:
     by_reason: dict[str, list[str]] = {}
     for one in document["refused"]:
         by_reason.setdefault(one["reason"], []).append(one["sop_instance_uid"])
-    for reason, uids in list(by_reason.items())[:_MANY]:
+    for reason, uids in sorted(by_reason.items(), key=lambda each: -len(each[1]))[:_MANY]:
         typer.echo(f"{len(uids)} x {plain(reason)}")
         typer.echo(f"    {plain(uids[0])}" + (f" and {len(uids) - 1} more" if len(uids) > 1 else ""))
     if len(by_reason) > _MANY:

@@ -54,7 +54,7 @@ def plan(document: dict[str, Any]) -> None:
     )
     _some("supplied in the directory", document["supplied"], _pairs)
     _some("refused", document["refused"], lambda one: f"{one['sop_instance_uid']}: {one['reason']}")
-    _iod(document)
+    iod(document)
     for note in document.get("notes", ()):
         typer.echo(f"note: {plain(note)}")
     if document["volumes"]:
@@ -81,7 +81,7 @@ def chosen(document: dict[str, Any]) -> None:
         )
 
 
-def _iod(document: dict[str, Any]) -> None:
+def iod(document: dict[str, Any]) -> None:
     """What the IOD check found: a line of totals and at most ten more."""
     found = document.get("iod")
     if isinstance(found, dict):
@@ -135,7 +135,7 @@ def job(document: dict[str, Any], *, full: bool = False) -> None:
     if isinstance(report, dict) and full:
         for what in ("changes", "supplied", "refused"):
             _some(what, list(report.get(what) or ()), _pairs)
-        _iod(report)
+        iod(report)
 
 
 def jobs(documents: list[dict[str, Any]]) -> None:

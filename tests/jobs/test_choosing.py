@@ -199,3 +199,15 @@ def test_ten_thousand_take_a_second_or_so(house: House) -> None:
     assert choice.profile.identifier == "STD-GEN-CD"
     assert took < 10, f"{took:.1f} s"
     print(f"{took:.2f} s for {len(many)}")
+
+
+def test_check_looks_at_iods_and_keeps_nothing(house: House) -> None:
+    good, bad = make("CT", number=1), make("CT", number=2, PixelSpacing=None)
+    planned(house, [good, bad])
+    before = rows_of(house)
+    options = RequestOptions.from_settings(house.settings, {"iod": "strict"})
+    document = fitness(house.ctx, Selection(all=True), options)
+    assert bad.sop_instance_uid in {one["sop_instance_uid"] for one in document["refused"]}
+    assert document["iod"]["level"] == "strict" and document["chosen"] is None
+    assert document["fit"] + document["conform"] + len(document["refused"]) == document["instances"] == 2
+    assert rows_of(house) == before, "no further request"
