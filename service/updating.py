@@ -53,6 +53,7 @@ def add(
     items = _items(settings, number("P", plan["plan"]))
     if not items:
         raise NotDone("nothing can be added: every instance is refused", "REFUSED")
+    _may_be_updated(plan["profile"])
     rules = row or profile(plan["profile"])
     done = update(
         target,

@@ -12,12 +12,15 @@ import pytest
 from sqlalchemy import select
 
 from burners import registry
+from config.settings import Rule, load
 from jobs.choosing import Choice, choose
 from jobs.fitness import fitness
 from jobs.options import RequestOptions
 from jobs.planning import PlanRefused, has_source, require_pair, source_of
+from jobs.rules import options_of
 from media.problems import MediaError
 from media.profiles import profiles
+from service.checks import wrong_settings
 from store import plans
 from store.models import Request
 from store.plans import InstanceRow
@@ -211,3 +214,13 @@ def test_check_looks_at_iods_and_keeps_nothing(house: House) -> None:
     assert document["iod"]["level"] == "strict" and document["chosen"] is None
     assert document["fit"] + document["conform"] + len(document["refused"]) == document["instances"] == 2
     assert rows_of(house) == before, "no further request"
+
+
+def test_rules_and_settings_may_say_auto(tmp_path: Path) -> None:
+    settings = load(data=tmp_path, overrides={"plan": {"profile": "auto"}})
+    assert wrong_settings(settings) == []
+    assert RequestOptions.from_settings(settings, {}).compress == "keep"
+    options = options_of(Rule(name="all", profile="AUTO", medium="DVD-R"), load(data=tmp_path))
+    assert (options.profile, options.medium, options.compress) == ("auto", "DVD-R", "keep")
+    with pytest.raises(MediaError, match="no medium"):
+        options_of(Rule(name="all", profile="auto", medium="DVD-Q"), load(data=tmp_path))

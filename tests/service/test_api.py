@@ -88,6 +88,19 @@ def test_progress_of_a_plan_comes_line_by_line(client: TestClient, operations: S
     assert told["status"] == 422 and "STD-GEN-BD" in told["detail"]
 
 
+def test_a_plan_may_choose_its_profile_and_check_iods(
+    client: TestClient, operations: StoreOperations, made: Path
+) -> None:
+    imported(operations, made)
+    options = {"profile": "auto", "iod": "off", "patients_per_disc": "many"}
+    plan = client.post("/api/v1/plans", json={"selection": {"all": True}, "options": options}).json()
+    assert (plan["profile"], plan["chosen"]["profile"], plan["iod"]) == ("STD-GEN-CD", "STD-GEN-CD", None)
+    job = client.post("/api/v1/jobs", json={"plan": plan["plan"]}).json()
+    assert job["profile"] == "STD-GEN-CD" and client.get("/api/v1/jobs").json()[0]["profile"] == "STD-GEN-CD"
+    wrong = client.post("/api/v1/plans", json={"selection": {"all": True}, "options": {"iod": "lax"}})
+    assert "iod is 'lax'" in is_problem(wrong, 422)["detail"]
+
+
 def test_a_plan_is_given_up_when_nobody_listens_any_more() -> None:
     from service.api.plans import _told
 
