@@ -532,6 +532,91 @@ def _raw(ds: Dataset, dice: random.Random, size: int | None) -> None:
     block.add_new(0x01, "OB", dice.randbytes((size or 64) & ~1))
 
 
+def _xa(ds: Dataset, dice: random.Random, size: int | None) -> None:
+    from pydicom.tag import Tag
+
+    ds.ImageType = ["ORIGINAL", "PRIMARY", "SINGLE PLANE"]
+    ds.PatientOrientation = ds.Laterality = ""
+    ds.PixelIntensityRelationship = "LIN"
+    ds.KVP, ds.RadiationSetting, ds.XRayTubeCurrent, ds.ExposureTime = 80, "GR", 300, 7
+    ds.PositionerMotion, ds.PositionerPrimaryAngle, ds.PositionerSecondaryAngle = "STATIC", 0, 30
+    ds.FrameTime = 67
+    ds.FrameIncrementPointer = Tag(0x0018, 0x1063)
+    ds.AcquisitionNumber = 1
+    _pixels(ds, dice, size, bits=8, frames=3)
+
+
+def _us_single(ds: Dataset, dice: random.Random, size: int | None) -> None:
+    """With a region that has its spatial and its pixel component calibration (PS3.3 C.8.5.5)."""
+    ds.ImageType = ["ORIGINAL", "PRIMARY", "ABDOMINAL", "0001"]
+    ds.PatientOrientation = ds.Laterality = ""
+    ds.LossyImageCompression = "00"
+    _pixels(ds, dice, size, bits=8)
+    ds.SequenceOfUltrasoundRegions = [_us_region(ds)]
+
+
+def _us_region(ds: Dataset) -> Dataset:
+    region = Dataset()
+    region.RegionLocationMinX0, region.RegionLocationMinY0 = 0, 0
+    region.RegionLocationMaxX1, region.RegionLocationMaxY1 = int(ds.Columns) - 1, int(ds.Rows) - 1
+    region.PhysicalUnitsXDirection = region.PhysicalUnitsYDirection = 3
+    region.PhysicalDeltaX = region.PhysicalDeltaY = 0.02
+    region.RegionSpatialFormat, region.RegionDataType, region.RegionFlags = 1, 1, 0
+    region.PixelComponentOrganization, region.PixelComponentMask = 0, 255
+    region.PixelComponentPhysicalUnits, region.PixelComponentDataType = 2, 1
+    region.NumberOfTableBreakPoints = 2
+    region.TableOfXBreakPoints, region.TableOfYBreakPoints = [0, 255], [0.0, 1.0]
+    return region
+
+
+def _dental(ds: Dataset, dice: random.Random, size: int | None) -> None:
+    ds.ImageType = ["ORIGINAL", "PRIMARY", ""]
+    ds.PresentationIntentType = "FOR PRESENTATION"
+    ds.PatientOrientation, ds.ImageLaterality = ["L", "F"], "B"
+    ds.AnatomicRegionSequence = [_code("39481002", "SCT", "Teeth, gums and supporting structures")]
+    ds.PrimaryAnatomicStructureSequence = [_code("245647007", "SCT", "Maxillary right central incisor tooth")]
+    ds.AcquisitionContextSequence = []
+    ds.ViewCodeSequence = [_code("260421001", "SCT", "Left lateral projection")]
+    ds.DetectorType, ds.DetectorConfiguration, ds.DetectorID = "SCINTILLATOR", "AREA", "D1"
+    ds.DetectorManufacturerName, ds.DetectorManufacturerModelName = "Makers Ltd", "Model D"
+    ds.ImagerPixelSpacing = [0.02, 0.02]
+    ds.PositionerType = "NONE"
+    _pixels(ds, dice, size)
+    ds.PixelIntensityRelationship, ds.PixelIntensityRelationshipSign = "LIN", -1
+    ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = 0, 1, "US"
+    ds.PresentationLUTShape = "IDENTITY"
+    ds.WindowCenter, ds.WindowWidth = 2048, 4096
+    ds.LossyImageCompression, ds.BurnedInAnnotation = "00", "NO"
+
+
+def _video(ds: Dataset, dice: random.Random, size: int | None) -> None:
+    """A video that nothing plays; its syntax is what the caller says."""
+    from pydicom.tag import Tag
+
+    ds.ImageType = ["ORIGINAL", "PRIMARY"]
+    ds.PatientOrientation = ds.Laterality = ""
+    ds.AcquisitionContextSequence = []
+    ds.AnatomicRegionSequence = [_code("39607008", "SCT", "Lung")]
+    _pixels(ds, dice, 75, bits=8, samples=3, frames=25)
+    ds.Rows, ds.Columns = 576, 720
+    ds.PhotometricInterpretation = "YBR_PARTIAL_420"
+    ds.FrameTime, ds.CineRate = 40, 25
+    ds.FrameIncrementPointer = Tag(0x0018, 0x1063)
+    ds.LossyImageCompression, ds.LossyImageCompressionRatio, ds.LossyImageCompressionMethod = "01", 30, "ISO_13818_2"
+    ds.PixelData = encapsulate([b"\x00\x00\x01\xb3" + dice.randbytes(size or 300)], has_bot=False)
+
+
+def _cda(ds: Dataset, dice: random.Random, size: int | None) -> None:
+    """An HL7 structured document in an instance (PS3.3 A.45.2)."""
+    _pdf(ds, dice, 2)
+    ds.DocumentTitle = "Discharge letter"
+    ds.HL7InstanceIdentifier = "2.16.840.1.113883.19.4^c266"
+    ds.MIMETypeOfEncapsulatedDocument = "text/XML"
+    body = b'<?xml version="1.0"?><ClinicalDocument xmlns="urn:hl7-org:v3"/>' + b" " * (size or 0)
+    ds.EncapsulatedDocumentLength = len(body)
+    ds.EncapsulatedDocument = body + b"\0" * (len(body) % 2)
+
+
 @dataclass(frozen=True)
 class _Kind:
     sop_class_uid: str
@@ -556,10 +641,16 @@ _KIND = {
     "ECG": _Kind("1.2.840.10008.5.1.4.1.1.9.1.2", "ECG", "WAVEFORM", _ecg),
     "PDF": _Kind("1.2.840.10008.5.1.4.1.1.104.1", "DOC", "ENCAP DOC", _pdf),
     "RAW": _Kind("1.2.840.10008.5.1.4.1.1.66", "OT", "RAW DATA", _raw),
+    "XA": _Kind("1.2.840.10008.5.1.4.1.1.12.1", "XA", "IMAGE", _xa),
+    "US1": _Kind("1.2.840.10008.5.1.4.1.1.6.1", "US", "IMAGE", _us_single),
+    "IO": _Kind("1.2.840.10008.5.1.4.1.1.1.3", "IO", "IMAGE", _dental),
+    "CDA": _Kind("1.2.840.10008.5.1.4.1.1.104.2", "DOC", "ENCAP DOC", _cda),
+    "VIDEO": _Kind("1.2.840.10008.5.1.4.1.1.77.1.1.1", "ES", "IMAGE", _video),
 }
 
-KINDS = tuple(kind for kind in _KIND if kind != "SC_JPEG")
-"""The kinds of valid instances (SC_JPEG needs ``transfer_syntax_uid=JPEG_BASELINE`` and holds no real JPEG)."""
+KINDS = tuple(kind for kind in _KIND if kind not in ("SC_JPEG", "VIDEO"))
+"""The kinds of valid instances. SC_JPEG needs ``transfer_syntax_uid=JPEG_BASELINE`` and holds no real JPEG; VIDEO needs
+that of a video, and holds none."""
 
 
 def file_set(folder: Path, instances: Iterable[Made], *, file_set_id: str = "TESTDISC") -> Path:
