@@ -552,10 +552,11 @@ def _us_single(ds: Dataset, dice: random.Random, size: int | None) -> None:
     ds.PatientOrientation = ds.Laterality = ""
     ds.LossyImageCompression = "00"
     _pixels(ds, dice, size, bits=8)
-    ds.SequenceOfUltrasoundRegions = [_us_region(ds)]
+    ds.SequenceOfUltrasoundRegions = [us_region(ds)]
 
 
-def _us_region(ds: Dataset) -> Dataset:
+def us_region(ds: Dataset) -> Dataset:
+    """A region of an ultrasound image with its spatial and pixel component calibration (PS3.3 C.8.5.5)."""
     region = Dataset()
     region.RegionLocationMinX0, region.RegionLocationMinY0 = 0, 0
     region.RegionLocationMaxX1, region.RegionLocationMaxY1 = int(ds.Columns) - 1, int(ds.Rows) - 1

@@ -31,10 +31,10 @@ def test_a_volume_of_before_signatures_stays_and_is_not_signed(database: Databas
     with database.engine.begin() as connection:
         for statement in (
             "INSERT INTO request (id, created_at, source, selection, options) VALUES (1, :at, 'cli', '{}', '{}')",
-            "INSERT INTO plan (id, request_id, created_at, profile, medium, capacity_sectors, report)"
-            " VALUES (1, 1, :at, 'STD-GEN-CD', 'CD-R-80', 1000, '{}')",
-            "INSERT INTO volume (id, plan_id, number, of, file_set_id, file_set_uid, created_at, sectors,"
-            " capacity_sectors, readme) VALUES (1, 1, 1, 1, 'A', '1.2', :at, 10, 1000, :readme)",
+            """INSERT INTO plan (id, request_id, created_at, profile, medium, capacity_sectors, report)
+            VALUES (1, 1, :at, 'STD-GEN-CD', 'CD-R-80', 1000, '{}')""",
+            """INSERT INTO volume (id, plan_id, number, of, file_set_id, file_set_uid, created_at, sectors,
+            capacity_sectors, readme) VALUES (1, 1, 1, 1, 'A', '1.2', :at, 10, 1000, :readme)""",
         ):
             connection.execute(text(statement), {"at": now().replace(tzinfo=None), "readme": b"R"})
     migrate.upgrade(database)
