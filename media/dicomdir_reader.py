@@ -41,10 +41,13 @@ _MAX_DEPTH = 16
 _RETIRED = frozenset(
     (
         *("OVERLAY", "MODALITY LUT", "VOI LUT", "CURVE", "TOPIC", "VISIT", "RESULTS", "INTERPRETATION"),
-        *("STUDY COMPONENT", "STORED PRINT", "MRDR", "HL7 STRUC DOC", "PRINT QUEUE", "FILM SESSION", "FILM BOX"),
+        *("STUDY COMPONENT", "STORED PRINT", "MRDR", "PRINT QUEUE", "FILM SESSION", "FILM BOX"),
     )
 )
 """Directory Record Types of former editions, which discs may still hold."""
+NATIVE = frozenset(("HL7 STRUC DOC",))
+"""Types, retired in 2018, whose records reference a file that is no DICOM file: a document as it is (PS3.10 Annex B).
+They stand below a PATIENT record; discs of other makers have them, we write none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +299,7 @@ def _record(data: bytes, offset: int, span: tuple[int, int], syntax: Syntax, pro
     )
     if not record.in_use:
         problems.add(f"{what} is marked as not in use, which is retired")
-    if record.type not in TYPES:
+    if record.type not in TYPES and record.type not in NATIVE:
         retired = " a retired" if record.type in _RETIRED else " an unknown"
         problems.add(f"{what} is of{retired} type: {record.type[:20]!r}" if record.type else f"{what} has no type")
     return record
@@ -340,6 +343,8 @@ def _link(records: list[Record], first: int, last: int, problems: _Problems) -> 
 def _check_place(record: Record, above: Record | None, problems: _Problems) -> None:
     """Whether a record may stand there (PS3.3 Table F.4-1); private records may stand anywhere."""
     kind = TYPES.get(record.type)
+    if record.type in NATIVE and (above is None or above.type != "PATIENT"):
+        problems.add(f"The {record.type} record at offset {record.offset} stands below no PATIENT record")
     if kind is None or record.type == "PRIVATE" or (above is not None and above.type not in TYPES):
         return
     if kind.parent != (above.type if above else ""):

@@ -232,6 +232,10 @@ class _Verification:
         if not file.size:
             self._report(ProblemKind.STRUCTURE, name, "It is empty.")
             return
+        if name in self._check.native:
+            if not head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
+                self._report(ProblemKind.STRUCTURE, name, "It is referenced as an HL7 document, and is no XML.")
+            return
         meta, complaints = read_meta(head)
         for kind, detail in complaints:
             self._report(kind, name, _sentence(detail))

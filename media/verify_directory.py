@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from media.dicomdir_reader import Directory, Record
+from media.dicomdir_reader import NATIVE, Directory, Record
 from media.iconforms import wrong_form
 from media.manifest import Manifest
 from media.problems import NotDicom, ProblemKind
@@ -82,6 +82,9 @@ class DirectoryCheck:
     """The keys that the profile adds, where one is known."""
     referenced: dict[str, int] = field(default_factory=dict)
     """Canonical file name -> index of the record that references it."""
+    native: set[str] = field(default_factory=set)
+    """Canonical names of files that are referenced as what they are, and not as DICOM files: HL7 structured documents
+    (PS3.10 Annex B)."""
     uids: dict[str, str] = field(default_factory=dict)
     """SOP Instance UID -> the first file that has it."""
     _uppers: dict[int, _Upper] = field(default_factory=dict)
@@ -97,7 +100,9 @@ class DirectoryCheck:
             if not record.reachable or not record.in_use:
                 continue  # the reader has said so; for who follows the offsets it is not there
             if record.file_id and self._refer(index, record):
-                continue  # its keys are decoded when its file passes by
+                if record.type not in NATIVE:
+                    continue  # its keys are decoded when its file passes by
+                self.native.add(canonical_path("/".join(record.file_id)))
             keys = self._keys(index)
             self._check_record(index, record, keys)
             if record.type in _IDENTITY and not record.file_id:

@@ -12,6 +12,7 @@ import pytest
 
 from media.items import Supplied
 from media.problems import MediaError, ProblemKind
+from media.update_directory import DirectoryEdit, Node
 from media.verify import Expected, VerifyCancelled, VerifyResult, verify_path
 from media.verify_scan import Malformed, Value, scan
 from media.verify_values import same
@@ -28,6 +29,7 @@ from tests.makers import (
     our_disc,
     study,
 )
+from tests.media.directory import encoded
 
 K = ProblemKind
 
@@ -519,3 +521,39 @@ def test_real_media_of_other_makers(shared_data: Path) -> None:
     many = verify_path(shared_data / "filesets" / "pydicom_dicomdirtests")
     assert len(many.instances) == 31
     assert all(problem.detail.endswith(".") for problem in many.problems)
+
+
+def _with_hl7(folder: Path, document: bytes) -> Path:
+    """Another maker's file-set that also has an HL7 structured document as a file of its own (PS3.10 Annex B)."""
+    from pydicom.dataset import Dataset
+
+    file_set(folder, [make("CT")])
+    (folder / "HL7DOC").write_bytes(document)
+    edit = DirectoryEdit((folder / "DICOMDIR").read_bytes())
+    record = Dataset()
+    record.OffsetOfTheNextDirectoryRecord = 0
+    record.RecordInUseFlag = 0xFFFF
+    record.OffsetOfReferencedLowerLevelDirectoryEntity = 0
+    record.DirectoryRecordType = "HL7 STRUC DOC"
+    record.ReferencedFileID = "HL7DOC"
+    record.HL7InstanceIdentifier = "2.16.840.1.113883.19.4^c266"
+    record.add_new(0x0040E004, "DT", "20240229")
+    body = encoded(record)
+    # A record's body begins behind its pointers, which the writer makes: next, in use, lower.
+    edit.roots[0].below.append(Node("HL7 STRUC DOC", body[body.index(b"\x04\x00\x30\x14") :], "HL7DOC"))
+    (folder / "DICOMDIR").write_bytes(edit.to_bytes())
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("document", "kinds"),
+    [
+        (b'<?xml version="1.0"?><levelone xmlns="urn:hl7-org:v3/cda"/>', []),
+        (b"\xef\xbb\xbf\r\n<ClinicalDocument/>", []),
+        (b"MSH|^~\\&|", [ProblemKind.STRUCTURE]),
+    ],
+)
+def test_a_native_hl7_document_is_read_as_what_it_is(tmp_path: Path, document: bytes, kinds: list[ProblemKind]) -> None:
+    found = verify_path(_with_hl7(tmp_path / "set", document))
+    assert [(problem.kind, problem.file) for problem in found.problems] == [(kind, "HL7DOC") for kind in kinds]
+    assert len(found.instances) == 1
