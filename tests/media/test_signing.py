@@ -52,6 +52,16 @@ def test_a_key_is_made_once_and_only_its_owner_can_read_it(tmp_path: Path) -> No
     assert first.fingerprint == fingerprint(first.public_key) and len(first.fingerprint.split()) == 8
 
 
+def test_many_who_begin_at_once_get_one_key(tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    for round_ in range(20):
+        path = tmp_path / str(round_) / "site-key.pem"
+        with ThreadPoolExecutor(8) as pool:
+            keys = {key.public_key for key in pool.map(SiteKey.open, [path] * 8)}
+        assert len(keys) == 1 and [*path.parent.iterdir()] == [path]
+
+
 def test_a_key_that_others_may_read_is_refused(key: SiteKey) -> None:
     key.path.chmod(0o640)
     with pytest.raises(MediaError, match="chmod 600"):
