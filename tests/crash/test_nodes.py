@@ -48,9 +48,12 @@ def taken_over(site: Site, node: str) -> bool:
 
 def test_two_services_share_the_work(site: Site, pair: tuple[Service, Service]) -> None:
     study = site.receive(1, 3)
-    job_ids = [site.order(study) for _ in range(8)]
-    site.wait_done(job_ids)
-    site.check(job_ids)
+    for _ in range(6):  # on a busy machine one of them may be quick enough to take all of so little work
+        job_ids = [site.order(study) for _ in range(8)]
+        site.wait_done(job_ids)
+        site.check(job_ids)
+        if nodes_of(site) == {"a", "b"}:
+            break
     assert nodes_of(site) == {"a", "b"}
 
 

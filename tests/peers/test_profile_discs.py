@@ -65,8 +65,9 @@ VIDEO = "1.2.840.10008.1.2.4.10"
 def conforming(row: Profile) -> Iterator[Made]:
     """One instance of every kind that the profile takes."""
     if row.reads[0].startswith(VIDEO):
+        size = {} if row.reads[0].endswith(".100") else {"Rows": 1080, "Columns": 1920}
         for number in (1, 2):
-            yield make("VIDEO", number=number, transfer_syntax_uid=row.reads[0])
+            yield make("VIDEO", number=number, transfer_syntax_uid=row.reads[0], **size)
         return
     for series, kind in enumerate(KINDS, 1):
         made = make(kind, series=series, change=_change(row, kind))
