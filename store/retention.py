@@ -37,6 +37,7 @@ from store.spool import Spool
 
 _BATCH = 500
 _ENDED = ("DONE", "FAILED", "CANCELLED")
+_UNFINISHED_SECONDS = 86_400
 _SWEEP_DAYS = 30
 
 
@@ -313,6 +314,23 @@ def sweep(db: Database, spool: Spool, derived_dir: Path) -> int:
             )
             left.remove(spool, derived_dir)
             count += len(left.spool) + len(left.derived)
+    return count + _sweep_unfinished(derived_dir)
+
+
+def _sweep_unfinished(derived_dir: Path) -> int:
+    """Remove what a killed helper was writing: temporary names (``.*.part*``) that nobody touched for a day.
+
+    A day, because other nodes that share the cache may be at work on theirs.
+    """
+    count = 0
+    oldest = now().timestamp() - _UNFINISHED_SECONDS
+    for path in derived_dir.rglob(".*.part*"):
+        try:
+            if path.stat().st_mtime < oldest:
+                path.unlink()
+                count += 1
+        except FileNotFoundError:  # renamed or removed at this moment
+            continue
     return count
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -287,3 +288,20 @@ def test_plans_expire_unless_they_have_a_job(held: Held) -> None:
     assert retention.expire_plans(held.db, keep_days=30) == 1
     with held.db.read() as session:
         assert list(session.scalars(select(Plan.id).order_by(Plan.id))) == [burnt, young]
+
+
+def test_what_a_killed_helper_was_writing_goes_after_a_day(held: Held) -> None:
+    folder = held.derived / "ab"
+    folder.mkdir(parents=True)
+    old = [
+        folder / ".abcd.j2k-1.dcm.0123.part",
+        folder / ".abcd.j2k-1.dcm.0123.part.77.part.frames",
+        held.derived / ".9.part",
+    ]
+    young, finished = folder / ".abcd.rle-1.dcm.4567.part", folder / "abcd.rle-1.dcm"
+    for path in (*old, young, finished):
+        path.write_bytes(b"x")
+    for path in (*old, finished):
+        os.utime(path, (0, 0))
+    assert retention.sweep(held.db, held.spool, held.derived) == 3
+    assert young.exists() and finished.exists() and not any(path.exists() for path in old)
