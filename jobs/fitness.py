@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import delete
+from sqlalchemy.orm import Session
 
 from jobs.checking import check, refuse_unfit
 from jobs.context import Context
@@ -12,7 +14,6 @@ from jobs.iodcheck import check_iods
 from jobs.options import AUTO, RequestOptions
 from jobs.planning import has_source, profile_and_medium, require_pair, settle, source_of
 from store import plans
-from store.models import Request, RequestInstance
 from store.selection import Selection, instance_ids
 
 
@@ -24,7 +25,8 @@ def fitness(ctx: Context, selection: Selection, options: RequestOptions) -> dict
     refuse one that is to be conformed; and where icons are demanded, an image of which none can be made.
     """
     require_pair(options)
-    with ctx.db.begin() as session:
+    # The request is rolled back: nobody sees it, and a crash leaves none.
+    with ctx.db.begin() as session, _undone(session):
         request = plans.add_request(
             session,
             instance_ids(session, selection),
@@ -33,14 +35,8 @@ def fitness(ctx: Context, selection: Selection, options: RequestOptions) -> dict
             source="check",
             idempotency_key=None,
         )
-    try:
-        with ctx.db.read() as session:
-            rows = plans.requested(session, request)
-            conflicts = plans.conflicts_of_request(session, request)
-    finally:
-        with ctx.db.begin() as session:
-            session.execute(delete(RequestInstance).where(RequestInstance.request_id == request))
-            session.execute(delete(Request).where(Request.id == request))
+        rows = plans.requested(session, request)
+        conflicts = plans.conflicts_of_request(session, request)
     chosen = None
     if options.profile == AUTO:
         profile, _, chosen = settle(ctx, rows, conflicts, options)
@@ -80,3 +76,13 @@ def fitness(ctx: Context, selection: Selection, options: RequestOptions) -> dict
         "conflicts": checked.conflicts,
         "iod": iod,
     }
+
+
+@contextmanager
+def _undone(session: Session) -> Iterator[None]:
+    """What is written within is taken back."""
+    savepoint = session.begin_nested()
+    try:
+        yield
+    finally:
+        savepoint.rollback()

@@ -174,10 +174,14 @@ def test_the_medium_is_checked_before_any_work(house: House) -> None:
             require_pair(options)
 
 
-def test_check_chooses_too(house: House) -> None:
-    planned(house, [make("CT", number=1)])
-    options = RequestOptions.from_settings(house.settings, {"profile": "auto"})
-    document = fitness(house.ctx, Selection(all=True), options)
+def test_check_chooses_too(any_house: House) -> None:
+    planned(any_house, [make("CT", number=1)])
+    options = RequestOptions.from_settings(any_house.settings, {"profile": "auto"})
+    with any_house.db.read() as session:
+        before = session.scalars(select(Request.id)).all()
+    document = fitness(any_house.ctx, Selection(all=True), options)
+    with any_house.db.read() as session:
+        assert session.scalars(select(Request.id)).all() == before, "asking leaves nothing behind"
     assert document["profile"] == document["chosen"]["profile"] == "STD-GEN-CD"
 
 
