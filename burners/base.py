@@ -143,6 +143,9 @@ class BurnOrder:
     is known even if the next thing that happens is a crash. None: the driver does not know the digest."""
     label: Mapping[str, str] = field(default_factory=dict)
     """Text for the disc's label: patient names, dates ... Hostile text, as received."""
+    write_label: Callable[[Path, str], None] | None = field(default=None, repr=False)
+    """Draws the disc's label into a file (``.pdf`` or ``.png``, by its suffix) for a printer, a row of
+    ``config/labels.toml`` (``""``: the site's own); None where there is nothing to draw. Raises OSError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +184,8 @@ class DriverStatus:
     state: DriverState
     reason: str = ""
     supplies: Mapping[str, Any] = field(default_factory=dict)
+    drives: Sequence[Mapping[str, Any]] = ()
+    """Of a device with drives, each as ``{"name", "state", "medium"}`` and what else the driver knows of it."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -189,6 +194,7 @@ class DriverStatus:
             "state": self.state.value,
             "reason": self.reason,
             "supplies": dict(self.supplies),
+            "drives": [dict(drive) for drive in self.drives],
         }
 
 
