@@ -261,6 +261,33 @@ class VolumeInstance(Base):
     """``[[record type, tag, vr, value]]``: keys supplied in the directory records because the instance lacks them."""
 
 
+class MediaCreation(Base):
+    """A Media Creation Management SOP Instance (PS3.4 Annex S, PS3.3 C.22): what an SCU asked for over the network.
+
+    How it stands is never kept here: it follows from the job's facts (``store.creations.result_of``). A cancelled one
+    is no more for its SCU, the row stays as history.
+    """
+
+    __tablename__ = "media_creation"
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    sop_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
+    calling_ae: Mapped[str] = mapped_column(String(16))
+    source: Mapped[str] = mapped_column(String(255))
+    """The peer's address."""
+    created_at: Mapped[datetime]
+    attributes: Mapped[dict[str, Any]]
+    """By keyword of PS3.6, as asked for; sequences are in ``references``."""
+    references: Mapped[list[Any]]
+    """``[[SOP Class UID, SOP Instance UID, requested profile or ""]]``, in the order of the request."""
+    initiated_at: Mapped[datetime | None]
+    failure: Mapped[dict[str, Any] | None]
+    """Why it could not even become a job: ``{"info", "failed": [[SOP Class UID, SOP Instance UID, reason]]}``."""
+    request_id: Mapped[int | None] = mapped_column(ForeignKey("request.id"))
+    job_id: Mapped[int | None] = mapped_column(ForeignKey("job.id"), index=True)
+    cancelled_at: Mapped[datetime | None]
+
+
 # --- What is done about it --------------------------------------------------------------------------------------------
 
 
