@@ -253,7 +253,7 @@ def _refused(session: Session, job: Job, creation: MediaCreation) -> tuple[Faile
     if plan is None:
         return ()
     classes = {uid: sop_class for sop_class, uid, _ in creation.references}
-    found = {}
+    found: dict[str, Failed] = {}
     for refusal in plan.report.get("refused", ()):
         uid = refusal["sop_instance_uid"]
         reason = _REASON_OF_CODE.get(refusal["reason"].partition(":")[0], PROCESSING_FAILURE)
