@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from scp.questions import Questions
 from store.processes import die_with_parent
 
 _log = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ class _Reports(logging.Handler):
 class Acceptor:
     """Accepts connections on the inherited socket and runs an association for each."""
 
-    def __init__(self, config: AcceptorConfig, listener: socket.socket) -> None:
+    def __init__(self, config: AcceptorConfig, listener: socket.socket, questions: Questions) -> None:
         from pynetdicom.ae import ApplicationEntity
 
         from media.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -102,6 +103,7 @@ class Acceptor:
         from store.instances import Registrar, sweep
         from store.spool import Spool
 
+        self.questions = questions
         self._listener = listener
         self._seats = Seats(config.seats_fd, config.acceptors, own=config.number, limit=config.max_associations)
         self._database = Database(config.database_url)
@@ -195,7 +197,7 @@ def main() -> int:
     logging.basicConfig(level=config.log_level, handlers=[reports])
     logging.getLogger("pynetdicom").setLevel(max(logging.ERROR, config.log_level))
     with socket.socket(fileno=config.listen_fd) as listener:
-        acceptor = Acceptor(config, listener)
+        acceptor = Acceptor(config, listener, Questions(reports.say))
         threading.Thread(target=_obey, args=(acceptor,), daemon=True).start()
         reports.say(event="ready")
         acceptor.serve()
@@ -212,12 +214,14 @@ def _import_pydicom_without_numpy() -> None:
 
 
 def _obey(acceptor: Acceptor) -> None:
-    """Wait for the server's word, or its end."""
-    line = sys.stdin.readline()
+    """Hear the server's answers to our questions until it says stop, or ends."""
+    while (line := sys.stdin.readline()) and line != "stop\n":
+        acceptor.questions.answered(line)
     if not line:
         os._exit(1)
     acceptor.stop()
-    sys.stdin.read()
+    while line := sys.stdin.readline():
+        acceptor.questions.answered(line)
     os._exit(1)
 
 

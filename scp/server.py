@@ -12,12 +12,16 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from config.settings import Dicom
 from config.settings import Spool as SpoolSettings
 from scp.acceptor import AcceptorConfig
+from scp.questions import Answerer, answer_line
 from scp.seats import Seats
 
 _log = logging.getLogger(__name__)
@@ -25,6 +29,7 @@ _BACKLOG = 256
 _START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 _RESTARTS, _RESTART_WINDOW = 5, 60.0
+_ANSWERING_THREADS = 4
 
 
 class ServerFailed(Exception):
@@ -34,8 +39,15 @@ class ServerFailed(Exception):
 class _Acceptor:
     """A running acceptor process and the thread that reads its reports."""
 
-    def __init__(self, config: AcceptorConfig, ended: queue.SimpleQueue[int]) -> None:
+    def __init__(
+        self,
+        config: AcceptorConfig,
+        ended: queue.SimpleQueue[int],
+        answer: Callable[[dict[str, Any], Callable[[bytes], None]], None],
+    ) -> None:
         self.number = config.number
+        self._answer = answer
+        self._writing = threading.Lock()
         self.ready = threading.Event()
         self.stopping = False
         environment = {**os.environ, "MALLOC_ARENA_MAX": "2", "PYTHONUNBUFFERED": "1"}
@@ -46,10 +58,7 @@ class _Acceptor:
             pass_fds=(config.listen_fd, config.seats_fd),
             env=environment,
         )
-        assert self.process.stdin is not None
-        with suppress(OSError):
-            self.process.stdin.write(config.to_json().encode() + b"\n")
-            self.process.stdin.flush()
+        self._send(config.to_json().encode() + b"\n")
         self._ended = ended
         threading.Thread(target=self._listen, name=f"acceptor-{config.number}", daemon=True).start()
 
@@ -64,16 +73,21 @@ class _Acceptor:
                 self.ready.set()
             elif report.get("event") == "log":
                 logging.getLogger(report["logger"]).log(report["level"], "%s", report["text"])
+            elif report.get("event") == "ask":
+                self._answer(report, self._send)
         self.process.wait()
         self._ended.put(self.number)
+
+    def _send(self, line: bytes) -> None:
+        assert self.process.stdin is not None
+        with self._writing, suppress(OSError, ValueError):  # it is gone, or was closed after its end
+            self.process.stdin.write(line)
+            self.process.stdin.flush()
 
     def stop(self) -> None:
         """Ask it to end; associations are cut, what is being registered is answered."""
         self.stopping = True
-        assert self.process.stdin is not None
-        with suppress(OSError):
-            self.process.stdin.write(b"stop\n")
-            self.process.stdin.flush()
+        self._send(b"stop\n")
 
     def wait(self, timeout: float) -> None:
         """Until it has ended; after ``timeout`` seconds it is killed."""
@@ -83,19 +97,31 @@ class _Acceptor:
             self.process.kill()
             self.process.wait()
         assert self.process.stdin is not None
-        with suppress(OSError):
+        with self._writing, suppress(OSError):
             self.process.stdin.close()
 
 
 class StorageServer:
     """Storage SCP and Verification SCP. ``start`` and ``stop`` once each, from any threads."""
 
-    def __init__(self, dicom: Dicom, spool: SpoolSettings, *, spool_dir: Path, database_url: str, node: str) -> None:
+    def __init__(
+        self,
+        dicom: Dicom,
+        spool: SpoolSettings,
+        *,
+        spool_dir: Path,
+        database_url: str,
+        node: str,
+        answerer: Answerer | None = None,
+    ) -> None:
+        """``answerer`` hears what acceptors ask (``scp.questions``); it is called from several threads."""
         self._dicom = dicom
         self._spool = spool
         self._spool_dir = spool_dir
         self._database_url = database_url
         self._node = node
+        self._answerer = answerer
+        self._answering = ThreadPoolExecutor(_ANSWERING_THREADS, thread_name_prefix="answers")
         self._acceptors: dict[int, _Acceptor] = {}
         self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._started: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
@@ -130,6 +156,7 @@ class StorageServer:
         self._ended.put(-1)
         self._keeper.join()
         self._keeper = None
+        self._answering.shutdown(cancel_futures=True)
         self._listener.close()
         os.close(self._seats_fd)
 
@@ -190,11 +217,21 @@ class StorageServer:
     def _seats(self) -> Seats:
         return Seats(self._seats_fd, self._dicom.acceptors, own=0, limit=self._dicom.max_associations)
 
+    def _answer(self, report: dict[str, Any], send: Callable[[bytes], None]) -> None:
+        def work() -> None:
+            line, failure = answer_line(self._answerer, report)
+            if failure is not None:
+                _log.error("an acceptor's question (%s) cannot be answered", report.get("what"), exc_info=failure)
+            send(line)
+
+        with suppress(RuntimeError):  # we are stopping: the asker will not need it
+            self._answering.submit(work)
+
     def _keep(self) -> None:
         """Start the acceptors, start one that died again, end them: all in this one thread."""
         try:
             for number in range(self._dicom.acceptors):
-                self._acceptors[number] = _Acceptor(self._config(number), self._ended)
+                self._acceptors[number] = _Acceptor(self._config(number), self._ended, self._answer)
             deadline = time.monotonic() + _START_SECONDS
             for acceptor in self._acceptors.values():
                 while not acceptor.ready.wait(0.05):
@@ -231,4 +268,4 @@ class StorageServer:
                     return
             else:
                 _log.error("acceptor %d ended (%s); it is started again", number, how)
-            self._acceptors[number] = _Acceptor(self._config(number), self._ended)
+            self._acceptors[number] = _Acceptor(self._config(number), self._ended, self._answer)
