@@ -69,7 +69,7 @@ class Workshop:
             self.engine.start()
             self._stack.callback(self.engine.stop)
             self.operations = StoreOperations(
-                self.context, source=self._source, submit=self.engine.submit, doctor=self.examine
+                self.context, source=self._source, submit=self.engine.submit, doctor=self.examine, burners=self.burners
             )
         except BaseException:
             self._stack.close()

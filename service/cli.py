@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from service.commands import change, look, produce, profiles, receive, serve
+from service.commands import change, devices, look, produce, profiles, receive, serve
 from service.commands.common import print_json
 from service.errors import as_refusal
 
@@ -82,6 +82,7 @@ app.command("purge")(receive.purge)
 app.command("delete")(receive.delete)
 app.command("verify")(look.verify)
 app.command("find")(look.find)
+app.command("burners")(devices.burners)
 app.command("doctor")(look.doctor)
 app.command("conformance")(look.conformance)
 

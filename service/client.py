@@ -115,6 +115,9 @@ class ServiceOperations:
     def delete(self, selection: Mapping[str, Any]) -> Document:
         return self._one("POST", "/spool/delete", {"selection": dict(selection)})
 
+    def burners(self) -> list[Document]:
+        return self._list("GET", "/burners")
+
     def doctor(self) -> Document:
         return self._one("GET", "/doctor")
 

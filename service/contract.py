@@ -80,6 +80,9 @@ class Operations(Protocol):
     def delete(self, selection: Mapping[str, Any]) -> Document:
         """Remove instances from the spool for good."""
 
+    def burners(self) -> list[Document]:
+        """The burners of the settings, and how each stands now."""
+
     def doctor(self) -> Document:
         """Settings in force, state of everything, what is wrong and how to mend it."""
 

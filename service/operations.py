@@ -9,6 +9,9 @@ from typing import Any, BinaryIO
 
 from sqlalchemy.orm import Session
 
+from burners import registry
+from burners.registry import Burners
+from config.settings import Settings
 from jobs import documents, planning
 from jobs.context import Context
 from jobs.fitness import fitness
@@ -41,11 +44,13 @@ class StoreOperations:
         submit: Callable[[int], None] | None = None,
         registrar: Registrar | None = None,
         doctor: Callable[[], Document] | None = None,
+        burners: Burners | None = None,
     ) -> None:
         self.context = context
         self._source = source
         self._submit = submit
         self._doctor = doctor
+        self._burners = burners
         self._registrar = registrar
         self._guard = threading.Lock()
 
@@ -176,6 +181,9 @@ class StoreOperations:
         chosen = self._selected(selection)
         return retention.delete(self.context.db, self.context.spool, self.context.settings.derived_dir, chosen)
 
+    def burners(self) -> list[Document]:
+        return burner_documents(self.context.settings, self._burners)
+
     def doctor(self) -> Document:
         from service import doctor
 
@@ -257,3 +265,13 @@ class StoreOperations:
         with self.context.db.read() as session:
             self._known(session, job_id)
             return documents.job_document(session, job_id)
+
+
+def burner_documents(settings: Settings, burners: Burners | None = None) -> list[Document]:
+    """How each burner of the settings stands; ``burners`` None makes them for a look, and asks their devices."""
+    loaded = burners or registry.load(settings.burners, data=settings.data)
+    try:
+        return [status.as_json() for status in loaded.statuses()]
+    finally:
+        if burners is None:
+            loaded.close()

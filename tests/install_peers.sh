@@ -3,7 +3,7 @@
 # Where it is not, those tests are skipped with a reason; with CI=true they fail.
 set -u
 missing=""
-for pair in dcmdump:dcmtk openssl:openssl dvdisaster:dvdisaster dciodvfy:dicom3tools gdcmconv:libgdcm-tools Orthanc:orthanc xorriso:xorriso \
+for pair in dcmdump:dcmtk openssl:openssl dvdisaster:dvdisaster dciodvfy:dicom3tools gdcmconv:libgdcm-tools Orthanc:orthanc xorriso:xorriso cdrskin:cdrskin \
             isoinfo:genisoimage 7z:p7zip-full; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair#*:}"
 done

@@ -17,6 +17,11 @@ def doctor(ops: Ops) -> dict[str, Any]:
     return ops.doctor()
 
 
+@router.get("/burners", summary="The burners of the settings, and how each stands now")
+def burners(ops: Ops) -> list[dict[str, Any]]:
+    return ops.burners()
+
+
 @health.get("/healthz", summary="Whether the service answers; needs no token")
 def healthz() -> dict[str, str]:
     return {"status": "ok"}
