@@ -143,6 +143,8 @@ class BurnOrder:
     is known even if the next thing that happens is a crash. None: the driver does not know the digest."""
     label: Mapping[str, str] = field(default_factory=dict)
     """Text for the disc's label: patient names, dates ... Hostile text, as received."""
+    medium: str = ""
+    """Media type that the volume was planned for, a name of ``config/mediatypes.toml``; empty: not known."""
     write_label: Callable[[Path, str], None] | None = field(default=None, repr=False)
     """Draws the disc's label into a file (``.pdf`` or ``.png``, by its suffix) for a printer, a row of
     ``config/labels.toml`` (``""``: the site's own); None where there is nothing to draw. Raises OSError."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from sqlalchemy import select
+
 from burners.base import Burner, BurnOrder, BurnRefused, BurnReport, BurnState, Outcome, Ticket
 from jobs.leases import Abandoned
 from jobs.work import Teller, Wish, Work
 from store import discs, jobs, slots
 from store.discs import ClaimLost, DiscFacts
+from store.models import Plan
 from store.nodes import Lease
 from store.states import DISC_FINAL, DiscState
 
@@ -65,6 +68,9 @@ def order_of(work: Work, facts: DiscFacts, lease: Lease) -> BurnOrder:
     def open_image() -> ImageSource:
         return work.rooms.volume_image(work.ctx, volume.id)
 
+    with work.ctx.db.read() as session:
+        medium = session.execute(select(Plan.medium).where(Plan.id == volume.plan_id)).scalar_one()
+
     return BurnOrder(
         disc=f"D{disc.id}",
         job=f"J{disc.job_id}",
@@ -78,6 +84,7 @@ def order_of(work: Work, facts: DiscFacts, lease: Lease) -> BurnOrder:
         epoch=lease.epoch,
         open_image=open_image,
         may_publish=_publication_guard(work, disc.id, volume.id, lease),
+        medium=medium,
     )
 
 
