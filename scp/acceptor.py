@@ -96,8 +96,10 @@ class Acceptor:
         from pynetdicom.ae import ApplicationEntity
 
         from media.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+        from scp import media_creation
         from scp.association import Associations, Policy
         from scp.seats import Seats
+        from scp.services import Services
         from scp.storage import Storage
         from store.db import Database
         from store.instances import Registrar, sweep
@@ -116,6 +118,7 @@ class Acceptor:
         if removed := sweep(self._database, spool):
             _log.warning("%d files that a dead process had left unfinished were removed", removed)
         self._storage = Storage(Registrar(self._database, spool), private_sop_classes=config.private_sop_classes)
+        self._services = Services([media_creation.service(self._database, questions)])
         self._policy = Policy(
             config.ae_title,
             frozenset(title.strip() for title in config.called_ae_titles),
@@ -175,6 +178,7 @@ class Acceptor:
                 peer,
                 policy=self._policy,
                 storage=self._storage,
+                services=self._services,
                 over_limit=not seated,
                 ended=self._associations.ended,
             )

@@ -19,6 +19,7 @@ from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from scp.commands import StoreRequest
 from scp.receive import Provider
+from scp.services import Services
 from scp.storage import VERIFICATION, Reception, Storage, choose_syntax
 from store.instances import Provenance
 
@@ -71,8 +72,9 @@ class _Negotiation(ACSE):
         context = PresentationContext()
         context.context_id = proposed.context_id
         context.abstract_syntax = proposed.abstract_syntax
-        syntax = choose_syntax([str(uid) for uid in proposed.transfer_syntax])
         assoc: Any = self.assoc
+        choose = assoc.services.choose_syntax if assoc.services.offers(str(proposed.abstract_syntax)) else choose_syntax
+        syntax = choose([str(uid) for uid in proposed.transfer_syntax])
         if not assoc.supports(str(proposed.abstract_syntax)):
             context.result = _ABSTRACT_SYNTAX_NOT_SUPPORTED
         elif syntax is None:
@@ -116,6 +118,7 @@ class StorageAssociation(Association):
         *,
         policy: Policy,
         storage: Storage,
+        services: Services,
         over_limit: bool,
         ended: Callable[[StorageAssociation], None],
     ) -> None:
@@ -123,6 +126,7 @@ class StorageAssociation(Association):
         self.name = f"association-{peer[0]}-{peer[1]}"
         self._policy = policy
         self._storage = storage
+        self.services = services
         self._over_limit = over_limit
         self._ended = ended
         self._peer = peer
@@ -143,6 +147,8 @@ class StorageAssociation(Association):
         self.acceptor.implementation_class_uid = ae.implementation_class_uid
         self.acceptor.implementation_version_name = ae.implementation_version_name
         self.requestor.address_info = AddressInformation.from_tuple(peer)
+        for event, handler in services.handlers():
+            self.bind(event, handler)
 
     @property
     def peer(self) -> str:
@@ -163,7 +169,11 @@ class StorageAssociation(Association):
         return None
 
     def supports(self, abstract_syntax: str) -> bool:
-        return abstract_syntax == VERIFICATION or abstract_syntax in self._storage.sop_classes
+        return (
+            abstract_syntax == VERIFICATION
+            or abstract_syntax in self._storage.sop_classes
+            or self.services.offers(abstract_syntax)
+        )
 
     def run_reactor(self) -> None:
         try:

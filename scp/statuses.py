@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from media.problems import NotDicom
 from store.instances import BadIdentity, RegistrationFailed
@@ -18,6 +19,20 @@ class Answer:
     comment: str = ""
     offending: int | None = None
     """Offending Element (0000,0901), where one element is to blame."""
+
+    def blaming(self, tag: int) -> Answer:
+        """The same answer, naming an element."""
+        return replace(self, offending=tag)
+
+    def as_dataset(self) -> Any:
+        """Status and comment as pynetdicom takes them from a handler."""
+        from pydicom import Dataset
+
+        found = Dataset()
+        found.Status = self.status
+        if self.comment:
+            found.ErrorComment = self.comment
+        return found
 
 
 class SopClassMismatch(Exception):
@@ -68,3 +83,32 @@ def answer_to(error: Exception) -> Answer:
                 return Answer(answer.status, answer.comment, int(tag[1] + tag[2], 16))
             return answer
     return UNEXPECTED
+
+
+# --- DIMSE-N services: PS3.7 Annex C, and PS3.4 S.3.2.2.4, S.3.2.3.4 for the last ones --------------------------------
+
+INVALID_ATTRIBUTE = Answer(0x0106, "Invalid attribute value")
+PROCESSING_FAILURE = Answer(0x0110, "Processing failure, see the log")
+DUPLICATE_INSTANCE = Answer(0x0111, "There is a request with this SOP Instance UID")
+NO_SUCH_INSTANCE = Answer(0x0112, "There is no such media creation request")
+INVALID_ARGUMENT = Answer(0x0115, "Number of Copies or Request Priority is invalid")
+MISSING_ATTRIBUTE = Answer(0x0120, "A mandatory attribute is missing")
+MISSING_VALUE = Answer(0x0121, "A mandatory attribute has no value")
+NO_SUCH_ACTION = Answer(0x0123, "There is no such action")
+CREATION_ALREADY_INITIATED = Answer(0xA510, "The media creation was initiated before")
+CREATION_COMPLETED = Answer(0xC201, "The media creation is completed")
+CREATION_NOT_INTERRUPTIBLE = Answer(0xC202, "A disc is being made and cannot be interrupted")
+CANCEL_DENIED = Answer(0xC203, "The cancellation is denied")
+_NAMED = {
+    "no_such_instance": NO_SUCH_INSTANCE,
+    "invalid_argument": INVALID_ARGUMENT,
+    "already_initiated": CREATION_ALREADY_INITIATED,
+    "completed": CREATION_COMPLETED,
+    "not_interruptible": CREATION_NOT_INTERRUPTIBLE,
+    "denied": CANCEL_DENIED,
+}
+"""Answers that the server's process gives by name (``scp.questions``)."""
+
+
+def answer_named(name: str) -> Answer:
+    return _NAMED.get(name, PROCESSING_FAILURE)

@@ -20,6 +20,7 @@ from service import auth, checks, doctor, opening
 from service.api.application import build
 from service.clocks import Clocks
 from service.contract import Document
+from service.creating import Creating
 from service.errors import NotDone, UsageError
 from service.http import HttpServer, local_url
 from service.lock import DataLock, write_private
@@ -129,6 +130,7 @@ class Service:
             spool_dir=settings.spool_dir,
             database_url=settings.database_url,
             node=workshop.context.spool.node,
+            answerer=Creating(workshop.context, workshop.engine.submit).answer,
         )
         dicom_host, dicom_port = storage.start()
         self._stack.callback(storage.stop)
