@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from jobs.conform_pool import Cancelled
-from media.conform import recipe_for
 from media.encoding import split
 from media.items import Supplied
 from media.problems import InstanceRefused
 from media.profile_keys import key_set
 from media.profile_rules import rule_refusal
 from media.profiles import Profile
+from media.recipes import recipe_for
 from media.records import ROOT_RECORDS, WITHOUT_RECORD, Numbers, record_type, require_added, supply
 from store.plans import InstanceRow
 
@@ -67,7 +67,7 @@ def check(
     """Check each instance against the profile and the directory's needs.
 
     ``conflicts`` are the instances that share a UID and differ, ``policy`` is ``first``, ``latest`` or ``refuse``;
-    ``compress`` is one of ``media.conform.COMPRESS``; ``has_source`` says whether an instance's bytes are still in the
+    ``compress`` is one of ``media.recipes.COMPRESS``; ``has_source`` says whether an instance's bytes are still in the
     spool. No instance is read here: everything that is asked stands in its row.
     """
     checked = Checked()

@@ -20,9 +20,9 @@ from jobs.checking import Checked, check, refuse_unfit, without_conflicts
 from jobs.context import Context
 from jobs.options import RequestOptions
 from media import mediatypes, profiles
-from media.conform import recipe_for
 from media.problems import InstanceRefused
 from media.profiles import Profile, ProfileError
+from media.recipes import recipe_for
 from store.plans import InstanceRow
 
 _SECTOR = 2048

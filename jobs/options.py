@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from config.settings import Settings
-from media.conform import COMPRESS
 from media.iod import Level
+from media.recipes import COMPRESS
 
 PRIORITIES = {"high": 1, "med": 2, "low": 3}
 """Request Priority (2200,0020) as the number that queues sort by."""
@@ -41,7 +41,7 @@ class RequestOptions:
     allow_splitting: bool
     file_set_prefix: str
     compress: str = "none"
-    """One of ``media.conform.COMPRESS``."""
+    """One of ``media.recipes.COMPRESS``."""
     iod: str = "off"
     """What is done with the IOD check: one of ``media.iod.Level``."""
 

@@ -14,35 +14,17 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol, TypeVar
+from typing import BinaryIO, TypeVar
 
-from media.codecs import FrameError, require_decodable, transfer_syntax
+from media.codecs import FrameError, transfer_syntax
 from media.compress import FrameCollector, FrameWriter, Unsuitable, merged
 from media.elements import PIXEL_DATA
-from media.encoders import Encoder, encoders
+from media.encoders import Encoder, encoder_of
 from media.items import Change
 from media.normalise import Emitter, Normaliser, RedoWithBits, as_changes
 from media.part10 import EXPLICIT_LE, LONG_VRS, file_meta, locate
 from media.problems import InstanceRefused, MediaError, NotDicom
-from media.profiles import Profile
-
-EXPLICIT_LE_RECIPE = "explicit-le/1"
-"""Name and version: the version rises when the same source would give other bytes (it is a cache key)."""
-RECIPES = {EXPLICIT_LE_RECIPE: EXPLICIT_LE} | {name: encoder.syntax for name, encoder in encoders().items()}
-"""Transfer syntax that each recipe writes."""
-
-
-class Described(Protocol):
-    """What ``recipe_for`` needs to know of an instance; a Header or a row of the spool will do."""
-
-    @property
-    def transfer_syntax_uid(self) -> str: ...
-    @property
-    def sop_class_uid(self) -> str: ...
-    @property
-    def sop_instance_uid(self) -> str: ...
-    @property
-    def has_pixel_data(self) -> bool: ...
+from media.recipes import is_lossy, recipe_syntax
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,52 +39,17 @@ class ConformResult:
     transfer_syntax_uid: str
 
 
-COMPRESS = ("none", "lossless", "keep")
-"""Uncompressed throughout; losslessly compressed where the profile has a syntax for it; as received where it may be."""
-
-
-def recipe_for(instance: Described, profile: Profile, compress: str = "none") -> str | None:
-    """How this instance must be changed for this profile; None: it goes on the disc byte for byte.
-
-    ``compress`` is one of ``COMPRESS``. What is compressed already, in a syntax that the profile allows, is not
-    compressed again. InstanceRefused, without looking into any file, for a transfer syntax that the profile does not
-    allow and that we cannot decode, and where we cannot make any that it allows.
-    """
-    syntax = transfer_syntax(instance.transfer_syntax_uid)
-    writes, holds = profile.may_write(instance.sop_class_uid), profile.may_hold(instance.sop_class_uid)
-    if compress == "keep" and syntax.uid in holds:
-        return None
-    if compress == "lossless" and instance.has_pixel_data:
-        if syntax.codec not in ("", "none") and syntax.uid in holds:
-            return None
-        for recipe, encoder in encoders().items():
-            if encoder.syntax in holds and not syntax.refused:
-                return recipe
-    if syntax.uid in writes:
-        return None
-    if not {*writes, *holds}.intersection(RECIPES.values()):
-        reason = f"{profile.syntax_violation(instance.sop_class_uid, syntax.uid)}, and none of these is encoded here"
-        raise InstanceRefused("INST_AP_CONFLICT", reason)
-    require_decodable(syntax, instance.sop_instance_uid)
-    if EXPLICIT_LE in writes:
-        return EXPLICIT_LE_RECIPE
-    for recipe, encoder in encoders().items():
-        if encoder.syntax in writes and instance.has_pixel_data:
-            return recipe
-    reason = f"{profile.syntax_violation(instance.sop_class_uid, EXPLICIT_LE)}, and it has no pixel data to compress"
-    raise InstanceRefused("INST_AP_CONFLICT", reason)
-
-
 def conform(source: Path, target: Path, recipe: str) -> ConformResult:
     """Write ``source`` as ``recipe`` says to ``target``, complete and synced or not at all.
 
     The same source and recipe give the same bytes. InstanceRefused names instance, frame or element and reason;
     MediaError a target that cannot be written. Decoders may crash on hostile data: call it in a helper process.
     """
-    if recipe not in RECIPES:
-        raise MediaError(f"There is no recipe {recipe!r}")
+    recipe_syntax(recipe)
+    if is_lossy(recipe):
+        raise MediaError(f"Recipe {recipe!r} needs a new SOP Instance UID")
     part = target.with_name(f"{target.name}.{os.getpid()}.part")
-    encoder = encoders().get(recipe)
+    encoder = encoder_of(recipe)
     try:
         result = _compress(source, part, encoder) if encoder else _conform(source, part)
         part.replace(target)

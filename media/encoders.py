@@ -1,4 +1,4 @@
-"""Encoders of single frames as rows of config/codecs.toml; every one of them is lossless.
+"""Encoders of single frames as rows of config/codecs.toml.
 
 No encoder is trusted: each frame is decoded again and compared before it is handed on. The libraries are C code, so
 callers use helper processes; they are imported when first used.
@@ -6,6 +6,7 @@ callers use helper processes; they are imported when first used.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -32,19 +33,65 @@ class Encoder:
     max_bits: int
     palette: str
     rgb: str
+    letter: str = ""
+    """Of a lossy encoder's parameter in its recipe's name: ``q`` for quality, ``r`` for ratio."""
+    least: int = 0
+    most: int = 0
+    """Between which values the parameter may be."""
+    colour: int = 0
+    grey: int = 0
+    """Rank among the lossy encoders for such images, the first is 1; 0: not for these."""
+    method: str = ""
+    """Lossy Image Compression Method (PS3.3 C.7.6.1.1.5.1)."""
+    min_psnr: float = 0.0
+    """Decibels that each frame keeps at least."""
+    parameter: int = 0
+    """Quality or ratio of a lossy encoder; 0 while it is not settled."""
+
+    @property
+    def lossy(self) -> bool:
+        return bool(self.letter)
 
     @property
     def recipe(self) -> str:
-        """Name and version, as ``media.conform`` knows it."""
-        return f"{self.name}/{self.version}"
+        """Name, parameter and version, as ``media.recipes`` knows it."""
+        return f"{self.name}{f'-{self.letter}{self.parameter}' if self.lossy else ''}/{self.version}"
+
+
+@cache
+def _rows() -> tuple[Encoder, ...]:
+    rows = tomllib.loads(resources.files("config").joinpath("codecs.toml").read_text("utf-8"))
+    return tuple(Encoder(name=name, **row) for name, row in rows.items())
 
 
 @cache
 def encoders() -> Mapping[str, Encoder]:
-    """Every encoder, by its recipe's name."""
-    rows = tomllib.loads(resources.files("config").joinpath("codecs.toml").read_text("utf-8"))
-    found = [Encoder(name=name, **row) for name, row in rows.items()]
-    return {encoder.recipe: encoder for encoder in found}
+    """Every lossless encoder, by its recipe's name."""
+    return {encoder.recipe: encoder for encoder in _rows() if not encoder.lossy}
+
+
+@cache
+def lossy_encoders() -> tuple[Encoder, ...]:
+    """Every lossy encoder, its parameter not settled."""
+    return tuple(encoder for encoder in _rows() if encoder.lossy)
+
+
+_LOSSY = re.compile(r"([a-z0-9-]+)-([a-z])([1-9][0-9]{0,3})/([0-9]{1,4})", re.ASCII)
+
+
+def encoder_of(recipe: str) -> Encoder | None:
+    """The encoder that a recipe's name stands for; None where there is none."""
+    if recipe in encoders():
+        return encoders()[recipe]
+    match = _LOSSY.fullmatch(recipe)
+    if match is None:
+        return None
+    name, letter, parameter, version = match.groups()
+    for encoder in lossy_encoders():
+        known = (encoder.name, encoder.letter, str(encoder.version))
+        if known == (name, letter, version) and encoder.least <= int(parameter) <= encoder.most:
+            return replace(encoder, parameter=int(parameter))
+    return None
 
 
 def encode(encoder: Encoder, samples: Samples, form: PixelFormat) -> bytes:

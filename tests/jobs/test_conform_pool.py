@@ -11,7 +11,7 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 from jobs.conform_pool import Cancelled, ConformFailed, Task, conform_all
-from media.conform import EXPLICIT_LE_RECIPE
+from media.recipes import EXPLICIT_LE_RECIPE
 
 
 def _task(key: int, source: Path, folder: Path) -> Task:

@@ -16,9 +16,10 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from media.compare import content_digest, same_content
-from media.conform import EXPLICIT_LE_RECIPE, conform
+from media.conform import conform
 from media.part10 import file_meta
 from media.problems import MediaError
+from media.recipes import EXPLICIT_LE_RECIPE
 
 EXPLICIT, IMPLICIT, BIG, DEFLATED, RLE = (
     f"1.2.840.10008.1.2{tail}" for tail in (".1", "", ".2", ".1.99", ".5")

@@ -16,11 +16,12 @@ from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import iter_pixels
 
 from media import compress
-from media.conform import ConformResult, conform, recipe_for
+from media.conform import ConformResult, conform
 from media.encoders import encoders
 from media.items import Header
 from media.problems import InstanceRefused
 from media.profiles import profile
+from media.recipes import recipe_for
 
 LOSSLESS = ("jpeg-lossless/1", "jpeg-lossless-p14/1", "j2k/1", "rle/1")
 FILES = (

@@ -27,12 +27,12 @@ from pydicom.pixels import pixel_array
 from pydicom.sequence import Sequence
 from pydicom.uid import UID
 
-from media.conform import EXPLICIT_LE_RECIPE, recipe_for
 from media.conform import conform as conform_file
 from media.items import Header
 from media.part10 import file_meta
 from media.problems import InstanceRefused, MediaError
 from media.profiles import profile
+from media.recipes import EXPLICIT_LE_RECIPE, recipe_for
 from media.uids import IMPLEMENTATION_CLASS_UID
 
 EXPLICIT, IMPLICIT, BIG, DEFLATED = (

@@ -11,8 +11,9 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.pixels import pixel_array
 
-from media.conform import EXPLICIT_LE_RECIPE, conform
+from media.conform import conform
 from media.problems import InstanceRefused
+from media.recipes import EXPLICIT_LE_RECIPE
 from tests.media.test_conform import BIG, DEFLATED, FILES, IMPLICIT, PRE, comparable, packaged
 
 pytestmark = pytest.mark.filterwarnings("ignore")
