@@ -177,6 +177,12 @@ class Derived(Base):
     transfer_syntax_uid: Mapped[str] = mapped_column(String(64))
     changes: Mapped[list[Any]]
     """``[{"tag", "old", "new"}]``: what was changed in this instance."""
+    new_sop_instance_uid: Mapped[str | None] = mapped_column(String(64), index=True)
+    """None: it kept its own."""
+    directory_keys: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """As they are after it was changed; None: as of the Instance."""
+    facts: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """Attributes of ``media.items.Header`` that are others than the Instance's, by name; None: none is."""
     created_at: Mapped[datetime]
 
 

@@ -6,7 +6,7 @@ from sqlalchemy import inspect, text
 
 from store import migrate
 from store.db import Database, next_numbers
-from store.models import Base, Counter, Volume, now
+from store.models import Base, Counter, Derived, Volume, now
 
 
 def test_migrated_schema_is_the_models(database: Database) -> None:
@@ -47,3 +47,23 @@ def test_a_volume_of_before_signatures_stays_and_is_not_signed(database: Databas
     migrate.downgrade(database, "0001")
     with database.engine.connect() as connection:
         assert connection.execute(text("SELECT file_set_id FROM volume")).scalar() == "A"
+
+
+def test_a_derived_file_of_before_edits_stays_and_has_changed_nothing_else(database: Database) -> None:
+    migrate.downgrade(database, "0003")
+    columns = "source_digest, sop_instance_uid, recipe, path, size, sha256, transfer_syntax_uid, changes, created_at"
+    with database.engine.begin() as connection:
+        values = "'d', '1.2', 'explicit-le/1', 'd/d.dcm', 10, 'f', '1.2.840.10008.1.2.1', '[]', :at"
+        insert = f"INSERT INTO derived (id, {columns}) VALUES (1, {values})"
+        connection.execute(text(insert), {"at": now().replace(tzinfo=None)})
+    migrate.upgrade(database)
+    with database.begin() as session:
+        row = session.get_one(Derived, 1)
+        assert (row.path, row.new_sop_instance_uid, row.directory_keys, row.facts) == ("d/d.dcm", None, None, None)
+        row.new_sop_instance_uid, row.directory_keys, row.facts = "2.25.1", b"K", {"patient_id": "P"}
+    migrate.downgrade(database, "0003")
+    with database.engine.connect() as connection:
+        assert connection.execute(text("SELECT path FROM derived")).scalar() == "d/d.dcm"
+    migrate.upgrade(database)
+    with database.read() as session:
+        assert session.get_one(Derived, 1).facts is None
