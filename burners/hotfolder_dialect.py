@@ -146,7 +146,7 @@ class StatusFolder:
             return None
         whole = data[: data.rfind(b"\n") + 1]
         text = whole.decode(self._code_page, "replace").replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff")
-        return StatusText(text, self._clock() - facts.st_mtime, f"{facts.st_mtime_ns}-{facts.st_size}")
+        return StatusText(text, self._clock() - facts.st_mtime, f"{facts.st_mtime_ns}-{facts.st_size}", data)
 
     def names(self, below: str = "") -> list[str]:
         """Names of the files in the folder or one below it; empty where that is not there."""
@@ -185,6 +185,8 @@ class StatusText:
     """Seconds since it was written, by the file server's clock."""
     beat: str
     """Its time and size."""
+    data: bytes = b""
+    """The file as it is, for what is no text by lines (XML)."""
 
 
 class Dialect(Protocol):
