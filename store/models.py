@@ -248,6 +248,13 @@ class Volume(Base):
     """The site's public key, PEM, as it lies on the disc; None: the manifest is not signed."""
     signature: Mapped[bytes | None] = mapped_column(LargeBinary)
     """Of MANIFEST.TXT; made with the plan, so that every copy is equal, whoever makes it."""
+    protection: Mapped[str | None] = mapped_column(String(8))
+    """Error-correction data behind the file system: ``rs02`` or ``rs03``; None: there is none. Then ``sectors`` counts
+    it in ..."""
+    protection_roots: Mapped[int | None]
+    """... with so many of 255 bytes for correction ..."""
+    iso_sectors: Mapped[int | None] = mapped_column(BigInteger)
+    """... and the file system, without it, has so many sectors."""
 
 
 class VolumeInstance(Base):
@@ -358,6 +365,12 @@ class Disc(Base):
     verified_by: Mapped[str | None] = mapped_column(String(32))
     """``read-back``, or ``robot`` where only the robot vouches."""
     verified_at: Mapped[datetime | None]
+    checked_at: Mapped[datetime | None]
+    """When the disc was last read again (``burnish verify --record``) ..."""
+    checked_result: Mapped[str | None] = mapped_column(String(16))
+    """... ``GOOD``, or ``DAMAGED``: then nobody counts on it any more; see ``store.checks`` ..."""
+    checked_how: Mapped[str | None] = mapped_column(String(255))
+    """... and what was read, and by which program."""
     error: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
