@@ -120,6 +120,7 @@ class Service:
         (settings.data / "service.json").unlink(missing_ok=True)
 
         workshop = self._stack.enter_context(Workshop(settings, source="api", on_fatal=self._on_fatal))
+        self.operations = workshop.operations
         clocks = Clocks(workshop.context, workshop.engine)
         clocks.start()
         self._stack.callback(clocks.stop)
