@@ -29,6 +29,11 @@ from sqlalchemy.types import TypeDecorator
 BigId = BigInteger().with_variant(Integer, "sqlite")
 
 
+def _prefix_index(name: str, column: str) -> Index:
+    """An index by which the beginning of a text is found, on PostgreSQL in every collation."""
+    return Index(name, column, postgresql_ops={column: "text_pattern_ops"})
+
+
 class UtcDateTime(TypeDecorator[datetime]):
     """A time with zone in Python, UTC in the database (SQLite keeps no zone)."""
 
@@ -77,22 +82,35 @@ class Patient(Base):
     """
 
     __tablename__ = "patient"
+    __table_args__ = (
+        _prefix_index("ix_patient_patient_id", "patient_id"),
+        _prefix_index("ix_patient_name_search", "name_search"),
+        _prefix_index("ix_patient_name_search_2", "name_search_2"),
+        _prefix_index("ix_patient_name_search_3", "name_search_3"),
+    )
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     identity: Mapped[str] = mapped_column(String(64), unique=True)
     """Digest of what makes this patient different from others; see ``store.instances.patient_identity``."""
-    patient_id: Mapped[str] = mapped_column(String(255), index=True)
+    patient_id: Mapped[str] = mapped_column(String(255))
     issuer_of_patient_id: Mapped[str] = mapped_column(String(255))
     patient_name: Mapped[str] = mapped_column(Text)
     """Unicode, all component groups, joined by ``=``."""
-    name_search: Mapped[str] = mapped_column(Text, index=True)
+    name_search: Mapped[str] = mapped_column(Text)
     """``patient_name`` folded for search (case, accents); see ``store.search.folded``."""
+    name_search_2: Mapped[str | None] = mapped_column(Text)
+    """The second component group of ``name_search``, where there is one ..."""
+    name_search_3: Mapped[str | None] = mapped_column(Text)
+    """... and the third."""
     patient_birth_date: Mapped[str] = mapped_column(String(64))
     patient_sex: Mapped[str] = mapped_column(String(64))
 
 
 class Study(Base):
     __tablename__ = "study"
-    __table_args__ = (UniqueConstraint("study_instance_uid", "patient_id"),)
+    __table_args__ = (
+        UniqueConstraint("study_instance_uid", "patient_id"),
+        _prefix_index("ix_study_accession_number", "accession_number"),
+    )
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     patient_id: Mapped[int] = mapped_column(ForeignKey("patient.id"), index=True)
     study_instance_uid: Mapped[str] = mapped_column(String(64))
@@ -100,7 +118,7 @@ class Study(Base):
     study_time: Mapped[str] = mapped_column(String(64))
     study_id: Mapped[str] = mapped_column(String(255))
     study_description: Mapped[str] = mapped_column(Text)
-    accession_number: Mapped[str] = mapped_column(String(255), index=True)
+    accession_number: Mapped[str] = mapped_column(String(255))
     referring_physician_name: Mapped[str] = mapped_column(Text)
     institution_name: Mapped[str] = mapped_column(Text)
 
@@ -399,6 +417,18 @@ class Node(Base):
     owner: Mapped[str | None] = mapped_column(String(64))
     """Name of the node that looks after this one's work after its death; None while it lives."""
     started_at: Mapped[datetime]
+
+
+class RemoteNode(Base):
+    """An application entity of others that we may open associations to; what a C-MOVE may send to is here."""
+
+    __tablename__ = "remote_node"
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    """As commands name it."""
+    ae_title: Mapped[str] = mapped_column(String(16), index=True)
+    host: Mapped[str] = mapped_column(String(255))
+    port: Mapped[int]
+    created_at: Mapped[datetime]
 
 
 class Event(Base):

@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from media.items import Header
 from media.records import ROOT_RECORDS, record_type
 from store.models import Event, Instance, Patient, Series, Study, now
-from store.search import folded
+from store.search import folded, further_groups
 from store.spool import Received, Spool
 
 Kind = Literal["stored", "duplicate", "conflict"]
@@ -281,11 +281,15 @@ def _number(value: int | None, bits: int = 64) -> int | None:
 
 def _patient_row(header: Header) -> dict[str, Any]:
     name = _fit(header.patient_name, 512)
+    name_search = folded(name)[:600]  # PostgreSQL indexes at most some 2,700 bytes
+    second, third = further_groups(name_search)
     return {
         "patient_id": _fit(header.patient_id, 255),
         "issuer_of_patient_id": _fit(header.issuer_of_patient_id, 255),
         "patient_name": name,
-        "name_search": folded(name)[:600],  # PostgreSQL indexes at most some 2,700 bytes
+        "name_search": name_search,
+        "name_search_2": second,
+        "name_search_3": third,
         "patient_birth_date": _fit(header.patient_birth_date, 64),
         "patient_sex": _fit(header.patient_sex, 64),
     }

@@ -19,11 +19,18 @@ def folded(name: str) -> str:
     Lower case, without the accents of Latin, Greek and Cyrillic letters, ``^`` and runs of blanks as one blank, each
     component group between two ``=``.
     """
-    groups = [_folded_text(group) for group in name.split("=")]
+    groups = [folded_text(group) for group in name.split("=")]
     return "=" + "".join(f"{group}=" for group in groups if group)
 
 
-def _folded_text(text: str) -> str:
+def further_groups(name_search: str) -> tuple[str | None, str | None]:
+    """Second and third component group of a folded name."""
+    groups = name_search.strip("=").split("=")
+    return groups[1] if len(groups) > 1 else None, groups[2] if len(groups) > 2 else None
+
+
+def folded_text(text: str) -> str:
+    """One component group, or a pattern for one, as it is searched."""
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     plain = "".join(c for c in decomposed if not "\u0300" <= c <= "\u036f").translate(_PLAIN)
     return " ".join(re.split(r"[\s^]+", unicodedata.normalize("NFC", plain))).strip()
@@ -35,7 +42,7 @@ def name_matches(pattern: str) -> ColumnElement[bool]:
     Without a wildcard the pattern is a whole component group or its first components, so that ``doe`` finds
     ``DOE^JOHN``.
     """
-    text = _folded_text(pattern.replace("=", " "))
+    text = folded_text(pattern.replace("=", " "))
     like = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     if "*" in text or "?" in text:
         return Patient.name_search.like(f"%={like.replace('*', '%').replace('?', '_')}=%", escape="\\")

@@ -2,11 +2,11 @@
 
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import inspect, text
+from sqlalchemy import inspect, select, text
 
 from store import migrate
 from store.db import Database, next_numbers
-from store.models import Base, Counter, Derived, Volume, now
+from store.models import Base, Counter, Derived, Patient, RemoteNode, Volume, now
 
 
 def test_migrated_schema_is_the_models(database: Database) -> None:
@@ -67,3 +67,36 @@ def test_a_derived_file_of_before_edits_stays_and_has_changed_nothing_else(datab
     migrate.upgrade(database)
     with database.read() as session:
         assert session.get_one(Derived, 1).facts is None
+
+
+def test_names_of_before_component_groups_had_columns_get_them(database: Database) -> None:
+    migrate.downgrade(database, "0005")
+    with database.engine.begin() as connection:
+        for row_id, name in enumerate(("=doe john=", "=yamada tarou=山田 太郎=やまだ たろう=", "="), 1):
+            connection.execute(
+                text(
+                    "INSERT INTO patient (id, identity, patient_id, issuer_of_patient_id, patient_name, name_search, "
+                    "patient_birth_date, patient_sex) VALUES (:id, :identity, 'P', '', '', :name, '', '')"
+                ),
+                {"id": row_id, "identity": str(row_id), "name": name},
+            )
+        connection.execute(
+            text(
+                "INSERT INTO study (id, patient_id, study_instance_uid, study_date, study_time, study_id, "
+                "study_description, accession_number, referring_physician_name, institution_name) "
+                "VALUES (1, 2, '1.2', '', '', '', '', 'A', '', '')"
+            )
+        )
+    migrate.upgrade(database)
+    with database.begin() as session:
+        rows = session.execute(select(Patient.name_search_2, Patient.name_search_3).order_by(Patient.id)).all()
+        assert [tuple(row) for row in rows] == [(None, None), ("山田 太郎", "やまだ たろう"), (None, None)]
+        session.add(RemoteNode(name="pacs", ae_title="ORTHANC", host="pacs", port=4242, created_at=now()))
+    migrate.downgrade(database, "0005")
+    with database.engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM patient")).scalar() == 3
+        assert connection.execute(text("SELECT accession_number FROM study")).scalar() == "A"
+    migrate.upgrade(database)
+    with database.read() as session:
+        assert session.scalars(select(RemoteNode)).all() == []
+        assert session.scalars(select(Patient.name_search_2).order_by(Patient.id)).all() == [None, "山田 太郎", None]
