@@ -35,9 +35,8 @@ def upgrade() -> None:
     op.add_column("patient", sa.Column("name_search_2", sa.Text(), nullable=True))
     op.add_column("patient", sa.Column("name_search_3", sa.Text(), nullable=True))
     _fill_groups()
-    operators = {"postgresql_ops": {"name_search_2": "text_pattern_ops", "name_search_3": "text_pattern_ops"}}
-    op.create_index(op.f("ix_patient_name_search_2"), "patient", ["name_search_2"], **operators)
-    op.create_index(op.f("ix_patient_name_search_3"), "patient", ["name_search_3"], **operators)
+    for column in ("name_search_2", "name_search_3"):
+        op.create_index(op.f(f"ix_patient_{column}"), "patient", [column], postgresql_ops={column: "text_pattern_ops"})
     if op.get_bind().dialect.name == "postgresql":
         for name, table, column in _PREFIXES:
             op.drop_index(name, table_name=table)
