@@ -97,6 +97,7 @@ def _overview(*, site: bool) -> str:
     services = [
         ("Verification", "no", "yes", "no"),
         ("Storage (4.2.1)", "no", "yes", "no"),
+        ("Media Creation Management (4.2.4)", "no", "yes", "no"),
         ("Media storage (5)", "", "", "FSC, FSR, FSU"),
     ]
     return f"""{head}
@@ -108,8 +109,8 @@ verifies and catalogues. It reads and updates file-sets, its own and other maker
 
 {table(("Service", "SCU", "SCP", "Media roles"), services)}
 
-It is no SCU of any service: it opens no association. Query/Retrieve, Storage Commitment, Media Creation Management,
-Modality Worklist and print are not supported.
+It is no SCU of any service: it opens no association. Query/Retrieve, Storage Commitment, Modality Worklist and print
+are not supported.
 
 ## 2 Contents
 
@@ -132,6 +133,8 @@ said, and of the current edition for what was added since."""
 
 
 def _networking(values: Values) -> str:
+    from service.conformance_creation import media_creation
+
     dicom = values["dicom"]
     return "\n\n".join(
         (
@@ -157,6 +160,8 @@ transfer syntax of table 4.2-2. No element is dropped or changed: a data set is 
             "can conform instances to it.\n\n" + _syntax_table(),
             _association_policies(dicom),
             _statuses(),
+            media_creation(),
+            _interfaces(),
             _configuration(values),
         )
     )
@@ -259,9 +264,11 @@ Comments stand in Error Comment (0000,0902); where one element is to blame, Offe
 The same instance received again is answered 0000H and kept once. An instance with the SOP Instance UID of another and
 other content is answered 0000H, too: both are kept, and shown as a conflict; which goes on media the setting
 `plan.conflicts` or the request decides. C-ECHO is answered 0000H. An association that ends within a data set leaves
-nothing of it.
+nothing of it."""
 
-### 4.3 Network interfaces
+
+def _interfaces() -> str:
+    return """### 4.3 Network interfaces
 
 TCP/IP. No OSI stack, no TLS (see 7)."""
 
