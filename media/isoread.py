@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import io
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
+from media.device import Device
 from media.problems import FileSetInvalid, Problem, ProblemKind
 
 _SECTOR = 2048
@@ -53,29 +53,24 @@ class IsoVolume:
     Raises FileSetInvalid with the reason when there is none. ``problems`` grows while directories are listed.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, device: Device | None = None) -> None:
+        """``device``: read through this one, which is closed with the volume."""
         self.path = path
         self.problems: list[Problem] = []
         self._directory_bytes = 0
+        self.device = device or Device(path)
+        self.image_size = self.device.size
         try:
-            mode = path.stat().st_mode
-            if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
-                raise FileSetInvalid(f"{path}: is neither a file nor a block device")  # a pipe would be waited for
-            self._file = path.open("rb", buffering=0)
-        except OSError as error:
-            raise FileSetInvalid(f"{path}: cannot be opened: {error.strerror or error}") from error
-        try:
-            self.image_size = self._file.seek(0, os.SEEK_END)
             self._read_descriptor()
         except OSError as error:
-            self._file.close()
+            self.close()
             raise FileSetInvalid(f"{path}: cannot be read: {error.strerror or error}") from error
         except FileSetInvalid:
-            self._file.close()
+            self.close()
             raise
 
     def close(self) -> None:
-        self._file.close()
+        self.device.close()
 
     def __enter__(self) -> Self:
         return self
@@ -95,7 +90,7 @@ class IsoVolume:
     def _read_descriptor(self) -> None:
         primary = None
         for index in range(_DESCRIPTOR_LIMIT):
-            descriptor = os.pread(self._file.fileno(), _SECTOR, (_FIRST_DESCRIPTOR + index) * _SECTOR)
+            descriptor = self.device.read_at((_FIRST_DESCRIPTOR + index) * _SECTOR, _SECTOR)
             if len(descriptor) < _SECTOR or descriptor[1:6] != b"CD001":
                 if index == 0 and descriptor[1:6] in (b"BEA01", b"NSR02", b"NSR03"):
                     raise self._invalid(
@@ -169,7 +164,7 @@ class IsoVolume:
                 continue
             for start in range(offset, offset + length, _SECTOR):
                 try:
-                    sector = os.pread(self._file.fileno(), min(_SECTOR, offset + length - start), start)
+                    sector = self.device.read_at(start, min(_SECTOR, offset + length - start))
                 except OSError as error:
                     self.problems.append(Problem(ProblemKind.UNREADABLE, name, f"The {shown} cannot be read: {error}"))
                     return
@@ -205,17 +200,17 @@ class IsoVolume:
 
     def open(self, entry: IsoEntry) -> BinaryIO:
         """The bytes of a file, seekable; several may be open and read at a time, also from threads."""
-        return io.BufferedReader(_Extents(self._file, entry.extents), _STREAM_BUFFER)
+        return io.BufferedReader(_Extents(self.device, entry.extents), _STREAM_BUFFER)
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Bytes of the image itself."""
-        return os.pread(self._file.fileno(), size, offset)
+        return self.device.read_at(offset, size)
 
 
 class _Extents(io.RawIOBase):
     """A read-only stream over pieces of an image."""
 
-    def __init__(self, image: io.FileIO, extents: tuple[tuple[int, int], ...]) -> None:
+    def __init__(self, image: Device, extents: tuple[tuple[int, int], ...]) -> None:
         super().__init__()
         self._image = image
         self._extents = extents
@@ -243,7 +238,7 @@ class _Extents(io.RawIOBase):
         for offset, length in self._extents:
             if skip < length:
                 wanted = min(len(buffer), length - skip)
-                count = os.preadv(self._image.fileno(), [memoryview(buffer)[:wanted]], offset + skip)
+                count = self._image.read_into(memoryview(buffer)[:wanted], offset + skip)
                 if not count:
                     raise OSError(f"The image ends at byte {offset + skip}, inside a file.")
                 self._position += count

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Generic, Protocol, Self, TypeVar
 
+from media.device import Device
 from media.isoread import IsoEntry, IsoVolume
 from media.problems import FileSetInvalid, Problem, ProblemKind
 
@@ -233,8 +234,8 @@ class FolderTree(_Tree[Path]):
 class IsoTree(_Tree[IsoEntry]):
     """The primary tree of an ISO 9660 image or device."""
 
-    def __init__(self, path: Path) -> None:
-        self.volume = IsoVolume(path)
+    def __init__(self, path: Path, device: Device | None = None) -> None:
+        self.volume = IsoVolume(path, device)
         self.volume_id: str | None = self.volume.volume_id
         self._seen: set[int] = set()
         try:

@@ -70,6 +70,10 @@ class VerifyResult:
     instances: tuple[VerifiedInstance, ...]
     image_sha256: str | None
     """Of the image, where the medium is one and all of it could be read."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 in lower-case hex of each file that could be read whole, by canonical name, whether referenced or not."""
+    unreadable: tuple[tuple[int, int], ...] = ()
+    """Sectors of an image, first and last of each stretch, that could not be read or were not tried any more."""
     signer: bytes | None = None
     """Public key (PEM, as on the medium) that rightly signed the manifest; whose key that is, is for others to say."""
 
@@ -151,7 +155,7 @@ class _Verification:
         cancelled: Callable[[], bool] | None,
         drop_cache: bool,
     ) -> VerifyResult:
-        task = Pass(self._visit, progress, cancelled, drop_cache, self._expect.image_bytes)
+        task = Pass(self._visit, progress, cancelled, drop_cache, self._image_bytes())
         digests = read_tree(self._tree, task)
         for problem in task.problems:
             self._report(problem.kind, problem.file, problem.detail)
@@ -173,8 +177,17 @@ class _Verification:
                 if name in digests.files
             ),
             image_sha256=digests.image,
+            digests=digests.files,
+            unreadable=tuple(task.unreadable),
             signer=self._signer,
         )
+
+    def _image_bytes(self) -> int | None:
+        """How much of an image is read: as was planned; of a disc in a drive, as its volume says; else all of it."""
+        if self._expect.image_bytes is not None or not isinstance(self._tree, IsoTree):
+            return self._expect.image_bytes
+        volume = self._tree.volume
+        return volume.volume_size if volume.device.is_drive else None
 
     def _report(self, kind: ProblemKind, file: str, detail: str) -> None:
         if len(self._problems) < PROBLEM_LIMIT:

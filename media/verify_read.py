@@ -1,24 +1,30 @@
 """One sequential pass over a medium in physical order: every byte read once, hashed as it goes, errors survived.
 
-An image's own SHA-256 comes from the same bytes as those of its files. What a drive cannot read is charged to the file
-that it belongs to; the pass goes on behind that file, so that one scratch does not cost a try for every sector.
+An image's own SHA-256 comes from the same bytes as those of its files. Where a drive cannot read, sectors are tried one
+by one and charged to the file that they belong to. After so many in a row that it must be a scratch the pass goes on
+behind that file, which is lost anyway: a drive takes seconds for each sector that it cannot read.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
+from media.device import SECTOR, Ranges, add_range, drop_from_cache, ranges_text
 from media.digestpipe import BUFFER, Buffer, DigestPipe
 from media.problems import MediaError, Problem, ProblemKind
 from media.trees import FileTree, IsoTree
 
 HEAD = 65536
 """Bytes from a file's beginning that ``visit`` gets."""
+_IN_A_ROW = 16
+"""Sectors that could not be read, one behind the other, after which the rest of a file is not tried: as many as an
+error-correction block of a DVD has."""
+_NARROWER = 8
+"""By how much less is read at a time where a read failed."""
 _ENOUGH = 8192
 """With less of a longer file at hand its beginning is read again (it lay across two buffers)."""
 
@@ -68,6 +74,8 @@ class Pass:
     image_bytes: int | None = None
     """Read and hash only so much of an image: a drive may show more than was burnt."""
     problems: list[Problem] = field(default_factory=list)
+    unreadable: Ranges = field(default_factory=list)
+    """Sectors of an image that could not be read, or were not tried any more."""
 
     def check_cancelled(self) -> None:
         if self.cancelled is not None and self.cancelled():
@@ -187,16 +195,6 @@ def _enough(head: bytes, read: Read, size: int) -> bytes:
     return head if len(head) >= min(size, _ENOUGH) else read(0, HEAD)
 
 
-def drop_from_cache(descriptor: int) -> None:
-    """Have later reads of an open file come from its device. Does nothing where the system has no such advice."""
-    with contextlib.suppress(OSError):
-        os.fsync(descriptor)  # pages that are still to be written cannot be dropped
-    if hasattr(os, "posix_fadvise"):
-        with contextlib.suppress(OSError):
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-
-
 @dataclass(slots=True)
 class _Stretch:
     """A run of the image's bytes that belongs to one file, or (name ``""``) to none."""
@@ -225,15 +223,22 @@ class _ImagePass:
         self._stretches = list(self._cut())
         self._index = 0
         self._head = b""
+        self._device = tree.volume.device
+        self._bad: Ranges = []
+        """Sectors of the current stretch that could not be read."""
+        self._unread: Ranges = []
+        """The same of the whole image, with those that were not tried."""
+        self._charged = -1
+        """The last sector that was found unreadable, or given up."""
+        self._in_a_row = 0
+        self._error = OSError()
 
     def run(self) -> Digests:
-        descriptor = os.open(self._tree.volume.path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            if self._task.drop_cache:
-                drop_from_cache(descriptor)
-            self._read(descriptor)
-        finally:
-            os.close(descriptor)
+        if self._task.drop_cache:
+            self._device.drop_cache()
+        self._read()
+        for first, last in sorted(self._unread):
+            add_range(self._task.unreadable, first, last)
         for name in self._empty:
             self._filler.end_file(name)
             self._task.visit(FileRead(name, 0, b"", lambda _offset, _count: b""))
@@ -293,49 +298,83 @@ class _ImagePass:
         self._task.report(ProblemKind.UNREADABLE, name, f"It cannot be read: {reason(error)}.")
         self._failed.add(name)
 
-    def _read(self, descriptor: int) -> None:
+    def _read(self) -> None:
         position = 0
+        step = BUFFER
         careful = 0
         """Up to here each stretch is read by itself, so that an error is charged to the right one."""
         while position < self._size:
             self._task.check_cancelled()
-            limit = self._size if position >= careful else self._stretches[self._index].end
+            if position >= careful:
+                step, limit = BUFFER, self._size
+            else:
+                limit = min(self._stretches[self._index].end, position + step - position % min(step, SECTOR))
             room = self._filler.room(limit - position)
             try:
-                count = os.preadv(descriptor, [room], position)
+                count = self._device.read_into(room, position)
                 if not count:
                     raise OSError(f"the image ends at byte {position}")
             except OSError as error:
-                if position >= careful and self._stretches[self._index].end < position + len(room):
-                    careful = position + len(room)
-                    continue
-                position = self._skip(position, error)
+                end = position + len(room)
+                if end > min(self._stretches[self._index].end, _next_sector(position)):
+                    careful = max(careful, end)
+                    step = max(SECTOR, min(step, len(room)) // _NARROWER)
+                else:
+                    position = self._skip(position, error)
                 continue
+            self._in_a_row = 0
+            step = min(BUFFER, step * 2)
             start = self._filler.took(count)
             self._filler.in_stream()
-            self._share(descriptor, position, start, count)
+            self._share(position, start, count)
             position += count
             self._task.told(position, self._size)
 
     def _skip(self, position: int, error: OSError) -> int:
-        """Give up the stretch at ``position``; returns where to go on."""
+        """Give up the sector at ``position``, or what is left of its file; returns where to go on."""
         stretch = self._stretches[self._index]
         self._whole = False
-        if stretch.name:
-            self._fail(stretch.name, error)
-            self._filler.end_file(stretch.name)
-            end = stretch.end
-        else:
-            end = min(stretch.end, position + BUFFER)
-            self._task.report(
-                ProblemKind.UNREADABLE, "", f"Bytes {position} to {end} of the image cannot be read: {reason(error)}."
-            )
+        self._in_a_row += 1
+        sector = position // SECTOR
+        # What is left of a sector behind a file's end has been charged to that file.
+        if stretch.name or sector != self._charged:
+            add_range(self._bad, sector, sector)
+            self._charged = sector
+        end = min(stretch.end, _next_sector(position))
+        if self._in_a_row >= _IN_A_ROW:
+            self._in_a_row = 0
+            beyond = stretch.end if stretch.name else min(stretch.end, position + BUFFER)
+            if beyond > end:
+                self._charged = (beyond - 1) // SECTOR
+                self._unread.append((end // SECTOR, self._charged))
+            end = beyond
+        self._error = error
         if end == stretch.end:
+            self._end_stretch(stretch)
             self._index += 1
-            self._head = b""
         return end
 
-    def _share(self, descriptor: int, position: int, start: int, count: int) -> None:
+    def _end_stretch(self, stretch: _Stretch) -> None:
+        """Everything of a stretch was read or given up: tell what was not read of it, or visit the file."""
+        if stretch.name:
+            self._filler.end_file(stretch.name)
+        if self._bad:
+            where = ranges_text(self._bad)
+            if stretch.name:
+                detail = f"It cannot be read at {where} of the medium: {reason(self._error)}."
+                for name in (stretch.name, *self._same.get(stretch.name, ())):
+                    self._task.report(ProblemKind.UNREADABLE, name, detail)
+                    self._failed.add(name)
+            else:
+                detail = f"The medium cannot be read at {where}, where no file lies: {reason(self._error)}."
+                self._task.report(ProblemKind.UNREADABLE, "", detail)
+            self._unread.extend(self._bad)
+            self._bad = []
+        elif stretch.name:
+            self._visit(stretch)
+        self._head = b""
+
+    def _share(self, position: int, start: int, count: int) -> None:
         """Give each file its part of the ``count`` bytes at ``position``, which lie in the buffer from ``start`` on."""
         end = position + count
         while self._index < len(self._stretches):
@@ -348,19 +387,22 @@ class _ImagePass:
                     self._head = self._filler.bytes(first, start + min(finish, begin + HEAD) - position)
             if stretch.end > end:
                 return
-            if stretch.name:
-                self._filler.end_file(stretch.name)
-                self._visit(descriptor, stretch)
+            self._end_stretch(stretch)
             self._index += 1
 
-    def _visit(self, descriptor: int, stretch: _Stretch) -> None:
+    def _visit(self, stretch: _Stretch) -> None:
         size = stretch.end - stretch.start
 
         def read(offset: int, count: int) -> bytes:
-            return os.pread(descriptor, max(0, min(count, size - offset)), stretch.start + offset)
+            return self._device.read_at(stretch.start + offset, max(0, min(count, size - offset)))
 
         for name in (stretch.name, *self._same.get(stretch.name, ())):
             try:
                 self._task.visit(FileRead(name, size, _enough(self._head, read, size), read))
             except OSError as error:
                 self._fail(name, error)
+
+
+def _next_sector(position: int) -> int:
+    """Where the sector behind that at ``position`` begins."""
+    return (position // SECTOR + 1) * SECTOR
