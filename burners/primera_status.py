@@ -11,13 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
-MAX_LINES = 20_000
+from burners.hotfolder_text import clean, number, read_ini
+
 MAX_ROBOTS = 32
-_NUMBER = re.compile(r"[+-]?[0-9]{1,9}")
 _CARTRIDGE = re.compile(r"cartridgetype([0-9]{1,2})")
+_DRIVE_JOB = re.compile(r"drivejob([0-9]{1,2})")
 _DRIVE = re.compile(r"drivestate([0-9]{1,2})")
-_CONTROL = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\ufffd]+")
-_TEXT_LIMIT = 200
 
 Section = Mapping[str, str]
 Ini = Mapping[str, Section]
@@ -92,8 +91,6 @@ ERRORS: Mapping[int, str] = {
 class JobSection:
     """What the robot's status file says of one job. None: not told, or not understood."""
 
-    job_id: str
-    client_id: str
     state: JobState | None
     step: Step | None
     good: int | None
@@ -125,20 +122,11 @@ class RobotSection:
     free_mb: int | None
 
 
-def read_ini(text: str) -> Ini:
-    """Sections and their values; lines before the first section, comments and lines without ``=`` are left out."""
-    sections: dict[str, dict[str, str]] = {}
-    current: dict[str, str] | None = None
-    for line in text.splitlines()[:MAX_LINES]:
-        bare = line.strip().strip("\ufeff\x00")
-        if bare.startswith("[") and bare.endswith("]"):
-            current = sections.setdefault(bare[1:-1].strip().lower(), {})
-            continue
-        key, equals, value = bare.partition("=")
-        if current is None or not equals or bare.startswith((";", "#")):
-            continue
-        current[key.strip().lower()] = value.strip()
-    return sections
+def folded(text: str) -> Ini:
+    """Sections and their values, names and keys in lower case."""
+    return {
+        name.lower(): {key.lower(): value for key, value in section.items()} for name, section in read_ini(text).items()
+    }
 
 
 def robots(system: Ini) -> list[str]:
@@ -148,26 +136,38 @@ def robots(system: Ini) -> list[str]:
     return names[:MAX_ROBOTS]
 
 
-def job_section(robot: Ini, job_id: str) -> JobSection | None:
-    """The job's section, which is named like its order file; None where there is none, or it is of another job."""
-    section = robot.get(job_id.lower())
-    if section is None:
-        return None
+def job_sections(robot: Ini) -> dict[str, Section]:
+    """The sections of all jobs, by the names of their order files in lower case; ``drive percent`` is ours."""
+    system = robot.get("system", {})
+    percent: dict[str, str] = {}
+    for key, value in system.items():
+        match = _DRIVE_JOB.fullmatch(key)
+        if match and value:
+            percent[value.lower()] = system.get(f"drivepercent{match[1]}", "")
+    others = ("system", "joblist", "completedjobs", "")
+    return {
+        name: {**section, "drive percent": percent.get(name, "")}
+        for name, section in robot.items()
+        if name not in others
+    }
+
+
+def job_section(section: Section, job_id: str) -> JobSection | None:
+    """What a section tells of a job; None where it is that of another."""
     told = section.get("jobid", job_id)
     if told.lower() != job_id.lower():
         return None
+    state, step = _known(section, "jobstate", 0, max(JobState)), _known(section, "currentstatusstate", 0, max(Step))
     return JobSection(
-        job_id=told,
-        client_id=_text(section.get("clientid", "")),
-        state=JobState(state) if (state := _known(section, "jobstate", 0, max(JobState))) is not None else None,
-        step=Step(step) if (step := _known(section, "currentstatusstate", 0, max(Step))) is not None else None,
+        state=JobState(state) if state is not None else None,
+        step=Step(step) if step is not None else None,
         good=_known(section, "gooddiscs", 0, 10_000),
         bad=_known(section, "baddiscs", 0, 100_000),
         ahead=_known(section, "jobsahead", 0, 100_000),
         error=_known(section, "joberrornumber", 0, 100_000),
-        error_text=_text(section.get("joberrorstring", "")),
+        error_text=clean(section.get("joberrorstring", "")),
         disc_errors=_disc_errors(section),
-        percent=_percent(robot.get("system", {}), job_id),
+        percent=_known(section, "drive percent", 0, 100),
     )
 
 
@@ -182,9 +182,9 @@ def robot_section(system: Ini, robot: Ini, name: str) -> RobotSection | None:
     return RobotSection(
         name=name,
         error=error,
-        error_text=_text(text),
-        status=_text(own.get("status", "")),
-        beat=_text(server.get("servertickcount", "")),
+        error_text=clean(text),
+        status=clean(own.get("status", "")),
+        beat=clean(server.get("servertickcount", "")),
         bins=_bins(own),
         ink=_ink(own),
         drives=_drives(robot.get("system", {})),
@@ -192,21 +192,9 @@ def robot_section(system: Ini, robot: Ini, name: str) -> RobotSection | None:
     )
 
 
-def number(value: str | None) -> int | None:
-    """A plain decimal number; None for anything else."""
-    if value is None or not _NUMBER.fullmatch(value.strip()):
-        return None
-    return int(value)
-
-
 def _known(section: Section, key: str, lowest: int, highest: int) -> int | None:
     found = number(section.get(key))
     return found if found is not None and lowest <= found <= highest else None
-
-
-def _text(value: str) -> str:
-    """One short line for a person."""
-    return _CONTROL.sub(" ", value).strip()[:_TEXT_LIMIT]
 
 
 def _disc_errors(section: Section) -> tuple[str, ...]:
@@ -216,7 +204,7 @@ def _disc_errors(section: Section) -> tuple[str, ...]:
         match = re.fullmatch(r"discerrornumber([0-9]{1,5})", key)
         code = number(section[key]) if match else None
         if match and code:
-            found.append(_text(section.get(f"discerrorstring{match[1]}", "")) or ERRORS.get(code, f"error {code}"))
+            found.append(clean(section.get(f"discerrorstring{match[1]}", "")) or ERRORS.get(code, f"error {code}"))
     return tuple(found[:8])
 
 
@@ -235,7 +223,7 @@ def _ink(own: Section) -> dict[str, int]:
         match = _CARTRIDGE.fullmatch(key)
         fill = number(own.get(f"cartridgefill{match[1]}")) if match else None
         if match and fill is not None and 0 <= fill <= 100:
-            found[_text(own[key]) or match[1]] = fill
+            found[clean(own[key]) or match[1]] = fill
     return found
 
 
@@ -248,11 +236,3 @@ def _drives(system: Section) -> tuple[dict[str, str], ...]:
             state = "busy" if system.get(f"drivejob{match[1]}") else "idle"
             found.append({"name": f"drive {match[1]}", "state": state, "medium": ""})
     return tuple(found)
-
-
-def _percent(system: Section, job_id: str) -> int | None:
-    for key, value in system.items():
-        match = re.fullmatch(r"drivejob([0-9]{1,2})", key)
-        if match and value.lower() == job_id.lower():
-            return _known(system, f"drivepercent{match[1]}", 0, 100)
-    return None

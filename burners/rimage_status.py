@@ -7,16 +7,13 @@ the server's replies use, and a counter by which we see that the agent lives.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from burners.hotfolder_text import clean, number
 from burners.rimage_xml import Element, XmlRefused, parse
 
 STATES = ("IN_PROCESS", "COMPLETED", "CANCELLED", "FAILED")
-_NUMBER = re.compile(r"[0-9]{1,9}")
-_CONTROL = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\ufffd]+")
-_TEXT_LIMIT = 200
 _ROWS = 32
 
 
@@ -63,12 +60,12 @@ def order_status(data: bytes, order_id: str) -> OrderStatus | None:
     state = told.get("State", "")
     return OrderStatus(
         state=state if state in STATES else "",
-        percent=number(told.get("PercentCompleted"), 100),
-        stage=text(told.get("Stage", "")),
-        operation=text(told.get("CurrentOperation", "")),
-        error=text(told.get("ErrorMessage", "")),
-        good=number(told.get("GoodDiscs"), 10_000),
-        bad=number(told.get("BadDiscs"), 100_000),
+        percent=counted(told.get("PercentCompleted"), 100),
+        stage=clean(told.get("Stage", "")),
+        operation=clean(told.get("CurrentOperation", "")),
+        error=clean(told.get("ErrorMessage", "")),
+        good=counted(told.get("GoodDiscs"), 10_000),
+        bad=counted(told.get("BadDiscs"), 100_000),
     )
 
 
@@ -80,10 +77,10 @@ def agent_status(data: bytes) -> AgentStatus | None:
         return None
     if root.name != "RimageAgent" or root.attributes.get("Version") != "1":
         return None
-    alerts = [text(each.attributes.get("Message", "")) for each in root.all("Alert")]
+    alerts = [clean(each.attributes.get("Message", "")) for each in root.all("Alert")]
     offline = [row(each) for each in root.all("Printer") if each.attributes.get("Offline") == "true"]
     return AgentStatus(
-        beat=text(root.attributes.get("Beat", "")),
+        beat=clean(root.attributes.get("Beat", "")),
         connected=root.attributes.get("Connected") == "true",
         alert="; ".join([*(alert for alert in alerts if alert), *(f"printer {each} is offline" for each in offline)]),
         bins=_bins(root),
@@ -92,27 +89,21 @@ def agent_status(data: bytes) -> AgentStatus | None:
     )
 
 
-def number(value: str | None, highest: int) -> int | None:
-    """A plain decimal number from 0 to ``highest``; None for anything else."""
-    if value is None or not _NUMBER.fullmatch(value) or int(value) > highest:
-        return None
-    return int(value)
-
-
-def text(value: str) -> str:
-    """One short line for a person."""
-    return _CONTROL.sub(" ", value).strip()[:_TEXT_LIMIT]
+def counted(value: str | None, highest: int) -> int | None:
+    """A number from 0 to ``highest``; None for anything else."""
+    found = number(value)
+    return found if found is not None and 0 <= found <= highest else None
 
 
 def row(each: Element) -> str:
     """The number of a bin, printer or recorder."""
-    return text(each.attributes.get("Number", ""))[:8]
+    return clean(each.attributes.get("Number", ""))[:8]
 
 
 def _bins(root: Element) -> dict[str, int]:
     found = {}
     for each in root.all("Bin")[:_ROWS]:
-        discs = number(each.attributes.get("DiscsRemaining"), 100_000)
+        discs = counted(each.attributes.get("DiscsRemaining"), 100_000)
         if discs is not None:
             found[row(each)] = discs
     return found
@@ -121,11 +112,11 @@ def _bins(root: Element) -> dict[str, int]:
 def _printer(each: Element) -> dict[str, int | str]:
     found: dict[str, int | str] = {"state": "offline" if each.attributes.get("Offline") == "true" else "online"}
     for key, name in (("LabelsRemaining", "labels"), ("RibbonPanelSetsRemaining", "ribbon")):
-        value = number(each.attributes.get(key), 100_000)
+        value = counted(each.attributes.get(key), 100_000)
         if value is not None:
             found[name] = value
     return found
 
 
 def _drive(each: Element) -> dict[str, str]:
-    return {"name": f"recorder {row(each)}", "state": text(each.attributes.get("State", "")), "medium": ""}
+    return {"name": f"recorder {row(each)}", "state": clean(each.attributes.get("State", "")), "medium": ""}

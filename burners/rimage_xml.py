@@ -124,11 +124,11 @@ def render(root: Element, *, dtd: str = "") -> str:
         if not _SYSTEM_ID.fullmatch(dtd):
             raise ValueError(f"{dtd!r} is no name of a DTD")
         lines.append(f'<!DOCTYPE {root.name} SYSTEM "{dtd}">')
-    return "\r\n".join([*lines, *_lines(root, 0)]) + "\r\n"
+    return "\n".join([*lines, *_lines(root, 0)]) + "\n"
 
 
 def _lines(each: Element, depth: int) -> list[str]:
-    attributes = "".join(f' {name}="{_escaped(value)}"' for name, value in each.attributes.items())
+    attributes = "".join(f' {name}="{escaped(value)}"' for name, value in each.attributes.items())
     start = f"{'  ' * depth}<{each.name}{attributes}"
     if not each.children:
         return [start + "/>"]
@@ -136,5 +136,7 @@ def _lines(each: Element, depth: int) -> list[str]:
     return [start + ">", *below, f"{'  ' * depth}</{each.name}>"]
 
 
-def _escaped(value: str) -> str:
-    return "".join(_ESCAPES.get(character, character) for character in _NOT_XML.sub("", value))
+def escaped(value: str) -> str:
+    """The value as it stands between quotes, in ASCII alone, so that it means the same in any code page."""
+    kept = "".join(_ESCAPES.get(character, character) for character in _NOT_XML.sub("", value))
+    return kept.encode("ascii", "xmlcharrefreplace").decode("ascii")

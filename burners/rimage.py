@@ -1,0 +1,105 @@
+"""Rimage disc publishers by text orders (``.nwp``) of Rimage's Network Publisher.
+
+Rimage's own text of this format was not available to us: keys and life cycle (``.nwp`` -> ``.INP`` -> ``.DON`` or
+``.ERR`` with a ``.LOG``) are those that another maker documents who reads such orders too. The folder tells nothing of
+ink, bins or liveness, and has no way to cancel once an order is taken; ``rimage-xml`` (``burners.rimage_orders``) has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from burners.hotfolder_dialect import Phase, RobotJob, RobotOrder, RobotState, RobotStatus, StatusFolder, TextFile
+from burners.hotfolder_text import clean
+
+MERGE_FILE = "merge.txt"
+_LIFE = (".ERR", ".DON", ".INP", ".NWP")
+_LOG_LINES = 3
+
+
+class RimageTextDialect:
+    """Network Publisher's language. Option: ``merge``, the label fields of a design in their order."""
+
+    name: ClassVar[str] = "rimage"
+    option_names: ClassVar[tuple[str, ...]] = ("merge",)
+    order_suffix: ClassVar[str] = ".nwp"
+    template: ClassVar[str] = """\
+order_id={job_id}
+filetype=IMAGE
+file={image}
+label={label}
+merge={merge_file}
+copies=1
+"""
+    line_end: ClassVar[str] = "\r\n"
+    code_page: ClassVar[str] = "cp1252"
+    forbidden: ClassVar[str] = ',"'
+    example: ClassVar[Mapping[str, Any]] = {}
+    label_suffix: ClassVar[str] = ".pdf"
+    verifies: ClassVar[bool] = False
+    withdraws: ClassVar[bool] = True
+
+    def __init__(self, options: Mapping[str, Any], faults: list[str]) -> None:
+        self._merge = merge_names(options, faults)
+
+    def companions(self, order: RobotOrder) -> Sequence[TextFile]:
+        return merge_file(order, self._merge)
+
+    def adapt_label(self, drawn: Path) -> Path:
+        return drawn
+
+    def fields(self, order: RobotOrder) -> Mapping[str, str | Sequence[str]]:
+        return {
+            "job_id": order.job_id,
+            "image": order.image,
+            "label": order.label,
+            "merge_file": order.files.get(MERGE_FILE, ""),
+        }
+
+    def escape(self, value: str) -> str:
+        return value
+
+    def cancellation(self, job_id: str) -> TextFile | None:
+        return None
+
+    def status(self, folder: StatusFolder) -> RobotStatus:
+        """There is none; of orders that failed, the last lines of their logs."""
+        jobs: dict[str, Mapping[str, str]] = {}
+        for name in folder.names():
+            stem, _, suffix = name.rpartition(".")
+            if suffix.upper() != "ERR":
+                continue
+            log = folder.read(f"{stem}.LOG")
+            lines = [clean(line) for line in log.text.splitlines() if line.strip()] if log is not None else []
+            jobs[stem.lower()] = {"log": clean("; ".join(lines[-_LOG_LINES:]))}
+        return RobotStatus(RobotState.READY, "orders of this kind tell nothing of ink, bins or drives", jobs=jobs)
+
+    def judge(self, job_id: str, suffixes: frozenset[str], status: RobotStatus) -> RobotJob:
+        file = next((suffix for suffix in _LIFE if suffix in suffixes), "")
+        if file == ".ERR":
+            log = status.jobs.get(job_id.lower(), {}).get("log", "")
+            return RobotJob(Phase.BAD, message=log or "failed; there is no log")
+        if file == ".DON":
+            return RobotJob(Phase.GOOD, progress=1.0)
+        if file == ".INP":
+            return RobotJob(Phase.WORKING)
+        return RobotJob(Phase.OFFERED if file else Phase.ABSENT)
+
+
+def merge_names(options: Mapping[str, Any], faults: list[str]) -> tuple[str, ...]:
+    """The option ``merge``: names of label fields in the order in which the design has them."""
+    names = options.get("merge", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        faults.append(f"merge: {names!r} is not a list of names of label fields")
+        return ()
+    return tuple(names)
+
+
+def merge_file(order: RobotOrder, names: Sequence[str]) -> Sequence[TextFile]:
+    """One line of fields between commas, in UTF-8 with a byte order mark; no field has a comma of its own."""
+    if not order.label_is_design or not names:
+        return ()
+    values = [clean(order.label_fields.get(name, ""), forbidden=',"') for name in names]
+    return (TextFile(MERGE_FILE, ",".join(values) + "\n", "utf-8-sig"),)
