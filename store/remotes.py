@@ -1,0 +1,88 @@
+"""Application entities of others: whom we send to, ask and fetch from."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from store.models import RemoteNode, now
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
+_AE_TITLE = re.compile(r"[\x21-\x5B\x5D-\x7E]([\x20-\x5B\x5D-\x7E]{0,14}[\x21-\x5B\x5D-\x7E])?")
+"""PS3.5 6.2: at most 16 characters of the default repertoire, no backslash, no blanks at the ends."""
+_HOST = re.compile(r"[A-Za-z0-9._:-]{1,255}")
+
+
+class RemoteNodeError(Exception):
+    """A node cannot be entered or is not known; the text says why."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """An application entity of others."""
+
+    name: str
+    """As commands name it."""
+    ae_title: str
+    host: str
+    port: int
+
+
+def add(session: Session, remote: Remote) -> None:
+    """Enter a node. Raises RemoteNodeError for a name that is taken, or a value that can be none."""
+    wrong = [
+        text
+        for fits, text in (
+            (_NAME.fullmatch(remote.name), f"the name {remote.name!r} may have letters, digits and . _ -, at most 32"),
+            (_AE_TITLE.fullmatch(remote.ae_title), f"{remote.ae_title!r} is no AE title: 1 to 16 characters, no \\"),
+            (_HOST.fullmatch(remote.host), f"{remote.host!r} is no host name or address"),
+            (1 <= remote.port <= 65535, f"{remote.port} is no port: 1 to 65535"),
+        )
+        if not fits
+    ]
+    if wrong:
+        raise RemoteNodeError("NODE", "; ".join(wrong))
+    if session.get(RemoteNode, remote.name) is not None:
+        raise RemoteNodeError("NODE_KNOWN", f"there is a node {remote.name!r} already; remove it first")
+    session.add(
+        RemoteNode(name=remote.name, ae_title=remote.ae_title, host=remote.host, port=remote.port, created_at=now())
+    )
+
+
+def remove(session: Session, name: str) -> None:
+    """Raises RemoteNodeError (NOT_FOUND)."""
+    by_name(session, name)
+    session.execute(delete(RemoteNode).where(RemoteNode.name == name))
+
+
+def listed(session: Session) -> list[Remote]:
+    """All of them, by name."""
+    return [_remote(row) for row in session.scalars(select(RemoteNode).order_by(RemoteNode.name))]
+
+
+def by_name(session: Session, name: str) -> Remote:
+    """Raises RemoteNodeError (NOT_FOUND) that tells which there are."""
+    row = session.get(RemoteNode, name)
+    if row is None:
+        known = ", ".join(session.scalars(select(RemoteNode.name).order_by(RemoteNode.name)))
+        raise RemoteNodeError("NOT_FOUND", f"there is no node {name!r}; " + (f"there are {known}" if known else "none"))
+    return _remote(row)
+
+
+def by_ae_title(session: Session, ae_title: str) -> Remote | None:
+    """The first of that AE title by name; None where no node has it (a C-MOVE to it is refused)."""
+    row = session.scalars(
+        select(RemoteNode).where(RemoteNode.ae_title == ae_title.strip()).order_by(RemoteNode.name).limit(1)
+    ).first()
+    return _remote(row) if row is not None else None
+
+
+def _remote(row: RemoteNode) -> Remote:
+    return Remote(row.name, row.ae_title, row.host, row.port)
