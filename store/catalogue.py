@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from store.checks import check_of
 from store.models import Disc, Instance, Patient, Series, Study, Volume, VolumeInstance
 from store.search import name_matches
 
@@ -106,6 +107,9 @@ def find(
                 "location": disc.location,
                 "sha256": disc.sha256,
                 "job": f"J{disc.job_id}",
+                "disc": f"D{disc.id}",
+                "protection": volume.protection,
+                **check_of(disc),
                 "instances": [],
             }
         found[disc.id]["instances"].append(uid)

@@ -17,6 +17,7 @@ from sqlalchemy import ColumnElement, distinct, exists, func, select, update
 from sqlalchemy import delete as delete_rows
 from sqlalchemy.orm import Session
 
+from store.checks import counts
 from store.db import Database
 from store.models import (
     Derived,
@@ -139,11 +140,11 @@ def _purge_derived(db: Database, derived_dir: Path, min_copies: int, *, dry_run:
 
 
 def _safe(min_copies: int) -> ColumnElement[bool]:
-    """True for an Instance that at least so many verified discs hold."""
+    """True for an Instance that at least so many verified discs hold which were not found damaged since."""
     copies = (
         select(func.count(distinct(Disc.id)))
         .join(VolumeInstance, VolumeInstance.volume_id == Disc.volume_id)
-        .where(VolumeInstance.instance_id == Instance.id, Disc.state == "VERIFIED")
+        .where(VolumeInstance.instance_id == Instance.id, counts())
         .correlate(Instance)
         .scalar_subquery()
     )

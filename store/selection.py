@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, exists, or_, select
 from sqlalchemy.orm import Session
 
+from store.checks import counts
 from store.models import Disc, Instance, Patient, Series, Study, VolumeInstance
 
 
@@ -70,11 +71,11 @@ def parse_date_range(text: str) -> tuple[str, str]:
 
 
 def on_verified_disc() -> ColumnElement[bool]:
-    """True for an Instance that a verified disc holds."""
+    """True for an Instance that a verified disc holds which was not found damaged since."""
     return exists().where(
         VolumeInstance.instance_id == Instance.id,
         Disc.volume_id == VolumeInstance.volume_id,
-        Disc.state == "VERIFIED",
+        counts(),
     )
 
 
