@@ -14,6 +14,7 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from media import jpeglossless
 from media.codecs import FrameError, PixelFormat, decode, transfer_syntax
 
 if TYPE_CHECKING:
@@ -114,16 +115,23 @@ def encode(encoder: Encoder, samples: Samples, form: PixelFormat) -> bytes:
 
 def _jpeg_lossless(samples: Samples, form: PixelFormat) -> bytes:
     """Process 14 with predictor 1, which is selection value 1 (PS3.5 A.4.4), SOF3; signed samples as their cells."""
-    import imagecodecs
-
     # Sign-extended cells of full width: differences are taken modulo 2^16, so the sign costs nothing, and decoders
     # that know of no sign give back the very cells.
     precision = form.bits_allocated if form.signed else max(form.bits_stored, 2)
+    cells = samples.view(f"u{form.bits_allocated // 8}")
+    if form.samples == 1 and cells.size <= jpeglossless.LARGEST:
+        return jpeglossless.encode_grey(cells.reshape(form.rows, form.columns), precision)
+    import imagecodecs
+
     shape = (form.rows, form.columns) if form.samples == 1 else (form.rows, form.columns, form.samples)
-    cells = samples.view(f"u{form.bits_allocated // 8}").reshape(shape)
     colour = None if form.samples == 1 else "RGB"  # both sides alike: no transform
     data = imagecodecs.jpeg8_encode(
-        cells, lossless=True, predictor=1, bitspersample=precision, colorspace=colour, outcolorspace=colour
+        cells.reshape(shape),
+        lossless=True,
+        predictor=1,
+        bitspersample=precision,
+        colorspace=colour,
+        outcolorspace=colour,
     )
     return bytes(data)
 
@@ -152,14 +160,17 @@ def _rle(samples: Samples, form: PixelFormat) -> bytes:
 
 
 def _prove(encoder: Encoder, frame: bytes, samples: Samples, form: PixelFormat) -> None:
+    import numpy
+
+    decoded: Samples
     if encoder.codec == "jpeg-lossless":
         import imagecodecs
 
         try:
-            decoded = imagecodecs.jpeg8_decode(frame).tobytes()
+            decoded = imagecodecs.jpeg8_decode(frame)
         except Exception as error:
             raise FrameError(f"once compressed, it cannot be decoded again: {error}") from error
     else:
-        decoded = decode(transfer_syntax(encoder.syntax), frame, replace(form, planar=0))
-    if decoded != samples.tobytes():
+        decoded = numpy.frombuffer(decode(transfer_syntax(encoder.syntax), frame, replace(form, planar=0)), "u1")
+    if not numpy.array_equal(decoded.reshape(-1).view("u1"), samples.reshape(-1).view("u1")):
         raise FrameError("once compressed, it decodes to other samples")
