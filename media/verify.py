@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from media import dicomdir_reader, verify_manifest, verify_profile
 from media.dicomdir_reader import Directory
+from media.loss import Lost, lost_by_directory, lost_by_list
 from media.manifest import FILE_NAME as MANIFEST
 from media.manifest import Manifest
 from media.problems import FileSetInvalid, MediaError, Problem, ProblemKind
@@ -55,6 +56,8 @@ class Expected:
     file_set_uid: str | None = None
     instances: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 of the file by SOP Instance UID; each must be on the medium."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """The same by File ID, joined by slashes: what can be compared where the DICOMDIR cannot be read any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,8 @@ class VerifyResult:
     """Of the image, where the medium is one and all of it could be read."""
     digests: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 in lower-case hex of each file that could be read whole, by canonical name, whether referenced or not."""
+    lost: tuple[Lost, ...] = ()
+    """What of that which the medium itself names is not on it, or not as it was; see ``media.loss``."""
     unreadable: tuple[tuple[int, int], ...] = ()
     """Sectors of an image, first and last of each stretch, that could not be read or were not tried any more."""
     signer: bytes | None = None
@@ -178,6 +183,7 @@ class _Verification:
             ),
             image_sha256=digests.image,
             digests=digests.files,
+            lost=self._lost(digests),
             unreadable=tuple(task.unreadable),
             signer=self._signer,
         )
@@ -297,6 +303,15 @@ class _Verification:
                 # The same bytes under another name are allowed outside the file-set (PS3.10 8.5).
                 self._report(ProblemKind.UNREFERENCED, name, "No record in DICOMDIR references this DICOM file.")
 
+    def _lost(self, digests: Digests) -> tuple[Lost, ...]:
+        """By the directory, or, where that cannot be read, by the manifest."""
+        manifest = self._manifest.digests if self._manifest is not None else {}
+        if self._check is not None:
+            return lost_by_directory(
+                self._check.directory, self._check.referenced, manifest, digests.files, self._problems
+            )
+        return lost_by_list({name: manifest[name] for name in manifest if "/" in name}, digests.files, self._problems)
+
     def _compare_expected(self, digests: Digests) -> None:
         expect = self._expect
         if expect.image_sha256 is not None and digests.image is not None and digests.image != expect.image_sha256:
@@ -316,6 +331,12 @@ class _Verification:
                     )
         if expect.instances:
             self._compare_instances(digests, expect.instances)
+        for name, digest in expect.files.items():
+            if name not in self._tree.files:
+                self._report(ProblemKind.MISSING, name, "It is not there; the catalogue has it on this medium.")
+            elif name in digests.files and digests.files[name] != digest:
+                detail = f"Its SHA-256 is {digests.files[name]}; the catalogue says {digest}."
+                self._report(ProblemKind.DIGEST, name, detail)
 
     def _compare_instances(self, digests: Digests, wanted: Mapping[str, str]) -> None:
         names = dict(self._instances)

@@ -29,6 +29,9 @@ class Meta(NamedTuple):
     sop_instance_uid: str
     transfer_syntax_uid: str
     dataset_offset: int
+    implementation_class_uid: str = ""
+    implementation_version_name: str = ""
+    """Whose program wrote the file (PS3.10 7.1)."""
 
 
 def is_uid(text: str) -> bool:
@@ -98,4 +101,5 @@ def read_meta(head: bytes) -> tuple[Meta | None, list[tuple[ProblemKind, str]]]:
         uids[tag] = uid
     if not uids[0x00020010]:
         return None, problems
-    return Meta(uids[0x00020002], uids[0x00020003], uids[0x00020010], offset), problems
+    program = values.get(0x00020013, b"").rstrip(b"\0 ").decode("ascii", "replace")[:16]
+    return Meta(uids[0x00020002], uids[0x00020003], uids[0x00020010], offset, uids[0x00020012], program), problems
