@@ -1,7 +1,7 @@
 """What must change in an instance so that a profile allows it, and the changing of it.
 
 One recipe is Explicit VR Little Endian, pixel data decoded; the others compress it losslessly (config/codecs.toml).
-The SOP Instance UID stays, since no sample changes.
+The SOP Instance UID stays where no sample changes, unless the caller's edits say otherwise (media/editing.py).
 Text keeps its bytes and character set, unknown and private elements are kept, attributes about lossy compression
 stay as they are; dropped without mention are group lengths and trailing padding (PS3.10 7.2, PS3.5 7.2).
 """
@@ -11,20 +11,23 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from media.codecs import FrameError, transfer_syntax
 from media.compress import FrameCollector, FrameWriter, Unsuitable, merged
+from media.editing import edit_instance
+from media.edits import Edits
 from media.elements import PIXEL_DATA
 from media.encoders import Encoder, encoder_of
-from media.items import Change
+from media.header import read_header
+from media.items import Change, Header
 from media.normalise import Emitter, Normaliser, RedoWithBits, as_changes
-from media.part10 import EXPLICIT_LE, LONG_VRS, file_meta, locate
+from media.part10 import CHUNK, EXPLICIT_LE, LONG_VRS, file_meta, locate
 from media.problems import InstanceRefused, MediaError, NotDicom
-from media.recipes import is_lossy, recipe_syntax
+from media.recipes import EDIT_RECIPE, is_lossy, recipe_syntax
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,26 +35,36 @@ class ConformResult:
     """A conformed file and all that was changed in it."""
 
     changes: tuple[Change, ...]
+    """Under the SOP Instance UID that the instance had."""
     size: int
     """Bytes of the whole file."""
     sha256: str
     """Digest of the whole file, lower-case hex."""
     transfer_syntax_uid: str
+    directory_keys: bytes | None = None
+    """``Header.directory_keys`` of the new file; None: they are the source's."""
+    new_sop_instance_uid: str = ""
+    """``""``: it kept its own."""
+    facts: Mapping[str, Any] | None = None
+    """Fields of ``Header`` that are others than the source's, by name; None: none of them can be."""
 
 
-def conform(source: Path, target: Path, recipe: str) -> ConformResult:
-    """Write ``source`` as ``recipe`` says to ``target``, complete and synced or not at all.
+def conform(source: Path, target: Path, recipe: str, *, edits: Edits | None = None) -> ConformResult:
+    """Write ``source`` as ``recipe`` says, with ``edits`` made first, to ``target``: complete and synced or not at all.
 
-    The same source and recipe give the same bytes. InstanceRefused names instance, frame or element and reason;
-    MediaError a target that cannot be written. Decoders may crash on hostile data: call it in a helper process.
+    The same source, recipe and edits give the same bytes. A lossy recipe needs a new SOP Instance UID in the edits.
+    InstanceRefused names instance, frame or element and reason; MediaError a target that cannot be written. Decoders
+    may crash on hostile data: call it in a helper process.
     """
     recipe_syntax(recipe)
-    if is_lossy(recipe):
+    if is_lossy(recipe) and not (edits and edits.new_sop_instance_uid):
         raise MediaError(f"Recipe {recipe!r} needs a new SOP Instance UID")
     part = target.with_name(f"{target.name}.{os.getpid()}.part")
-    encoder = encoder_of(recipe)
     try:
-        result = _compress(source, part, encoder) if encoder else _conform(source, part)
+        if edits or recipe == EDIT_RECIPE:
+            result = _edited(source, part, recipe, edits or Edits())
+        else:
+            result = _recoded(source, part, recipe, "")
         part.replace(target)
     except NotDicom as error:
         raise InstanceRefused("PROC_FAILURE", str(error)) from error
@@ -60,6 +73,57 @@ def conform(source: Path, target: Path, recipe: str) -> ConformResult:
     finally:
         part.unlink(missing_ok=True)
     return result
+
+
+def _recoded(source: Path, part: Path, recipe: str, original_uid: str) -> ConformResult:
+    """``original_uid``: the SOP Instance UID that the source had before it was edited."""
+    encoder = encoder_of(recipe)
+    return _compress(source, part, encoder) if encoder else _conform(source, part)
+
+
+def _edited(source: Path, part: Path, recipe: str, edits: Edits) -> ConformResult:
+    """In two steps: the edits in the source's own encoding, then the recipe on what came of them."""
+    between = part if recipe == EDIT_RECIPE else part.with_name(f"{part.name}.edited")
+    try:
+        edited = edit_instance(source, between, edits)
+        if recipe == EDIT_RECIPE:
+            result = _measured(part)
+        else:
+            try:
+                result = _recoded(between, part, recipe, edited.sop_instance_uid)
+            except NotDicom as error:
+                raise NotDicom(str(error).replace(str(between), str(source))) from None
+    finally:
+        if between is not part:
+            between.unlink(missing_ok=True)
+    before, after = read_header(source), read_header(part)
+    changes = tuple(replace(change, sop_instance_uid=edited.sop_instance_uid) for change in result.changes)
+    return replace(
+        result,
+        changes=(*edited.changes, *changes),
+        directory_keys=after.directory_keys,
+        new_sop_instance_uid=edits.new_sop_instance_uid,
+        facts={name: getattr(after, name) for name in FACTS if getattr(after, name) != getattr(before, name)},
+    )
+
+
+def _measured(part: Path) -> ConformResult:
+    """An edited file as it lies there, made durable."""
+    digest = hashlib.sha256()
+    with part.open("r+b") as stream:
+        while piece := stream.read(CHUNK):
+            digest.update(piece)
+        os.fsync(stream.fileno())
+        size = stream.tell()
+    return ConformResult((), size, digest.hexdigest(), locate(part).transfer_syntax_uid)
+
+
+FACTS = tuple(
+    field.name
+    for field in fields(Header)
+    if field.name not in ("directory_keys", "dataset_bytes", "sop_instance_uid", "transfer_syntax_uid")
+)
+"""Fields of a Header that an edit may change and that are told with the result."""
 
 
 def _conform(source: Path, part: Path, note: tuple[tuple[int, str, str], ...] = ()) -> ConformResult:
