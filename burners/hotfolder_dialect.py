@@ -203,6 +203,10 @@ class Dialect(Protocol):
     line_end: ClassVar[str]
     code_page: ClassVar[str]
     """Used where the settings name none."""
+    forbidden: ClassVar[str]
+    """Characters that the label's fields must not have in this language (a comma); they become blanks."""
+    example: ClassVar[Mapping[str, Any]]
+    """Options of its own with which it works with its simulator; mostly none."""
     label_suffix: ClassVar[str]
     """Of a drawn label that the robot prints: ``.png``, ``.pdf`` or any that ``adapt_label`` makes; empty: none."""
     verifies: ClassVar[bool]

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from service.commands import change, devices, look, produce, profiles, receive, serve
+from service.commands import change, devices, look, produce, profiles, receive, serve, simulate
 from service.commands.common import print_json
 from service.errors import as_refusal
 
@@ -85,6 +85,7 @@ app.command("find")(look.find)
 app.command("burners")(devices.burners)
 app.command("doctor")(look.doctor)
 app.command("conformance")(look.conformance)
+app.command("simulate")(simulate.simulate)
 
 
 def main() -> None:

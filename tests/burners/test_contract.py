@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from burners import registry
 from burners.base import Burner, BurnerOptionsError, BurnReport, BurnState, DriverState, Outcome
 from tests.burners.orders import an_image, ended, order
+from tests.burners.robots import Running
 from tests.fakes import FakeRobot
 
 DRIVERS: dict[str, type[Burner]] = {name: entry.load() for name, entry in registry.drivers().items()}
@@ -25,9 +27,18 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "device"
 
 
+@pytest.fixture(autouse=True)
+def device(driver: type[Burner], folder: Path) -> Iterator[Running | None]:
+    """The robot that the driver needs, switched on, where it has a simulator."""
+    with Running.for_driver(driver, folder) as robot:
+        yield robot
+
+
 @pytest.fixture
-def burner(driver: type[Burner], folder: Path) -> Burner:
-    return driver("b1", driver.example(folder), data=folder)
+def burner(driver: type[Burner], folder: Path) -> Iterator[Burner]:
+    made = driver("b1", driver.example(folder), data=folder)
+    yield made
+    made.close()
 
 
 def again(driver: type[Burner], folder: Path) -> Burner:
@@ -49,7 +60,9 @@ def test_it_refuses_options_that_it_does_not_know(driver: type[Burner], folder: 
         driver("b1", {}, data=folder)
 
 
-def test_a_disc_is_made_once_and_told_after_a_restart(driver: type[Burner], burner: Burner, folder: Path) -> None:
+def test_a_disc_is_made_once_and_told_after_a_restart(
+    driver: type[Burner], burner: Burner, folder: Path, device: Running | None
+) -> None:
     given = order()
     ticket = burner.prepare(given)
     assert burner.poll(ticket).state is BurnState.UNKNOWN
@@ -68,6 +81,8 @@ def test_a_disc_is_made_once_and_told_after_a_restart(driver: type[Burner], burn
     assert (report.image is not None) == (burner.verified_by == "read-back")
     if isinstance(burner, FakeRobot):
         assert len(burner.made()) == 1
+    if device is not None:
+        assert len(device.discs()) == 1
 
 
 def test_the_image_can_be_read_back(burner: Burner) -> None:

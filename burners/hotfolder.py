@@ -1,0 +1,377 @@
+"""The one driver of robots that take orders as files in a folder: what a dialect leaves open is done here.
+
+An order goes like this, in a thread of its own until it is handed over:
+
+1. the image goes to ``IMAGES/JOB/image.iso``, the label and further files beside it, all fsynced;
+2. the order's text goes to ``JOB.EPOCH.tmp`` in the hot folder, fsynced;
+3. while the robot is offline or lacks something, the order is held back (``WAITING``), and so are all others;
+4. ``may_publish``; the note that it may have been handed over; then one rename to the name that the robot looks for.
+
+From then on nothing is remembered but the ticket: files, status and our notes tell how it stands, after a restart too.
+Nothing is ever handed over twice. What cannot be told for sure ends as FAILED with a reason, never as a good disc.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from burners.base import (
+    BurnOrder,
+    BurnRefused,
+    BurnReport,
+    BurnState,
+    DriverState,
+    DriverStatus,
+    Outcome,
+    Ticket,
+)
+from burners.exporting import SECTOR, SPARE_BYTES, Exporter, Writer
+from burners.hotfolder_dialect import Dialect, Phase, RobotJob, RobotState
+from burners.hotfolder_options import check
+from burners.hotfolder_papers import Papers
+from burners.hotfolder_records import Ending, Records
+from burners.hotfolder_status import Seen, StatusWatch
+from burners.publish import sync_folder
+
+_log = logging.getLogger("burnish.burners")
+_HOLD_SECONDS = 0.25
+_CANCEL_AGAIN_SECONDS = 30.0
+_JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
+
+
+@dataclass
+class _Watch:
+    """What this process saw of an order, and since when."""
+
+    seen: object = None
+    since: float = 0.0
+    """When it last changed."""
+    unsure: float | None = None
+    """Since when the robot, though online, does not say what became of it."""
+    asked: float | None = None
+    """When it was first asked to cancel."""
+    asked_again: float = 0.0
+
+
+class HotFolder(Exporter):
+    """A driver; a make of robot is a subclass that names its dialect."""
+
+    verified_by: ClassVar[str] = "robot"
+    dialect: ClassVar[type[Dialect]]
+
+    def __init__(self, name: str, options: Mapping[str, Any], *, data: Path) -> None:
+        self._options, self._dialect = check(options, data, self.dialect)
+        super().__init__(name, self._options.slots)
+        self._records = Records(self._options.images, self._options.folder)
+        self._papers = Papers(self._options, self._dialect)
+        self._papers.check()
+        self._status = StatusWatch(self._options, self._dialect)
+        self._watches: dict[str, _Watch] = {}
+        self._wishes: set[str] = set()
+        self._watch_lock = threading.Lock()
+
+    @classmethod
+    def example(cls, folder: Path) -> dict[str, Any]:
+        folder.mkdir(parents=True, exist_ok=True)
+        return {"folder": str(folder), "robot_path": r"\\robot\jobs", **cls.dialect.example}
+
+    def probe(self) -> DriverStatus:
+        seen = self._status.now()
+        state = DriverState.OFFLINE if seen.offline else DriverState.READY
+        reason = seen.holds or f"folder {self._options.folder}"
+        if seen.status.state is RobotState.UNKNOWN and not seen.offline:
+            state = DriverState.OFFLINE
+        return DriverStatus(
+            self.name, self.dialect.name, state, reason, dict(seen.status.supplies), tuple(seen.status.drives)
+        )
+
+    def prepare(self, order: BurnOrder) -> Ticket:
+        job_id = _job_id(order)
+        family = self._papers.family(order)
+        need = order.sectors * SECTOR
+        # A folder that is not there now may be there later: poll tells so, and nothing is submitted before.
+        with suppress(OSError):
+            if self._records.ending(job_id) or self._records.handed(job_id) or self._suffixes(job_id):
+                raise BurnRefused(f"the robot was given an order {job_id} before; a disc of it may exist")
+            place = self._options.images if self._options.images.exists() else self._options.folder
+            free = shutil.disk_usage(place).free
+            if free < need + SPARE_BYTES:
+                raise BurnRefused(f"folder {place} has {free} bytes free; the image needs {need}")
+        return {
+            "mark": job_id,
+            "final": str(self._records.place(job_id) / "image.iso"),
+            "volume_id": order.file_set_id,
+            "size": need,
+            "family": family,
+        }
+
+    def submit(self, order: BurnOrder, ticket: Ticket) -> None:
+        with self._lock:
+            before = self._writers.get(ticket["mark"])
+            if before is not None and before.epoch == order.epoch and (before.running or before.report.state.ended):
+                return
+            if before is not None:
+                before.abandon.set()  # the claim it works under is gone
+            if (before is None or not before.running) and self._found(ticket).state is not BurnState.UNKNOWN:
+                return
+            writer = Writer(order, ticket, self._write, self._remove_leftovers, after=before)
+            self._writers[ticket["mark"]] = writer
+            writer.start()
+
+    def poll(self, ticket: Ticket) -> BurnReport:
+        with self._lock:
+            writer = self._writers.get(ticket["mark"])
+        # QUEUED is the last word of a writer that has handed its order over.
+        if writer is not None and (writer.running or writer.report.state is not BurnState.QUEUED):
+            return writer.report
+        return self._found(ticket)
+
+    def cancel(self, ticket: Ticket) -> None:
+        job_id = ticket["mark"]
+        self._wishes.add(job_id)  # handing over at this very moment must not lose it
+        super().cancel(ticket)
+
+    # Until the order is handed over: the writer's thread.
+
+    def _write(self, order: BurnOrder, ticket: Ticket, writer: Writer) -> BurnReport:
+        job_id: str = ticket["mark"]
+        handed = BurnReport(BurnState.QUEUED, message="handed over to the robot")
+        cancelled = BurnReport(BurnState.CANCELLED, message="cancelled", device_free=True)
+        self._options.images.mkdir(exist_ok=True)
+        if self._records.fence(job_id, order.epoch) or self._suffixes(job_id):
+            return handed
+        self._records.place(job_id).mkdir(exist_ok=True)
+        sync_folder(self._options.images)
+        digest = self._papers.image(order, ticket, writer)
+        if writer.abandon.is_set():
+            return cancelled
+        text, note = self._papers.order(order, ticket, self._records.place(job_id))
+        part = self._records.order_part(job_id, order.epoch)
+        self._papers.put(part, text)
+        if not self._hold_back(writer):
+            return cancelled
+        if self._records.fence(job_id, order.epoch) or self._suffixes(job_id):
+            return handed
+        if not order.may_publish(digest):
+            return BurnReport(BurnState.UNKNOWN, message="another claim on this disc came meanwhile", device_free=True)
+        if writer.abandon.is_set():
+            return cancelled
+        self._records.note_handing(job_id, order.epoch, {"sha256": digest, "note": note})
+        if note:
+            _log.warning("order %s of burner %s: %s", job_id, self.name, note)
+        try:
+            part.rename(self._options.folder / f"{job_id}{self.dialect.order_suffix}")
+            sync_folder(self._options.folder)
+        except OSError as error:  # whether it took effect, the files will tell
+            _log.warning("handing over order %s of burner %s: %s", job_id, self.name, error)
+        return handed
+
+    def _hold_back(self, writer: Writer) -> bool:
+        """Wait until the robot can take an order; False when it is not wanted any more."""
+        while not writer.abandon.is_set():
+            seen = self._status.now()
+            why = seen.holds
+            if not why:
+                return True
+            writer.report = BurnReport(BurnState.WAITING, 0.0, f"{self.name}: {why}", supplies=seen.status.supplies)
+            writer.abandon.wait(_HOLD_SECONDS)
+        return False
+
+    def _remove_leftovers(self, ticket: Ticket) -> None:
+        """What never reached the robot. Its claim alone, where the ticket names one."""
+        job_id = ticket["mark"]
+        epoch = ticket.get("epoch")
+        place = self._records.place(job_id)
+        with suppress(FileNotFoundError):
+            for other, part in self._records.order_parts(job_id).items():
+                if epoch in (None, other):
+                    (place / f"handed.{other}").unlink(missing_ok=True)
+                    part.unlink(missing_ok=True)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            for path in place.iterdir():
+                if path.name.endswith(".part") and (epoch is None or path.name == f"image.{epoch}.part"):
+                    path.unlink(missing_ok=True)
+        if epoch is None and not self._records.handed(job_id) and not self._suffixes(job_id):
+            self._records.clear(job_id)
+
+    # From then on: files and status.
+
+    def _found(self, ticket: Ticket) -> BurnReport:
+        job_id: str = ticket["mark"]
+        try:
+            ending = self._records.ending(job_id)
+            if ending is not None:
+                return BurnReport(ending.state, 1.0, ending.message, sha256=ending.sha256, device_free=True)
+            suffixes = self._suffixes(job_id)
+            handed = set(self._records.handed(job_id))
+            parts = self._records.order_parts(job_id)
+            if not suffixes and handed <= set(parts):
+                return BurnReport(BurnState.UNKNOWN, device_free=True)
+            return self._ask(job_id)
+        except OSError as error:
+            reason = f"{self.name}: folder {error.filename or self._options.folder}: {error.strerror or error}"
+            return BurnReport(BurnState.WAITING, message=reason)
+
+    def _ask(self, job_id: str) -> BurnReport:
+        """How the robot stands with an order that it has, or had."""
+        suffixes = self._suffixes(job_id)
+        seen = self._status.now()
+        job = _sane(self._dialect.judge(job_id, suffixes, seen.status))
+        with self._watch_lock:
+            watch = self._watches.setdefault(job_id, _Watch(since=time.monotonic()))
+        if self._wants_cancel(job_id) and not job.state.final:
+            self._seek_cancel(job_id, job, suffixes, seen, watch)
+            if self._records.ending(job_id):
+                return self._found({"mark": job_id})
+        report = self._judged(job_id, job, seen, watch)
+        return replace(report, supplies=seen.status.supplies)
+
+    def _judged(self, job_id: str, job: RobotJob, seen: Seen, watch: _Watch) -> BurnReport:
+        at = time.monotonic()
+        said = f": {job.message}" if job.message else ""
+        blind = seen.offline or (seen.holds if seen.status.state is RobotState.UNKNOWN else "")
+        if job != watch.seen or blind:
+            watch.seen, watch.since = job, at
+        if job.state not in (Phase.ABSENT, Phase.ENDED) or blind:
+            watch.unsure = None
+        elif watch.unsure is None:
+            watch.unsure = at
+        lost = watch.unsure is not None and at - watch.unsure > self._options.lost_seconds
+        unanswered = watch.asked is not None and at - watch.asked > self._options.cancel_seconds
+        stalled = at - watch.since
+        match job.state:
+            case Phase.GOOD:
+                return self._end(job_id, BurnState.BURNT, job.message)
+            case Phase.CANCELLED if self._wants_cancel(job_id):
+                return self._end(job_id, BurnState.CANCELLED, f"cancelled by the robot{said}")
+            case Phase.CANCELLED:
+                return self._end(job_id, BurnState.FAILED, f"cancelled at the robot, not here{said}")
+            case Phase.BAD:
+                return self._end(job_id, BurnState.FAILED, job.message or "the robot reports a failure")
+            case _ if unanswered:
+                reason = "the robot did not answer the cancellation: a disc may still come out of it"
+                return self._end(job_id, BurnState.FAILED, reason + said)
+            case Phase.ENDED if lost:
+                reason = (
+                    "the robot has ended but does not say how: look at the disc in its output, it is not vouched for"
+                )
+                return self._end(job_id, BurnState.FAILED, reason + said)
+            case Phase.ABSENT if lost:
+                reason = "the order is gone from the robot's folder and status: a disc of it may or may not exist"
+                return self._end(job_id, BurnState.FAILED, reason)
+        if seen.offline or (blind and job.state in (Phase.ABSENT, Phase.ENDED)):
+            return BurnReport(BurnState.WAITING, job.progress, f"{self.name}: {blind}")
+        if job.state is Phase.PAUSED:
+            reason = seen.holds or job.message or "the robot has paused"
+            return BurnReport(BurnState.WAITING, job.progress, f"{self.name}: {reason}")
+        if job.state is not Phase.WORKING and seen.holds:
+            return BurnReport(BurnState.WAITING, job.progress, f"{self.name}: {seen.holds}")
+        if job.state is Phase.OFFERED and stalled > self._options.lost_seconds:
+            reason = f"{self.name}: the robot has not taken the order for {stalled:.0f} s: is its program running?"
+            return BurnReport(BurnState.WAITING, 0.0, reason)
+        if stalled > self._options.stall_seconds:
+            reason = f"{self.name}: nothing has moved for {stalled / 60:.0f} minutes: look at the robot{said}"
+            return BurnReport(BurnState.WAITING, job.progress, reason)
+        state = BurnState.QUEUED if job.state in (Phase.OFFERED, Phase.QUEUED) else BurnState.BURNING
+        return BurnReport(state, job.progress, job.message)
+
+    def _end(self, job_id: str, state: BurnState, message: str) -> BurnReport:
+        """Note how it ended, for the robot forgets: its files go away after an hour or two."""
+        facts = next(iter(self._records.handed(job_id).values()), {})
+        note, digest = str(facts.get("note") or ""), facts.get("sha256")
+        ending = Ending(state, "; ".join(part for part in (message, note) if part)[:2000], digest)
+        try:
+            self._records.note_ending(job_id, ending)
+        except OSError as error:
+            _log.warning("the end of order %s of burner %s cannot be noted: %s", job_id, self.name, error)
+        with self._watch_lock:
+            self._watches.pop(job_id, None)
+            self._wishes.discard(job_id)
+        return BurnReport(state, 1.0, ending.message, sha256=digest, device_free=True)
+
+    def _wants_cancel(self, job_id: str) -> bool:
+        return job_id in self._wishes or self._records.wished(job_id)
+
+    def _seek_cancel(self, job_id: str, job: RobotJob, suffixes: frozenset[str], seen: Seen, watch: _Watch) -> None:
+        """Take the order back while the robot has not taken it, else ask for a cancellation, again now and then."""
+        at = time.monotonic()
+        self._records.wish_cancel(job_id)
+        if watch.asked is None:
+            watch.asked = at
+        if job.state is Phase.OFFERED and (self._dialect.withdraws or seen.offline) and self._withdraw(job_id):
+            return
+        paper = self._dialect.cancellation(job_id)
+        if paper is None or at < watch.asked_again or job.state is Phase.ENDED:
+            return
+        watch.asked_again = at + _CANCEL_AGAIN_SECONDS
+        target = self._options.folder / paper.name
+        if Path(paper.name).suffix.upper() in suffixes:
+            return  # asked before, and not yet taken
+        part = target.with_name(f"{paper.name}.tmp")
+        self._papers.put(part, paper.text)
+        part.rename(target)
+
+    def _withdraw(self, job_id: str) -> bool:
+        """Rename the order away: the robot cannot take what has gone."""
+        order = self._options.folder / f"{job_id}{self.dialect.order_suffix}"
+        away = order.with_name(f"{job_id}.withdrawn")
+        try:
+            order.rename(away)
+        except FileNotFoundError:
+            return False  # it was faster
+        self._end(job_id, BurnState.CANCELLED, "taken back before the robot took it")
+        away.unlink(missing_ok=True)
+        return True
+
+    def _put_away(self, ticket: Ticket, outcome: Outcome) -> str:
+        job_id = ticket["mark"]
+        ending = self._records.ending(job_id)
+        self._records.clear(job_id)
+        self._records.forget_old()
+        with self._watch_lock:
+            self._watches.pop(job_id, None)
+            self._wishes.discard(job_id)
+        made = ending is not None and ending.state is BurnState.BURNT
+        return (self._options.location or f"output of {self.name}") if made else ""
+
+    def _suffixes(self, job_id: str) -> frozenset[str]:
+        """Suffixes of the files that are called like the order, in capitals. Raises OSError."""
+        found = _suffixes(self._options.folder, job_id)
+        # A rename while the folder is read may hide a file from us; a second look finds it.
+        return found or _suffixes(self._options.folder, job_id)
+
+
+def _suffixes(folder: Path, job_id: str) -> frozenset[str]:
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries]
+    stems = ((name.rpartition(".")[0], name.rpartition(".")[2]) for name in names)
+    return frozenset(f".{suffix.upper()}" for stem, suffix in stems if stem == job_id and suffix != "withdrawn")
+
+
+def _sane(job: RobotJob) -> RobotJob:
+    """No disc is good beside a bad one, and an order is for one disc."""
+    if job.state is Phase.GOOD and (job.discs_bad or job.discs_good not in (None, 1)):
+        counted = f"{job.discs_good} good and {job.discs_bad or 0} bad discs for one that was ordered"
+        return replace(job, state=Phase.BAD, message="; ".join(part for part in (counted, job.message) if part))
+    return job
+
+
+def _job_id(order: BurnOrder) -> str:
+    """Unique among all installations that share a robot, by the File-set UID."""
+    mark = hashlib.sha256(f"{order.file_set_uid} {order.volume} {order.copy}".encode()).hexdigest()[:12]
+    disc = re.sub(r"[^A-Za-z0-9_-]", "_", order.disc)
+    job_id = f"B{mark}-{disc}"[:32]
+    if not _JOB_ID.fullmatch(job_id):
+        raise BurnRefused(f"{job_id!r} is no name for an order")
+    return job_id
