@@ -12,7 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from burners.hotfolder import HotFolder
 from burners.hotfolder_dialect import (
+    Dialect,
     Phase,
     RobotJob,
     RobotOrder,
@@ -177,7 +179,8 @@ MergeField = {merge}
         if file == ".ERR" and end is not None and end.state is Phase.GOOD:
             return RobotJob(Phase.BAD, end.discs_good, end.discs_bad, "PTBurn's file says error, its status says good")
         if file in (".ERR", ".DON"):
-            return end or RobotJob(Phase.ENDED, message=f"the order's file is {file}, the status says nothing of it")
+            untold = f"the order's file is {file}, the status does not say how it ended"
+            return end or RobotJob(Phase.ENDED, message=untold, progress=1.0)
         if file == ".JRQ":
             return RobotJob(Phase.OFFERED)
         if file == "":
@@ -188,6 +191,12 @@ MergeField = {merge}
         if told is None:
             return RobotJob(Phase.QUEUED if file == ".QRJ" else Phase.WORKING)
         return _running(told)
+
+
+class Primera(HotFolder):
+    """The driver ``primera``."""
+
+    dialect: ClassVar[type[Dialect]] = PrimeraDialect
 
 
 def _stands(machine: RobotSection) -> tuple[RobotState, str]:
@@ -229,10 +238,12 @@ def _end(told: JobSection) -> RobotJob | None:
 
 
 def _why(told: JobSection) -> str:
-    code = f"{ERRORS.get(told.error, 'error')} ({told.error})" if told.error else ""
-    counted = f"{told.good} good, {told.bad} bad discs" if told.good is not None and told.bad is not None else ""
-    parts = [told.error_text or code, code if told.error_text else "", *told.disc_errors, counted]
-    return "; ".join(part for part in dict.fromkeys(parts) if part)
+    parts = list(told.disc_errors)
+    if told.error:
+        parts.insert(0, f"{told.error_text or ERRORS.get(told.error, 'unknown error')} (job error {told.error})")
+    if told.good is not None and told.bad is not None:
+        parts.append(f"{told.good} good and {told.bad} bad discs")
+    return "; ".join(dict.fromkeys(parts))
 
 
 def _number(options: Mapping[str, Any], key: str, lowest: int, highest: int, faults: list[str]) -> str:

@@ -7,11 +7,21 @@ ink, bins or liveness, and has no way to cancel once an order is taken; ``rimage
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from burners.hotfolder_dialect import Phase, RobotJob, RobotOrder, RobotState, RobotStatus, StatusFolder, TextFile
+from burners.hotfolder import HotFolder
+from burners.hotfolder_dialect import (
+    Dialect,
+    Phase,
+    RobotJob,
+    RobotOrder,
+    RobotState,
+    RobotStatus,
+    StatusFolder,
+    TextFile,
+)
 from burners.hotfolder_text import clean
 
 MERGE_FILE = "merge.txt"
@@ -66,26 +76,51 @@ copies=1
 
     def status(self, folder: StatusFolder) -> RobotStatus:
         """There is none; of orders that failed, the last lines of their logs."""
-        jobs: dict[str, Mapping[str, str]] = {}
-        for name in folder.names():
-            stem, _, suffix = name.rpartition(".")
-            if suffix.upper() != "ERR":
-                continue
-            log = folder.read(f"{stem}.LOG")
-            lines = [clean(line) for line in log.text.splitlines() if line.strip()] if log is not None else []
-            jobs[stem.lower()] = {"log": clean("; ".join(lines[-_LOG_LINES:]))}
-        return RobotStatus(RobotState.READY, "orders of this kind tell nothing of ink, bins or drives", jobs=jobs)
+
+        def log(job_id: str) -> Mapping[str, str] | None:
+            found = folder.read(f"{job_id}.LOG")
+            lines = [clean(line) for line in found.text.splitlines() if line.strip()] if found is not None else []
+            return {"log": clean("; ".join(lines[-_LOG_LINES:]))}
+
+        return RobotStatus(
+            RobotState.READY, "orders of this kind tell nothing of ink, bins or drives", jobs=OnDemand(log)
+        )
 
     def judge(self, job_id: str, suffixes: frozenset[str], status: RobotStatus) -> RobotJob:
         file = next((suffix for suffix in _LIFE if suffix in suffixes), "")
         if file == ".ERR":
-            log = status.jobs.get(job_id.lower(), {}).get("log", "")
+            log = status.jobs.get(job_id, {}).get("log", "")
             return RobotJob(Phase.BAD, message=log or "failed; there is no log")
         if file == ".DON":
             return RobotJob(Phase.GOOD, progress=1.0)
         if file == ".INP":
             return RobotJob(Phase.WORKING)
         return RobotJob(Phase.OFFERED if file else Phase.ABSENT)
+
+
+class Rimage(HotFolder):
+    """The driver ``rimage``."""
+
+    dialect: ClassVar[type[Dialect]] = RimageTextDialect
+
+
+class OnDemand(Mapping[str, Mapping[str, str]]):
+    """``RobotStatus.jobs`` where each order has a file of its own, read only when somebody asks for the order."""
+
+    def __init__(self, read: Callable[[str], Mapping[str, str] | None]) -> None:
+        self._read = read
+
+    def __getitem__(self, job_id: str) -> Mapping[str, str]:
+        found = self._read(job_id)
+        if found is None:
+            raise KeyError(job_id)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
 
 
 def merge_names(options: Mapping[str, Any], faults: list[str]) -> tuple[str, ...]:

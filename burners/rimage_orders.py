@@ -16,9 +16,19 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from burners.base import BurnRefused
-from burners.hotfolder_dialect import Phase, RobotJob, RobotOrder, RobotState, RobotStatus, StatusFolder, TextFile
+from burners.hotfolder import HotFolder
+from burners.hotfolder_dialect import (
+    Dialect,
+    Phase,
+    RobotJob,
+    RobotOrder,
+    RobotState,
+    RobotStatus,
+    StatusFolder,
+    TextFile,
+)
 from burners.hotfolder_text import clean
-from burners.rimage import MERGE_FILE, merge_file, merge_names
+from burners.rimage import MERGE_FILE, OnDemand, merge_file, merge_names
 from burners.rimage_status import AgentStatus, OrderStatus, agent_status, order_status
 from burners.rimage_xml import element, escaped, render
 
@@ -116,13 +126,11 @@ class RimageXmlDialect:
         return TextFile(f"{job_id}.can", render(element("CancelOrder", wish)))
 
     def status(self, folder: StatusFolder) -> RobotStatus:
-        jobs = {}
-        for name in folder.names():
-            stem, _, suffix = name.rpartition(".")
-            if stem and f".{suffix.upper()}" in _LIFE:
-                told = folder.read(f"status/{stem}.xml")
-                if told is not None:
-                    jobs[stem.lower()] = {"document": told.data.decode("latin-1")}
+        def document(job_id: str) -> Mapping[str, str] | None:
+            told = folder.read(f"status/{job_id}.xml")
+            return {"document": told.data.decode("latin-1")} if told is not None else None
+
+        jobs = OnDemand(document)
         found = folder.read(AGENT)
         if found is None:
             return RobotStatus(RobotState.OFFLINE, f"there is no {AGENT}: the agent does not run", jobs=jobs)
@@ -141,7 +149,7 @@ class RimageXmlDialect:
         )
 
     def judge(self, job_id: str, suffixes: frozenset[str], status: RobotStatus) -> RobotJob:
-        document = status.jobs.get(job_id.lower(), {}).get("document")
+        document = status.jobs.get(job_id, {}).get("document")
         told = order_status(document.encode("latin-1"), job_id) if document is not None else None
         file = next((suffix for suffix in _LIFE if suffix in suffixes), "")
         end = _end(told) if told is not None else None
@@ -150,14 +158,21 @@ class RimageXmlDialect:
                 Phase.BAD, end.discs_good, end.discs_bad, "the agent's file says error, the status says good"
             )
         if file in (".ERR", ".DON"):
-            return end or RobotJob(Phase.ENDED, message=f"the order's file is {file}; {_UNTOLD}")
+            return end or RobotJob(Phase.ENDED, message=f"the order's file is {file}; {_UNTOLD}", progress=1.0)
         if file == ".XML":
             return RobotJob(Phase.OFFERED)
         if file == "":
-            return RobotJob(Phase.ABSENT)
+            # Removed by the agent, or by somebody; the server's last word may still be there.
+            return end or (_running(told) if told is not None else RobotJob(Phase.ABSENT))
         if end is not None:
             return RobotJob(Phase.WORKING, end.discs_good, end.discs_bad, "finishing", 1.0)
-        return _running(told) if told is not None else RobotJob(Phase.QUEUED)
+        return _running(told) if told is not None else RobotJob(Phase.WORKING, message=_UNTOLD)
+
+
+class RimageXml(HotFolder):
+    """The driver ``rimage-xml``."""
+
+    dialect: ClassVar[type[Dialect]] = RimageXmlDialect
 
 
 def _stands(agent: AgentStatus) -> tuple[RobotState, str]:

@@ -12,7 +12,7 @@ import shutil
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -116,6 +116,8 @@ class Simulator(ABC):
 
     faults: ClassVar[tuple[str, ...]] = tuple(FAULTS)
     """Those that this make can have."""
+    own_faults: ClassVar[Mapping[str, str]] = {}
+    """What is in ``faults`` of this make alone, with words for people."""
     drives: ClassVar[int] = 2
     take_seconds: ClassVar[float] = 3.0
     """Until a new order is found."""

@@ -57,7 +57,8 @@ def simulate(
     try:
         robot = make(folder, out, robot_path=robot_path, faults=tuple(fault or ()), seed=seed, speed=speed, tell=tell)
     except ValueError as error:
-        known = "".join(f"\n  {name}: {FAULTS[name]}" for name in make.faults)
+        words = {**FAULTS, **make.own_faults}
+        known = "".join(f"\n  {name}: {words[name]}" for name in make.faults)
         raise UsageError(f"{error}{known}") from error
     if json:
         print_json({"event": "ready", "driver": driver, "folder": str(folder), "out": str(out)})
