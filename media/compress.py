@@ -37,7 +37,7 @@ class Unsuitable(Exception):
 
 
 class Writer(Protocol):
-    """What ``media.conform.ExplicitWriter`` offers."""
+    """What ``media.explicit.ExplicitWriter`` offers."""
 
     def write(self, data: bytes) -> None: ...
     def value(self, tag: int, vr: str, length: int, pieces: Iterator[bytes]) -> None: ...
@@ -239,6 +239,15 @@ class FrameWriter:
                 found[tag] = ("US", struct.pack("<H", new))
                 self.changes.append((tag, str(old) if old >= 0 else "", str(new)))
         return found
+
+    def copy(self, tag: int, encoded: bytes) -> None:
+        """An element of the top level that is encoded as it is to be written, if it stays; any for Pixel Data."""
+        if tag == PIXEL_DATA or tag in self._pending or (self._drop_palette and _is_palette(tag)):
+            self.value(tag, "", 0, iter(()))
+            return
+        if self._pending:
+            self._flush(tag)
+        self._writer.write(encoded)
 
     def _flush(self, tag: int) -> None:
         if self._depth == 0:

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 from media.codecs import FrameError, transfer_syntax
 from media.compress import FrameCollector, FrameWriter, Unsuitable, merged
@@ -22,11 +21,13 @@ from media.editing import edit_instance
 from media.edits import Edits
 from media.elements import PIXEL_DATA
 from media.encoders import Encoder, encoder_of
+from media.explicit import ExplicitWriter
 from media.header import read_header
 from media.items import Change, Header
 from media.normalise import Emitter, Normaliser, RedoWithBits, as_changes
-from media.part10 import CHUNK, EXPLICIT_LE, LONG_VRS, file_meta, locate
+from media.part10 import CHUNK, EXPLICIT_LE, file_meta, locate
 from media.problems import InstanceRefused, MediaError, NotDicom
+from media.quick import compress_quickly
 from media.recipes import EDIT_RECIPE, is_lossy, recipe_syntax
 
 
@@ -78,7 +79,12 @@ def conform(source: Path, target: Path, recipe: str, *, edits: Edits | None = No
 def _recoded(source: Path, part: Path, recipe: str, original_uid: str) -> ConformResult:
     """``original_uid``: the SOP Instance UID that the source had before it was edited."""
     encoder = encoder_of(recipe)
-    return _compress(source, part, encoder) if encoder else _conform(source, part)
+    if encoder is None:
+        return _conform(source, part)
+    if quick := compress_quickly(source, part, encoder):
+        changes = as_changes(quick.sop_instance_uid, quick.changes)
+        return ConformResult(changes, quick.size, quick.sha256, encoder.syntax)
+    return _compress(source, part, encoder)
 
 
 def _edited(source: Path, part: Path, recipe: str, edits: Edits) -> ConformResult:
@@ -201,58 +207,3 @@ def _run(source: Path, begin: Callable[[Normaliser], _Run]) -> tuple[Normaliser,
             raise InstanceRefused("PROC_FAILURE", f"Instance {normaliser.sop_instance_uid}: {error}") from None
         else:
             return normaliser, emitter, bits
-
-
-class ExplicitWriter:
-    """Emits elements to a file as Explicit VR Little Endian (PS3.5 A.2); sequences and items of undefined length."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._digest = hashlib.sha256()
-        self._size = 0
-        self._buffer = bytearray()
-
-    def write(self, data: bytes) -> None:
-        self._buffer += data
-        if len(self._buffer) >= 1 << 18:
-            self._flush()
-
-    def _flush(self) -> None:
-        self._digest.update(self._buffer)
-        self._stream.write(self._buffer)
-        self._size += len(self._buffer)
-        self._buffer = bytearray()
-
-    def finish(self) -> tuple[int, str]:
-        """Bytes written and their SHA-256."""
-        self._flush()
-        self._stream.flush()
-        return self._size, self._digest.hexdigest()
-
-    def value(self, tag: int, vr: str, length: int, pieces: Iterator[bytes]) -> None:
-        self._head(tag, vr, length)
-        for piece in pieces:
-            self.write(piece)
-
-    def _head(self, tag: int, vr: str, length: int) -> None:
-        code = vr.encode("ascii")
-        if vr in LONG_VRS:
-            self.write(struct.pack("<HH2sHI", tag >> 16, tag & 0xFFFF, code, 0, length))
-        else:
-            self.write(struct.pack("<HH2sH", tag >> 16, tag & 0xFFFF, code, length))
-
-    def raw_sequence(self, tag: int) -> Callable[[bytes], None]:
-        self._head(tag, "UN", 0xFFFFFFFF)
-        return self.write
-
-    def begin_sequence(self, tag: int) -> None:
-        self._head(tag, "SQ", 0xFFFFFFFF)
-
-    def begin_item(self) -> None:
-        self.write(b"\xfe\xff\x00\xe0\xff\xff\xff\xff")
-
-    def end_item(self) -> None:
-        self.write(b"\xfe\xff\x0d\xe0\0\0\0\0")
-
-    def end_sequence(self, tag: int) -> None:
-        self.write(b"\xfe\xff\xdd\xe0\0\0\0\0")

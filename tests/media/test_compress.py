@@ -15,12 +15,15 @@ from pydicom.encaps import generate_frames
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import iter_pixels
 
+import media.conform
 from media import compress
 from media.conform import ConformResult, conform
 from media.encoders import encoders
 from media.items import Header
+from media.normalise import as_changes
 from media.problems import InstanceRefused
 from media.profiles import profile
+from media.quick import compress_quickly
 from media.recipes import recipe_for
 
 LOSSLESS = ("jpeg-lossless/1", "jpeg-lossless-p14/1", "j2k/1", "rle/1")
@@ -239,3 +242,47 @@ def test_what_is_asked_for_within_the_profile(compress: str, identifier: str, sy
 def test_what_has_no_pixels_is_not_compressed() -> None:
     header = Header("1.2.840.10008.5.1.4.1.1.481.5", "1.2.3", "1.2.840.10008.1.2.1")
     assert recipe_for(header, profile("STD-GEN-DVD-JPEG"), "lossless") is None
+
+
+def test_the_quick_way_gives_what_the_long_way_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes, digest and changes are the same for whatever the quick way takes, and it takes the usual."""
+    folder = Path(str(packaged("CT_small.dcm"))).parent
+    taken = []
+    for source in sorted(folder.glob("*.dcm")):
+        for recipe in ("jpeg-lossless/1", "rle/1"):
+            quick = compress_quickly(source, tmp_path / "quick", encoders()[recipe])
+            if quick is None:
+                continue
+            monkeypatch.setattr(media.conform, "compress_quickly", lambda *_: None)
+            long = conform(source, tmp_path / "long", recipe)
+            monkeypatch.undo()
+            assert (tmp_path / "long").read_bytes() == (tmp_path / "quick").read_bytes(), source
+            assert (long.size, long.sha256) == (quick.size, quick.sha256)
+            assert long.changes == as_changes(quick.sop_instance_uid, quick.changes)
+            taken.append(source.name)
+    assert {"CT_small.dcm", "MR_small.dcm"} <= set(taken)
+    assert len(taken) >= 10
+
+
+def test_the_quick_way_keeps_its_hands_off_what_is_unusual(tmp_path: Path) -> None:
+    plain = packaged("CT_small.dcm").read_bytes()
+    at = plain.index(b"\x28\x00\x02\x00US")
+    unusual = {
+        "cut off": plain[:-100000],
+        "cut within an element": plain[: at + 5],
+        "empty": b"",
+        "no prefix": plain[132:],
+        "a VR that is none": plain[:at] + plain[at : at + 4] + b"??" + plain[at + 6 :],
+        "elements out of order": plain[:at] + plain[at : at + 10] * 2 + plain[at + 10 :],
+        "length beyond the end": plain[:at] + b"\x28\x00\x01\x00OB\0\0\xfe\xff\xff\xff" + plain[at:],
+        "an odd length": plain[:at] + b"\x28\x00\x01\x00US\x03\x00abc" + plain[at:],
+        "a stray item": plain[:at] + b"\xfe\xff\x00\xe0\0\0\0\0" + plain[at:],
+        "nested too deep": plain[:at] + b"\x08\x00\x40\x11SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff" * 500,
+        "an unfinished sequence": plain[:at] + b"\x28\x00\x01\x00SQ\0\0\xff\xff\xff\xff",
+        "a sequence that ends in an item": plain[:at] + b"\x28\x00\x01\x00SQ\0\0\x04\0\0\0" + plain[at:],
+    }
+    for what, data in unusual.items():
+        (tmp_path / "source").write_bytes(data)
+        assert compress_quickly(tmp_path / "source", tmp_path / "part", encoders()["rle/1"]) is None, what
+    assert compress_quickly(tmp_path / "none", tmp_path / "part", encoders()["rle/1"]) is None
+    assert not (tmp_path / "part").exists()
