@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from burners.base import Burner, BurnOrder, BurnReport, Ticket
+from burners.base import Burner, BurnOrder, BurnReport, BurnState, Ticket
 from media.iso9660 import IsoImage
 from media.items import DiscFile
 from tests.waiting import wait_for
@@ -78,8 +78,13 @@ def order(
 
 
 def ended(burner: Burner, ticket: Ticket) -> BurnReport:
-    """Poll until the driver has ended."""
-    wait_for(lambda: burner.poll(ticket).state.ended and burner.poll(ticket).device_free, "the driver to end")
+    """Poll until the driver has ended. A burnt disc may keep its device until it was read back."""
+
+    def has_ended() -> bool:
+        report = burner.poll(ticket)
+        return report.state.ended and (report.device_free or report.state is BurnState.BURNT)
+
+    wait_for(has_ended, "the driver to end")
     return burner.poll(ticket)
 
 

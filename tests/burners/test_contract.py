@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +21,11 @@ DRIVERS["fake"] = FakeRobot
 
 @pytest.fixture(params=sorted(DRIVERS))
 def driver(request: pytest.FixtureRequest) -> type[Burner]:
-    return DRIVERS[request.param]
+    found = DRIVERS[request.param]
+    missing = [name for name in getattr(found, "programs", ()) if shutil.which(name) is None]
+    if missing and os.environ.get("CI") != "true":
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    return found
 
 
 @pytest.fixture
@@ -74,10 +80,11 @@ def test_a_disc_is_made_once_and_told_after_a_restart(
     assert burner.poll(ticket).state is BurnState.BURNT
     later = again(driver, folder)
     found = later.poll(ticket)
-    assert (found.state, found.device_free, found.image) == (BurnState.BURNT, True, report.image)
+    assert (found.state, found.device_free, found.image) == (BurnState.BURNT, report.device_free, report.image)
     later.submit(order(epoch=8), ticket)
     assert ended(later, ticket).state is BurnState.BURNT
     assert later.finish(ticket, Outcome.GOOD)
+    assert later.poll(ticket).device_free
     assert (report.image is not None) == (burner.verified_by == "read-back")
     if isinstance(burner, FakeRobot):
         assert len(burner.made()) == 1
@@ -102,7 +109,10 @@ def test_the_image_can_be_read_back(burner: Burner) -> None:
             file.path: file.source for file in image.files
         }
         return
-    assert report.image.read_bytes() == b"".join(chunks)
+    made = report.image.read_bytes()
+    size = 2048 * image.sectors
+    assert made[:size] == b"".join(chunks)
+    assert not made[size:].strip(b"\0")  # a medium may be written in larger blocks
     assert report.sha256 == digest
 
 
