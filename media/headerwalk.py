@@ -59,7 +59,8 @@ class Wanted(NamedTuple):
 def wanted_for(record_type: str | None) -> Wanted:
     """For one record type; for None (a SOP class without one, or not yet known) what any could need."""
     names = records.levels(record_type) if record_type else tuple(records.TYPES)
-    keys = {key.tag: key for name in names for key in records.TYPES[name].keys}
+    keys = {key.tag: key for key in records.QUERY_KEYS}
+    keys |= {key.tag: key for name in names for key in records.TYPES[name].keys}
     vrs = {key.tag: key.vr for key in keys.values()} | {records.SPECIFIC_CHARACTER_SET: b"CS"}
     for source in records.DATE_SOURCES:
         vrs |= {source.date: b"DA", source.time: b"TM"} if source.date else {source.datetime: b"DT"}
@@ -172,7 +173,12 @@ class HeaderWalk:
         start, source.mark = source.mark, None
         data, what = source.data, tag_text(tag)
         if key is not None:
-            element = element_to_explicit_le(data, tag, b"SQ", (start, at), syntax, keep=key.items)
+            try:
+                element = element_to_explicit_le(data, tag, b"SQ", (start, at), syntax, keep=key.items)
+            except NotDicom:
+                if key.type != records.QUERY_ONLY:  # nothing that a disc needs: no reason to refuse the instance
+                    raise
+                return at
             if len(element) > 12:
                 self.sequences[tag] = element
         elif tag == _VERIFYING_OBSERVERS:

@@ -95,6 +95,15 @@ DATE_SOURCES = tuple(
     DateSource(*(int(row.get(part, "0"), 16) for part in ("date", "time", "datetime")))
     for row in _TABLE["dates"]["sources"]
 )
+QUERY_ONLY = "Q"
+"""``Key.type`` of what is kept for queries and is in no directory record."""
+QUERY_KEYS = tuple(
+    _key({**row, "type": QUERY_ONLY})
+    for rows in tomllib.loads(Path(config.__file__).with_name("query.toml").read_text(encoding="utf-8")).values()
+    for row in rows
+    if row["source"] == "first"
+)
+"""What queries need of an instance beside the keys of its directory records (config/query.toml)."""
 WITHOUT_RECORD: Mapping[str, str] = _TABLE["without_record"]
 """Names of the standard SOP classes that no directory record can reference, by UID."""
 _BY_SOP_CLASS = {uid: name for name, uids in _TABLE["sop_classes"].items() for uid in uids}
