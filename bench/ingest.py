@@ -57,6 +57,7 @@ def burnish(folder: Path, acceptors: int) -> Iterator[int]:
         spool_dir=settings.spool_dir,
         database_url=settings.database_url,
         node="bench",
+        commitment=settings.commitment,
     )
     _, port = server.start()
     try:

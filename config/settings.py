@@ -63,6 +63,12 @@ class Dicom(_Section):
         return value
 
 
+class Commitment(_Section):
+    discs: int = Field(ge=0, le=99)
+    wait_hours: float = Field(ge=0)
+    give_up_hours: float = Field(gt=0)
+
+
 class Http(_Section):
     host: str
     port: int = Field(ge=0, le=65535)
@@ -147,6 +153,7 @@ class Settings(BaseSettings):
     site: Site
     database: Database
     dicom: Dicom
+    commitment: Commitment
     http: Http
     spool: Spool
     plan: Plan

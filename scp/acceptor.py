@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,9 @@ class AcceptorConfig:
     dimse_timeout: float
     network_timeout: float
     private_sop_classes: tuple[str, ...]
+    commitment_discs: int
+    commitment_wait_hours: float
+    commitment_give_up_hours: float
     log_level: int
 
     def to_json(self) -> str:
@@ -96,7 +100,7 @@ class Acceptor:
         from pynetdicom.ae import ApplicationEntity
 
         from media.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-        from scp import media_creation
+        from scp import commitment, media_creation
         from scp.association import Associations, Policy
         from scp.seats import Seats
         from scp.services import Services
@@ -118,7 +122,17 @@ class Acceptor:
         if removed := sweep(self._database, spool):
             _log.warning("%d files that a dead process had left unfinished were removed", removed)
         self._storage = Storage(Registrar(self._database, spool), private_sop_classes=config.private_sop_classes)
-        self._services = Services([media_creation.service(self._database, questions)])
+        self._services = Services(
+            [
+                media_creation.service(self._database, questions),
+                commitment.service(
+                    self._database,
+                    discs=config.commitment_discs,
+                    patience=timedelta(hours=config.commitment_wait_hours),
+                    give_up_after=timedelta(hours=config.commitment_give_up_hours),
+                ),
+            ]
+        )
         self._policy = Policy(
             config.ae_title,
             frozenset(title.strip() for title in config.called_ae_titles),

@@ -6,15 +6,17 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from pydicom.uid import UID
 from pynetdicom.acse import ACSE
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
-from pynetdicom.presentation import PresentationContext
+from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
+from pynetdicom.presentation import PresentationContext, build_role
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from scp.commands import StoreRequest
@@ -63,9 +65,21 @@ class _Negotiation(ACSE):
         contexts = [self._context(proposed) for proposed in request.presentation_context_definition_list]
         assoc._accepted_cx = {cx.context_id: cx for cx in contexts if cx.result == 0x00}
         assoc._rejected_cx = [cx for cx in contexts if cx.result != 0x00]
+        for role in self._roles(cx for cx in contexts if cx.result == 0x00):
+            self.acceptor.add_negotiation_item(role)
         self.send_accept()
         assoc.is_established = True
         _log.info("association with %s is accepted", assoc.peer)
+
+    def _roles(self, accepted: Iterable[PresentationContext]) -> Iterator[SCP_SCU_RoleSelectionNegotiation]:
+        """Who may be what, as the other side proposes it (PS3.7 D.3.3.4): SCP of what it tells us or stores with us.
+
+        A C-GET brings instances to the requestor, the result of a storage commitment comes from one.
+        """
+        for uid in {str(cx.abstract_syntax) for cx in accepted}:
+            proposed = self.requestor.role_selection.get(UID(uid))
+            if proposed is not None:
+                yield build_role(uid, scu_role=bool(proposed.scu_role), scp_role=bool(proposed.scp_role))
 
     def _context(self, proposed: Any) -> PresentationContext:
         """What we answer to one proposed presentation context (PS3.8 9.3.3.2)."""
@@ -127,6 +141,8 @@ class StorageAssociation(Association):
         self._policy = policy
         self._storage = storage
         self.services = services
+        self.afterwards: list[Callable[[], None]] = []
+        """What a service wants to do over this association once its response is sent."""
         self._over_limit = over_limit
         self._ended = ended
         self._peer = peer
@@ -186,6 +202,18 @@ class StorageAssociation(Association):
                     end()
             self._ended(self)
             _log.info("association with %s is over", self.peer)
+
+    def _serve_request(self, msg: Any, context_id: int) -> None:
+        super()._serve_request(msg, context_id)
+        while self.afterwards and self.is_established:
+            work = self.afterwards.pop(0)
+            self._is_paused = True  # we are the reactor: nobody else takes the answer
+            try:
+                work()
+            except Exception:  # noqa: BLE001 - the association may go on
+                _log.exception("what was to be done over the association with %s failed", self.peer)
+            finally:
+                self._is_paused = False
 
     def cut(self) -> None:
         """End it now, from another thread: whatever waits for the socket returns."""

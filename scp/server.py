@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from config.settings import Dicom
+from config.settings import Commitment, Dicom
 from config.settings import Spool as SpoolSettings
 from scp.acceptor import AcceptorConfig
 from scp.questions import Answerer, answer_line
@@ -112,6 +112,7 @@ class StorageServer:
         spool_dir: Path,
         database_url: str,
         node: str,
+        commitment: Commitment,
         answerer: Answerer | None = None,
     ) -> None:
         """``answerer`` hears what acceptors ask (``scp.questions``); it is called from several threads."""
@@ -120,6 +121,7 @@ class StorageServer:
         self._spool_dir = spool_dir
         self._database_url = database_url
         self._node = node
+        self._commitment = commitment
         self._answerer = answerer
         self._answering = ThreadPoolExecutor(_ANSWERING_THREADS, thread_name_prefix="answers")
         self._acceptors: dict[int, _Acceptor] = {}
@@ -211,6 +213,9 @@ class StorageServer:
             dimse_timeout=self._dicom.dimse_timeout,
             network_timeout=self._dicom.network_timeout,
             private_sop_classes=self._dicom.private_sop_classes,
+            commitment_discs=self._commitment.discs,
+            commitment_wait_hours=self._commitment.wait_hours,
+            commitment_give_up_hours=self._commitment.give_up_hours,
             log_level=_log.getEffectiveLevel(),
         )
 

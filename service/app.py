@@ -8,6 +8,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
@@ -107,6 +108,7 @@ class Service:
             raise
 
     def _start(self) -> Document:
+        from scp.courier import Courier
         from scp.server import StorageServer
 
         settings, log = self.settings, logger("service")
@@ -131,10 +133,20 @@ class Service:
             spool_dir=settings.spool_dir,
             database_url=settings.database_url,
             node=workshop.context.spool.node,
+            commitment=settings.commitment,
             answerer=Creating(workshop.context, workshop.engine.submit).answer,
         )
         dicom_host, dicom_port = storage.start()
         self._stack.callback(storage.stop)
+        courier = Courier(
+            workshop.context.db,
+            ae_title=settings.dicom.ae_title,
+            discs=settings.commitment.discs,
+            patience=timedelta(hours=settings.commitment.wait_hours),
+            give_up_after=timedelta(hours=settings.commitment.give_up_hours),
+        )
+        courier.start()
+        self._stack.callback(courier.stop)
 
         token = auth.new_token(settings.data)
         http = HttpServer(settings.http.host, settings.http.port)

@@ -98,6 +98,7 @@ def _overview(*, site: bool) -> str:
         ("Verification", "no", "yes", "no"),
         ("Storage (4.2.1)", "no", "yes", "no"),
         ("Media Creation Management (4.2.4)", "no", "yes", "no"),
+        ("Storage Commitment Push Model (4.2.5)", "no", "yes", "no"),
         ("Media storage (5)", "", "", "FSC, FSR, FSU"),
     ]
     return f"""{head}
@@ -109,8 +110,8 @@ verifies and catalogues. It reads and updates file-sets, its own and other maker
 
 {table(("Service", "SCU", "SCP", "Media roles"), services)}
 
-It is no SCU of any service: it opens no association. Query/Retrieve, Storage Commitment, Modality Worklist and print
-are not supported.
+It opens associations of its own to tell the results of storage commitments only. Query/Retrieve, Modality Worklist and
+print are not supported.
 
 ## 2 Contents
 
@@ -133,6 +134,7 @@ said, and of the current edition for what was added since."""
 
 
 def _networking(values: Values) -> str:
+    from service.conformance_commitment import commitment
     from service.conformance_creation import media_creation
 
     dicom = values["dicom"]
@@ -161,6 +163,7 @@ transfer syntax of table 4.2-2. No element is dropped or changed: a data set is 
             _association_policies(dicom),
             _statuses(),
             media_creation(),
+            commitment(values["commitment"]),
             _interfaces(),
             _configuration(values),
         )
@@ -233,11 +236,11 @@ def _association_policies(dicom: Mapping[str, Any]) -> str:
         )
     }
 
-Associations are never initiated.
+Associations are initiated to tell the results of storage commitments only (4.2.5).
 
 Acceptance: an association is rejected as follows, in this order; otherwise it is accepted, with every presentation
-context of a supported abstract syntax and at least one known transfer syntax. SCP/SCU role selection, extended
-negotiation and user identity are not answered.
+context of a supported abstract syntax and at least one known transfer syntax. SCP/SCU role selection is accepted as
+proposed; extended negotiation and user identity are not answered.
 
 {table(("Result", "Source", "Reason", "When"), rejections)}
 

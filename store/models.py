@@ -431,6 +431,35 @@ class RemoteNode(Base):
     created_at: Mapped[datetime]
 
 
+class Commitment(Base):
+    """A Storage Commitment transaction (PS3.4 Annex J)."""
+
+    __tablename__ = "commitment"
+    __table_args__ = (UniqueConstraint("role", "ae_title", "transaction_uid"), {"sqlite_autoincrement": True})
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    role: Mapped[str] = mapped_column(String(3))
+    """``scp``: asked of us; ``scu``: asked by us."""
+    transaction_uid: Mapped[str] = mapped_column(String(64))
+    ae_title: Mapped[str] = mapped_column(String(16))
+    """Of the other side."""
+    source: Mapped[str] = mapped_column(String(255))
+    """The other side's address, as it asked us."""
+    created_at: Mapped[datetime]
+    references: Mapped[list[Any]]
+    """``[[SOP Class UID, SOP Instance UID]]``."""
+    result: Mapped[dict[str, Any] | None]
+    """``{"committed": [[SOP Class UID, SOP Instance UID, File-set ID, File-set UID]], "failed": [[..., reason]]}``."""
+    settled_at: Mapped[datetime | None]
+    """When the result was fixed."""
+    reported_at: Mapped[datetime | None]
+    """When the other side had acknowledged it."""
+    attempts: Mapped[int]
+    next_at: Mapped[datetime | None] = mapped_column(index=True)
+    """When there is something to do about it again; None: nothing any more."""
+    error: Mapped[str | None] = mapped_column(Text)
+    """Why it could not be reported, in words."""
+
+
 class Event(Base):
     """What happened to what, when, by whom: written in the transaction that made it so, never changed."""
 

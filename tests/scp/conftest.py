@@ -77,6 +77,7 @@ def _start(folder: Path, *, url: str = "", spool: dict[str, Any] | None = None, 
         spool_dir=settings.spool_dir,
         database_url=settings.database_url,
         node="test",
+        commitment=settings.commitment,
     )
     _, port = server.start()
     return Receiver(server, port, db, spool_of)

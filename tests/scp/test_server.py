@@ -114,7 +114,7 @@ settings = load(data=Path(sys.argv[1]), overrides={"dicom": {"port": int(sys.arg
 db = Database(settings.database_url)
 sweep(db, Spool(settings.spool_dir, node="test"))
 server = StorageServer(settings.dicom, settings.spool, spool_dir=settings.spool_dir,
-                       database_url=settings.database_url, node="test")
+                       database_url=settings.database_url, node="test", commitment=settings.commitment)
 host, port = server.start()
 print(json.dumps({"port": port, "pids": server.processes}), flush=True)
 sys.stdin.read()
