@@ -145,7 +145,7 @@ def _see_through(
             discs.note_disc_progress(session, disc_id, lease, progress)
 
     teller = Teller(tell)
-    shown = BurnState.UNKNOWN
+    shown: tuple[BurnState, str] = (BurnState.UNKNOWN, "")
     while True:
         work.leases.check(lease)
         report = burner.poll(ticket)
@@ -167,9 +167,10 @@ def _see_through(
             if cancelled and not told_to_cancel:
                 burner.cancel(ticket)
                 told_to_cancel = True
-            if report.state is not shown:
+            seen = (report.state, report.message if report.state is BurnState.WAITING else "")
+            if seen != shown:
                 _show(work, disc_id, lease, report)
-                shown = report.state
+                shown = seen
             teller(report.progress)
         elif report.state is BurnState.BURNT:
             if cancelled:
@@ -193,11 +194,9 @@ def _show(work: Work, disc_id: int, lease: Lease, report: BurnReport) -> None:
         job = jobs.lock(session, disc.job_id)
         if disc.state == DiscState.SUBMITTED and report.state is not BurnState.QUEUED:
             discs.move_disc(session, disc, DiscState.BURNING, lease=lease)
-        waiting = report.state is BurnState.WAITING
-        jobs.settle(session, job, waiting=waiting)
-        if waiting:
-            phase = {"phase": f"waiting: {report.message}", "done": 0, "total": 0, "unit": ""}
-            jobs.note_progress(session, job.id, phase)
+        wish = (report.message or "the burner waits for a person") if report.state is BurnState.WAITING else None
+        jobs.note_waiting(session, job, disc_id, wish)
+        jobs.settle(session, job)
 
 
 def _burnt(work: Work, disc_id: int, lease: Lease, report: BurnReport) -> None:
@@ -206,6 +205,7 @@ def _burnt(work: Work, disc_id: int, lease: Lease, report: BurnReport) -> None:
         job = jobs.lock(session, disc.job_id)
         image = str(report.image) if report.image else None
         discs.move_disc(session, disc, DiscState.BURNT, lease=lease, image=image, progress=1.0)
+        jobs.note_waiting(session, job, disc_id, None)
         if report.device_free:
             slots.release(session, disc_id)
         jobs.settle(session, job)

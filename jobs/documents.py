@@ -11,7 +11,7 @@ from jobs.options import PRIORITIES
 from store.discs import latest_discs
 from store.jobs import JobNotFound
 from store.models import BurnerSlot, Disc, Event, Job, Plan, Request, Volume
-from store.states import DISC_FINAL, DiscState
+from store.states import DISC_FINAL, DiscState, JobState
 
 _PRIORITY_NAMES = {number: name for name, number in PRIORITIES.items()}
 _EVENTS_SHOWN = 500
@@ -33,6 +33,7 @@ def job_document(session: Session, job_id: int) -> dict[str, Any]:
         "job": f"J{job.id}",
         "state": job.state,
         "discs": [_disc(disc, volumes[disc.volume_id]) for disc in discs],
+        "needs": _needs(job, discs),
         "created": job.created_at.isoformat(),
         "finished": job.finished_at.isoformat() if job.finished_at else None,
         "attempt": job.attempt,
@@ -121,6 +122,16 @@ def _disc(disc: Disc, volume: Volume) -> dict[str, Any]:
     }
 
 
+def _needs(job: Job, discs: list[Disc]) -> list[dict[str, Any]]:
+    """What a person must do: load a blank, change ink; and decide, where discs have failed."""
+    waits = (job.progress or {}).get("waiting") or {}
+    needs = [{"disc": disc, "what": what} for disc, what in waits.items()]
+    if job.state == JobState.FAILED:
+        again = f"look into it; `burnish retry J{job.id}` makes another disc, nothing is burnt again by itself"
+        needs += [{"disc": f"D{disc.id}", "what": again} for disc in discs if disc.state == DiscState.FAILED]
+    return needs
+
+
 def _progress(session: Session, job: Job, discs: list[Disc], volumes: dict[int, Volume]) -> dict[str, Any]:
     """Of the job: phase and a fraction; of each volume: the fraction of its copies' work that is done."""
     by_volume: dict[int, list[float]] = {}
@@ -129,7 +140,7 @@ def _progress(session: Session, job: Job, discs: list[Disc], volumes: dict[int, 
     parts = [part for found in by_volume.values() for part in found]
     known = job.progress or {}
     progress: dict[str, Any] = {
-        "phase": known.get("phase") or job.state,
+        "phase": known.get("phase") or _waiting_phase(known) or job.state,
         "done": known.get("done", sum(disc.state == DiscState.VERIFIED for disc in discs)),
         "total": known.get("total", len(discs)),
         "unit": known.get("unit", "discs" if discs else ""),
@@ -148,6 +159,11 @@ def _progress(session: Session, job: Job, discs: list[Disc], volumes: dict[int, 
     if busy and session.execute(select(BurnerSlot).where(BurnerSlot.burner == job.burner).limit(1)).first() is None:
         progress["note"] = f"no running service has the burner {job.burner!r}"
     return progress
+
+
+def _waiting_phase(known: dict[str, Any]) -> str:
+    waits = list((known.get("waiting") or {}).values())
+    return f"waiting: {waits[0]}" if waits else ""
 
 
 _BEFORE = {

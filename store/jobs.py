@@ -149,6 +149,17 @@ def note_progress(session: Session, job_id: int, progress: Mapping[str, Any]) ->
     rows_changed(session, update(Job).where(Job.id == job_id).values(progress=dict(progress), updated_at=now()))
 
 
+def note_waiting(session: Session, job: Job, disc_id: int, what: str | None) -> None:
+    """What a person must do before this disc of a locked job can go on; None: nothing (any more)."""
+    waits = dict((job.progress or {}).get("waiting") or {})
+    before = waits.pop(f"D{disc_id}", None)
+    if what is not None:
+        waits[f"D{disc_id}"] = what
+    if before != what:
+        note_progress(session, job.id, {"waiting": waits} if waits else {})
+        session.refresh(job, ["progress"])
+
+
 def order_discs(session: Session, job: Job, plan_id: int) -> list[int]:
     """Give a job its plan and its discs (volumes x copies), READY to be burnt; the job must be locked."""
     volumes = session.execute(select(Volume.id).where(Volume.plan_id == plan_id).order_by(Volume.number)).scalars()
@@ -206,8 +217,12 @@ def retry(session: Session, job_id: int) -> None:
     move_job(session, job, JobState.READY, **fresh)
 
 
-def settle(session: Session, job: Job, *, waiting: bool = False) -> JobState:
-    """Bring the state of a locked job into agreement with its discs; returns it."""
+def settle(session: Session, job: Job) -> JobState:
+    """Bring the state of a locked job into agreement with its discs; returns it.
+
+    A job waits as long as one of its discs does (``note_waiting``), whatever the others are at.
+    """
+    waiting = bool((job.progress or {}).get("waiting"))
     states = [DiscState(disc.state) for disc in latest_discs(session, job.id)]
     seen = JobState(job.state)
     if not states or seen in JOB_PREPARING | JOB_FINAL:
@@ -232,6 +247,7 @@ def end_disc(session: Session, disc: Disc, new: DiscState, lease: Lease | None, 
     """A disc's last state, its slot where the device is free, and what follows for its job: in one transaction."""
     job = lock(session, disc.job_id)
     move_disc(session, disc, new, lease=lease, **values)
+    note_waiting(session, job, disc.id, None)
     if free:
         slots.release(session, disc.id)
     settle(session, job)

@@ -113,6 +113,8 @@ def job(document: dict[str, Any], *, full: bool = False) -> None:
     typer.echo(f"{document['job']}  {document['state']}" + (f"  {_phase(document)}" if full else ""))
     if document["state"] != "DONE" and reason(document):
         typer.echo(f"  {reason(document)}")
+    for need in document.get("needs") or ():
+        typer.echo(f"  NEEDS A PERSON: {need['disc']}: {plain(need['what'])}")
     if document["discs"]:
         table(
             "",
@@ -232,7 +234,8 @@ def following() -> Iterator[Callable[[dict[str, Any]], None]]:
             phase = str(progress.get("phase") or "")
             shown = f"{name} {document['state']}"
             if phase and phase != document["state"] and not ended:
-                shown += f" ({phase.lower()})"
+                # What a person is asked for has names in it.
+                shown += f" ({phase if phase.startswith('waiting: ') else phase.lower()})"
             tell("job", shown, share)
             for disc in document["discs"]:
                 key = f"{disc['volume']}/{disc['copy']}"
