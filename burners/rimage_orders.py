@@ -35,8 +35,8 @@ from burners.rimage_xml import element, escaped, render
 AGENT = "status/agent.xml"
 _CLIENT = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _LIFE = (".ERR", ".DON", ".INP", ".XML")
-_DVD_SECTORS = 2_298_496
-"""Of DVD-R; what is larger needs two layers."""
+_LAYER_SECTORS = {"DVD": 2_298_496, "BD": 12_219_392}
+"""What is larger needs two layers."""
 _MEDIA = {"CD": "CDR", "DVD": "DVDR", "DVD-DL": "DVDR-DL"}
 _TEXTS = {"client_id": "Burnish", "server": "ANY", "line": "ANY", "input_bin": "", "dtd": ""}
 _WAITING_STAGES = ("Suspending", "Suspended")
@@ -107,7 +107,8 @@ class RimageXmlDialect:
         }
 
     def _word(self, order: RobotOrder) -> str:
-        kind = "DVD-DL" if order.family == "DVD" and order.sectors > _DVD_SECTORS else order.family
+        layer = _LAYER_SECTORS.get(order.family, order.sectors)
+        kind = order.family if order.sectors <= layer else f"{order.family}-DL"
         if kind not in self._media:
             raise BurnRefused(
                 f'the option media does not say what the server calls {kind}: media = {{ {kind} = "..." }}'

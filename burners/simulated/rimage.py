@@ -47,6 +47,7 @@ class _Rimage(Simulator):
 class RimageSimulator(_Rimage):
     """Network Publisher: text orders, no status, no cancellation once an order is taken."""
 
+    shows_supplies = False
     suffix = ".nwp"
     faults = tuple(name for name in FAULTS if name != "garbage-status")
 
@@ -92,6 +93,7 @@ class RimageXmlSimulator(_Rimage):
 
     def start(self) -> None:
         self._lost_until = 0.0
+        self._lost = False
         (self.folder / "status").mkdir(exist_ok=True)
         super().start()
 
@@ -111,7 +113,17 @@ class RimageXmlSimulator(_Rimage):
         merge = next((each.attributes.get("Merge_Filename", "") for each in root.all("BTW")), "")
         return _work(tracks[0].attributes.get("Filename", ""), label, merge)
 
+    def step(self) -> None:
+        super().step()
+        if self._lost and self.now >= self._lost_until:
+            self._lost = False
+            for job in self.jobs:
+                if job.stage is not Stage.NEW:
+                    self.show(job)
+
     def show(self, job: Job) -> None:
+        if self._lost:
+            return  # the server goes on, and the agent hears of it later
         if not self._garbage:  # the agent writes the last status before it renames the order
             self._status_of(job.name).write_text(self._order_text(job), encoding="ascii")
         if job.stage in (Stage.GOOD, Stage.BAD):
@@ -120,7 +132,7 @@ class RimageXmlSimulator(_Rimage):
             self._rename(job, "err" if job.stage.ended else "inp")
 
     def look_for_cancellations(self) -> None:
-        if self.now < self._lost_until:
+        if self._lost:
             return
         for path in self.folder.glob("*.can"):
             with suppress(XmlRefused):
@@ -128,13 +140,14 @@ class RimageXmlSimulator(_Rimage):
             path.unlink()
 
     def status(self) -> dict[Path, str]:
-        orders = {self._status_of(job.name): self._order_text(job) for job in self.jobs if job.stage is not Stage.NEW}
+        told = [job for job in self.jobs if job.stage is not Stage.NEW and not self._lost]
+        orders = {self._status_of(job.name): self._order_text(job) for job in told}
         return {self.folder / "status" / "agent.xml": self._agent_text(), **orders}
 
     def _strike(self, job: Job) -> Generator[None, None, None]:
         if job.fault == "disconnected":
             job.fault = ""
-            self._lost_until = self.now + self.hang_seconds
+            self._lost, self._lost_until = True, self.now + self.hang_seconds
         yield from super()._strike(job)
 
     def _order_text(self, job: Job) -> str:
@@ -175,7 +188,7 @@ class RimageXmlSimulator(_Rimage):
         root = {
             "Version": "1",
             "Beat": str(int(self.now)),
-            "Connected": "false" if self.now < self._lost_until else "true",
+            "Connected": "false" if self._lost else "true",
         }
         bin_1 = element("Bin", {"Number": "1", "Setting": "CDRInputOnly", "DiscsRemaining": str(max(0, self.blanks))})
         printer = {"Number": "1", "Offline": "false", "RibbonPanelSetsRemaining": str(5 * max(0, self.ink))}
