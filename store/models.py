@@ -428,6 +428,10 @@ class RemoteNode(Base):
     ae_title: Mapped[str] = mapped_column(String(16), index=True)
     host: Mapped[str] = mapped_column(String(255))
     port: Mapped[int]
+    retrieve: Mapped[str] = mapped_column(String(4), default="move")
+    """How instances are fetched from it: ``move`` or ``get``."""
+    tls: Mapped[bool] = mapped_column(default=False)
+    """Associations with it, whoever opens them, are over TLS."""
     created_at: Mapped[datetime]
 
 

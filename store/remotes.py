@@ -16,6 +16,9 @@ _AE_TITLE = re.compile(r"[\x21-\x5B\x5D-\x7E]([\x20-\x5B\x5D-\x7E]{0,14}[\x21-\x
 _HOST = re.compile(r"[A-Za-z0-9._:-]{1,255}")
 
 
+RETRIEVE = ("move", "get")
+
+
 class RemoteNodeError(Exception):
     """A node cannot be entered or is not known; the text says why."""
 
@@ -33,6 +36,10 @@ class Remote:
     ae_title: str
     host: str
     port: int
+    retrieve: str = "move"
+    """``move``: C-MOVE, it must know us as a destination; ``get``: C-GET, over our own association."""
+    tls: bool = False
+    """Associations with it are over TLS."""
 
 
 def add(session: Session, remote: Remote) -> None:
@@ -44,6 +51,7 @@ def add(session: Session, remote: Remote) -> None:
             (_AE_TITLE.fullmatch(remote.ae_title), f"{remote.ae_title!r} is no AE title: 1 to 16 characters, no \\"),
             (_HOST.fullmatch(remote.host), f"{remote.host!r} is no host name or address"),
             (1 <= remote.port <= 65535, f"{remote.port} is no port: 1 to 65535"),
+            (remote.retrieve in RETRIEVE, f"retrieve is {remote.retrieve!r}; it may be {' or '.join(RETRIEVE)}"),
         )
         if not fits
     ]
@@ -52,7 +60,15 @@ def add(session: Session, remote: Remote) -> None:
     if session.get(RemoteNode, remote.name) is not None:
         raise RemoteNodeError("NODE_KNOWN", f"there is a node {remote.name!r} already; remove it first")
     session.add(
-        RemoteNode(name=remote.name, ae_title=remote.ae_title, host=remote.host, port=remote.port, created_at=now())
+        RemoteNode(
+            name=remote.name,
+            ae_title=remote.ae_title,
+            host=remote.host,
+            port=remote.port,
+            retrieve=remote.retrieve,
+            tls=remote.tls,
+            created_at=now(),
+        )
     )
 
 
@@ -85,4 +101,4 @@ def by_ae_title(session: Session, ae_title: str) -> Remote | None:
 
 
 def _remote(row: RemoteNode) -> Remote:
-    return Remote(row.name, row.ae_title, row.host, row.port)
+    return Remote(row.name, row.ae_title, row.host, row.port, row.retrieve, row.tls)

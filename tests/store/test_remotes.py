@@ -37,6 +37,7 @@ def test_a_node_is_entered_once_found_and_removed(database: Database) -> None:
         Remote("n", " A", "h", 1),
         Remote("n", "A", "h o", 1),
         Remote("n", "A", "h", 0),
+        Remote("n", "A", "h", 1, "take"),
         Remote("n", "A", "h", 65536),
     ],
 )

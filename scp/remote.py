@@ -1,0 +1,365 @@
+"""Us as user of another's services: C-ECHO, C-FIND, C-MOVE, C-GET, C-STORE, storage commitment (PS3.4 A, B, C, J).
+
+Every call opens an association of its own and ends it. What goes wrong is a ``RemoteFailed`` in words; whether it may
+help to try again is told.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from store.remotes import Remote
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+    from pynetdicom.association import Association
+
+STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
+STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
+VERIFICATION = "1.2.840.10008.1.1"
+EXPLICIT_LE, IMPLICIT_LE = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
+_PENDING = (0xFF00, 0xFF01)
+_CONTEXTS = 128
+"""Presentation contexts of one association (PS3.8 7.1.1.13: odd numbers to 255)."""
+_OUT_OF_RESOURCES = range(0xA700, 0xA800)
+
+
+class RemoteFailed(Exception):
+    """The other side did not do what was asked; ``transient``: it may do it later."""
+
+    def __init__(self, text: str, *, transient: bool = True) -> None:
+        super().__init__(text)
+        self.transient = transient
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """An instance that is to be sent: a PS3.10 file."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What became of one."""
+
+    sop_instance_uid: str
+    status: int
+    """Of its C-STORE response; -1: there was none."""
+    reason: str
+    """Empty for success."""
+    transient: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Kept by the other side: success, or a warning (PS3.4 B.2.3)."""
+        return self.status == 0 or 0xB000 <= self.status <= 0xBFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """The end of a C-MOVE or C-GET."""
+
+    status: int
+    completed: int
+    failed: int
+    warning: int
+    failed_uids: tuple[str, ...]
+    comment: str
+
+
+class Peer:
+    """A remote node and how we reach it. Safe to share between threads."""
+
+    def __init__(
+        self,
+        remote: Remote,
+        *,
+        ae_title: str,
+        connect_timeout: float = 10.0,
+        acse_timeout: float = 30.0,
+        dimse_timeout: float = 60.0,
+    ) -> None:
+        """``ae_title``: ours. Times in seconds; ``dimse_timeout`` for one response, however many there are."""
+        self.remote = remote
+        self._ae_title = ae_title
+        self._connect_timeout = connect_timeout
+        self._acse_timeout = acse_timeout
+        self._dimse_timeout = dimse_timeout
+
+    def echo(self) -> float:
+        """Seconds that the answer to a C-ECHO took, association included. Raises RemoteFailed."""
+        began = time.monotonic()
+        with self._association([(VERIFICATION, (EXPLICIT_LE, IMPLICIT_LE))]) as association:
+            status = association.send_c_echo()
+            self._require(status, "C-ECHO")
+        return time.monotonic() - began
+
+    def find(self, identifier: Dataset) -> list[Dataset]:
+        """Every match of a C-FIND, study root. Raises RemoteFailed."""
+        found = []
+        with self._association([(STUDY_ROOT_FIND, (EXPLICIT_LE, IMPLICIT_LE))]) as association:
+            for status, match in association.send_c_find(identifier, STUDY_ROOT_FIND):
+                if "Status" in status and status.Status in _PENDING:
+                    if match is not None:
+                        found.append(match)
+                    continue
+                self._require(status, "C-FIND")
+        return found
+
+    def move(
+        self, identifier: Dataset, destination: str, progress: Callable[[int, int], None] = lambda *_: None
+    ) -> Retrieved:
+        """C-MOVE, study root, to an AE title that the other side knows. Raises RemoteFailed.
+
+        ``progress`` hears how many instances are through, and of how many, as the other side tells.
+        """
+        with self._association([(STUDY_ROOT_MOVE, (EXPLICIT_LE, IMPLICIT_LE))]) as association:
+            responses = association.send_c_move(identifier, destination, STUDY_ROOT_MOVE)
+            return self._retrieved(responses, "C-MOVE", progress)
+
+    def get(
+        self,
+        identifier: Dataset,
+        wanted: Iterable[str],
+        store: Callable[[Path], int],
+        progress: Callable[[int, int], None] = lambda *_: None,
+    ) -> Retrieved:
+        """C-GET, study root, of instances of these SOP classes (at most 126). Raises RemoteFailed.
+
+        ``store`` is given each as a PS3.10 file that is removed afterwards, and returns the status to answer.
+        """
+        from pynetdicom import build_role, evt
+
+        from scp.storage import transfer_syntaxes
+
+        classes = sorted(set(wanted))[: _CONTEXTS - 2]
+        compressed = sorted(transfer_syntaxes() - {EXPLICIT_LE, IMPLICIT_LE})
+        # The sender picks one of them for all instances of a class; it can decode what it holds to the first.
+        contexts: list[tuple[str, tuple[str, ...]]] = [(uid, (EXPLICIT_LE, IMPLICIT_LE)) for uid in classes]
+        contexts += [(uid, tuple(compressed)) for uid in classes[: _CONTEXTS - 1 - len(classes)]]
+
+        def on_store(event: Any) -> int:
+            return store(Path(event.dataset_path))
+
+        with (
+            _chunked("RECV"),
+            self._association(
+                [(STUDY_ROOT_GET, (EXPLICIT_LE, IMPLICIT_LE)), *contexts],
+                roles=[build_role(uid, scp_role=True) for uid in classes],
+                handlers=[(evt.EVT_C_STORE, on_store)],
+            ) as association,
+        ):
+            responses = association.send_c_get(identifier, STUDY_ROOT_GET)
+            return self._retrieved(responses, "C-GET", progress)
+
+    def store(
+        self,
+        instances: Sequence[Outgoing],
+        *,
+        on_sent: Callable[[Sent], None] = lambda _: None,
+        convert: Callable[[Outgoing], Outgoing] | None = None,
+    ) -> list[Sent]:
+        """Send instances, as many associations as their presentation contexts need; what became of each.
+
+        ``convert`` gives an uncompressed copy of an instance, for a peer that does not take its transfer syntax; None:
+        such an instance fails. Raises RemoteFailed where not even one association comes about.
+        """
+        results = []
+        for batch in _batches(instances, with_plain=convert is not None):
+            for sent in self._store_batch(batch, convert):
+                on_sent(sent)
+                results.append(sent)
+        return results
+
+    def _store_batch(self, batch: Sequence[Outgoing], convert: Callable[[Outgoing], Outgoing] | None) -> Iterator[Sent]:
+        contexts = [(each, (syntax,)) for each, syntax in dict.fromkeys(_pair(one) for one in batch)]
+        if convert is not None:
+            plain = dict.fromkeys(one.sop_class_uid for one in batch)
+            contexts += [(uid, (EXPLICIT_LE,)) for uid in plain if (uid, (EXPLICIT_LE,)) not in contexts]
+        with _chunked("SEND"), self._association(contexts, none_is_no_failure=True) as association:
+            accepted = {
+                (str(context.abstract_syntax), str(context.transfer_syntax[0]))
+                for context in association.accepted_contexts
+            }
+            for number, one in enumerate(batch, 1):
+                if not association.is_established:
+                    yield Sent(one.sop_instance_uid, -1, "the association ended before it was sent", transient=True)
+                    continue
+                yield self._store_one(association, one, number, accepted, convert)
+
+    def _store_one(
+        self,
+        association: Association,
+        one: Outgoing,
+        number: int,
+        accepted: set[tuple[str, str]],
+        convert: Callable[[Outgoing], Outgoing] | None,
+    ) -> Sent:
+        from media.problems import MediaError
+
+        uid = one.sop_instance_uid
+        sending = one
+        if _pair(one) not in accepted:
+            if convert is None or (one.sop_class_uid, EXPLICIT_LE) not in accepted:
+                return Sent(uid, -1, f"{self.remote.name} accepts neither it as it is nor as Explicit VR Little Endian")
+            try:
+                sending = convert(one)
+            except MediaError as error:
+                return Sent(uid, -1, f"it cannot be converted: {error}")
+        try:
+            status = association.send_c_store(sending.path, msg_id=number % 0x10000)
+        except (ValueError, RuntimeError, AttributeError, OSError) as error:
+            return Sent(uid, -1, f"it cannot be sent: {error}", transient=not association.is_established)
+        finally:
+            if sending is not one:
+                sending.path.unlink(missing_ok=True)
+        if "Status" not in status:
+            return Sent(uid, -1, "no answer", transient=True)
+        code = int(status.Status)
+        comment = str(status.get("ErrorComment") or "")
+        reason = "" if code == 0 else f"answered with {code:04X}H" + (f" ({comment})" if comment else "")
+        return Sent(uid, code, reason, transient=code in _OUT_OF_RESOURCES)
+
+    def commit(self, transaction_uid: str, pairs: Sequence[Any], *, listen: float, on_result: Any) -> None:
+        """Ask for storage commitment (J.3.2), and listen some seconds for a result on the same association.
+
+        ``on_result`` is called with the Event Information. Raises RemoteFailed where the request is not accepted.
+        """
+        from pynetdicom import evt
+
+        from scp import commitment
+
+        heard = []
+
+        def on_report(event: Any) -> tuple[int, None]:
+            heard.append(True)
+            on_result(event.event_information)
+            return 0x0000, None
+
+        contexts = [(commitment.SOP_CLASS, (EXPLICIT_LE, IMPLICIT_LE))]
+        with self._association(contexts, handlers=[(evt.EVT_N_EVENT_REPORT, on_report)]) as association:
+            status, _ = association.send_n_action(
+                commitment.request(transaction_uid, list(pairs)),
+                commitment.REQUEST,
+                commitment.SOP_CLASS,
+                commitment.SOP_INSTANCE,
+            )
+            self._require(status, "N-ACTION of storage commitment")
+            deadline = time.monotonic() + listen
+            while not heard and association.is_established and time.monotonic() < deadline:
+                time.sleep(0.05)
+
+    # -- associations ------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _association(
+        self,
+        contexts: Sequence[tuple[str, tuple[str, ...]]],
+        *,
+        roles: Sequence[Any] = (),
+        handlers: Sequence[Any] = (),
+        none_is_no_failure: bool = False,
+    ) -> Iterator[Association]:
+        from pynetdicom.ae import ApplicationEntity
+        from pynetdicom.presentation import build_context
+
+        from media.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+
+        entity = ApplicationEntity(self._ae_title)
+        entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+        entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+        entity.connection_timeout = self._connect_timeout
+        entity.acse_timeout, entity.dimse_timeout = self._acse_timeout, self._dimse_timeout
+        entity.network_timeout = max(self._dimse_timeout, self._acse_timeout)
+        remote = self.remote
+        where = f"{remote.name} ({remote.ae_title} at {remote.host}:{remote.port})"
+        association = entity.associate(
+            remote.host,
+            remote.port,
+            contexts=[build_context(uid, list(syntaxes)) for uid, syntaxes in contexts],
+            ae_title=remote.ae_title,
+            ext_neg=list(roles),
+            evt_handlers=list(handlers),
+        )
+        if not association.is_established:
+            if association.is_rejected:
+                primitive = association.acceptor.primitive
+                why = getattr(primitive, "reason_str", "") or "no reason given"
+                raise RemoteFailed(
+                    f"{where} rejects the association: {why}", transient=getattr(primitive, "result", 2) == 2
+                )
+            if association.rejected_contexts and not none_is_no_failure:
+                raise RemoteFailed(f"{where} does not offer this service", transient=False)
+            raise RemoteFailed(f"{where} cannot be reached, or does not speak DICOM there")
+        try:
+            yield association
+        finally:
+            if association.is_established:
+                association.release()
+
+    def _retrieved(
+        self, responses: Iterator[tuple[Dataset, Dataset | None]], what: str, progress: Callable[[int, int], None]
+    ) -> Retrieved:
+        for status, identifier in responses:
+            if "Status" not in status:
+                raise RemoteFailed(f"{self.remote.name} does not answer the {what} any more")
+            done, failed, warned, left = (
+                int(status.get(f"NumberOf{name}Suboperations") or 0)
+                for name in ("Completed", "Failed", "Warning", "Remaining")
+            )
+            if status.Status in _PENDING:
+                progress(done + failed + warned, done + failed + warned + left)
+                continue
+            uids = identifier.get("FailedSOPInstanceUIDList") if identifier is not None else None
+            names = (str(uids),) if isinstance(uids, str) else tuple(str(uid) for uid in uids or ())
+            comment = str(status.get("ErrorComment") or "")
+            return Retrieved(int(status.Status), done, failed, warned, names, comment)
+        raise RemoteFailed(f"{self.remote.name} does not answer the {what}")
+
+    def _require(self, status: Dataset, what: str) -> None:
+        if "Status" not in status:
+            raise RemoteFailed(f"{self.remote.name} does not answer the {what}")
+        if status.Status != 0:
+            comment = str(status.get("ErrorComment") or "")
+            words = f"{self.remote.name} answers the {what} with {status.Status:04X}H" + (
+                f" ({comment})" if comment else ""
+            )
+            raise RemoteFailed(words, transient=int(status.Status) in _OUT_OF_RESOURCES)
+
+
+def _pair(one: Outgoing) -> tuple[str, str]:
+    return one.sop_class_uid, one.transfer_syntax_uid
+
+
+def _batches(instances: Sequence[Outgoing], *, with_plain: bool) -> Iterator[list[Outgoing]]:
+    """Instances in their order, as many at a time as one association has presentation contexts for."""
+    batch: list[Outgoing] = []
+    contexts: set[tuple[str, str]] = set()
+    for one in instances:
+        needed = {_pair(one), (one.sop_class_uid, EXPLICIT_LE)} if with_plain else {_pair(one)}
+        if len(contexts | needed) > _CONTEXTS:
+            yield batch
+            batch, contexts = [], set()
+        contexts |= needed
+        batch.append(one)
+    if batch:
+        yield batch
+
+
+@contextmanager
+def _chunked(direction: str) -> Iterator[None]:
+    """Have pynetdicom send from files, and receive into files, in pieces: instances may be larger than memory."""
+    from pynetdicom import _config
+
+    setattr(_config, f"STORE_{direction}_CHUNKED_DATASET", True)
+    yield
