@@ -28,8 +28,17 @@ from media.verify_meta import is_part10, read_meta
 from media.verify_read import HEAD, Digests, FileRead, Pass, VerifyCancelled, read_tree, reason
 from media.verify_values import quoted
 
-__all__ = ["Expected", "VerifiedInstance", "VerifyCancelled", "VerifyResult", "verify_path", "verify_tree"]
+__all__ = [
+    "NO_DIRECTORY",
+    "Expected",
+    "VerifiedInstance",
+    "VerifyCancelled",
+    "VerifyResult",
+    "verify_path",
+    "verify_tree",
+]
 
+NO_DIRECTORY = "There is no DICOMDIR in the root of the medium."
 PROBLEM_LIMIT = 10_000
 """Problems that are kept: a medium made to annoy shall not fill the memory."""
 _README_PROFILE = re.compile(rb"^Profile: +([A-Z0-9-]{1,40})\r?$", re.MULTILINE)
@@ -205,7 +214,7 @@ class _Verification:
 
     def _load_directory(self) -> Directory | None:
         if DICOMDIR not in self._tree.files:
-            self._report(ProblemKind.MISSING, DICOMDIR, "There is no DICOMDIR in the root of the medium.")
+            self._report(ProblemKind.MISSING, DICOMDIR, NO_DIRECTORY)
             return None
         try:
             with self._tree.open(DICOMDIR) as stream:

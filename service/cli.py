@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from service.commands import change, devices, look, produce, profiles, receive, serve, simulate
+from service.commands import change, devices, look, produce, profiles, receive, serve, simulate, verify
 from service.commands.common import print_json
 from service.errors import as_refusal
 
@@ -80,7 +80,7 @@ app.command("retry")(produce.retry)
 app.command("update")(change.update)
 app.command("purge")(receive.purge)
 app.command("delete")(receive.delete)
-app.command("verify")(look.verify)
+app.command("verify")(verify.verify)
 app.command("find")(look.find)
 app.command("burners")(devices.burners)
 app.command("doctor")(look.doctor)

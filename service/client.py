@@ -109,6 +109,13 @@ class ServiceOperations:
     def find(self, criteria: Mapping[str, str]) -> list[Document]:
         return self._list("POST", "/catalogue/search", {key: value for key, value in criteria.items() if value})
 
+    def medium(self, *, file_set_uid: str, file_set_id: str) -> Document:
+        return self._one("POST", "/catalogue/medium", {"file_set_uid": file_set_uid, "file_set_id": file_set_id})
+
+    def record_check(self, disc: str, *, good: bool, how: str, detail: Document) -> Document:
+        body = {"disc": f"D{number('D', disc)}", "good": good, "how": how, "detail": detail}
+        return self._one("POST", "/catalogue/checks", body)
+
     def purge(self, *, min_copies: int, dry_run: bool) -> Document:
         return self._one("POST", "/spool/purge", {"min_copies": min_copies, "dry_run": dry_run})
 

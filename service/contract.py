@@ -74,6 +74,13 @@ class Operations(Protocol):
     def find(self, criteria: Mapping[str, str]) -> list[Document]:
         """Which discs hold what is looked for."""
 
+    def medium(self, *, file_set_uid: str, file_set_id: str) -> Document:
+        """What the catalogue has of a medium, by File-set UID or, where that is empty, File-set ID: ``known`` (bool),
+        digests, discs, and each file with patient, study and series."""
+
+    def record_check(self, disc: str, *, good: bool, how: str, detail: Document) -> Document:
+        """Keep what came of reading a disc again, with an Event; a bad result flags the disc."""
+
     def purge(self, *, min_copies: int, dry_run: bool) -> Document:
         """Free the spool of what is on enough verified discs."""
 
@@ -98,6 +105,6 @@ def number(letter: str, text: str) -> int:
     if digits[:1].upper() == letter:
         digits = digits[1:]
     if not (digits.isascii() and digits.isdigit()) or not 0 < int(digits[:19]) < 1 << 62:
-        kind = {"J": "job", "P": "plan"}.get(letter, "")
+        kind = {"J": "job", "P": "plan", "D": "disc"}.get(letter, "")
         raise UsageError(f"{text!r} is no {kind} ID; they look like {letter}12")
     return int(digits)

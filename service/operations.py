@@ -19,7 +19,7 @@ from jobs.options import OptionsError, RequestOptions
 from media.problems import MediaError
 from service.contract import Document, OnProgress, Source, number
 from service.errors import NotDone, NotFound, UsageError
-from store import catalogue, retention
+from store import catalogue, checks, retention
 from store import jobs as store_jobs
 from store.instances import Provenance, Registrar, ingest_file, ingest_stream
 from store.models import Job, Plan, Request
@@ -165,6 +165,19 @@ class StoreOperations:
             given["date_range"] = parse_date_range(given["date_range"])
         with self.context.db.read() as session:
             return catalogue.find(session, **given)
+
+    def medium(self, *, file_set_uid: str, file_set_id: str) -> Document:
+        with self.context.db.read() as session:
+            found = checks.volume_document(session, file_set_uid=file_set_uid, file_set_id=file_set_id)
+        return {"known": found is not None, **(found or {})}
+
+    def record_check(self, disc: str, *, good: bool, how: str, detail: Document) -> Document:
+        disc_id = number("D", disc)
+        with self.context.db.begin() as session:
+            try:
+                return checks.record_check(session, disc_id, good=good, how=how, detail=detail)
+            except checks.NoSuchDisc as error:
+                raise NotFound(str(error)) from error
 
     def purge(self, *, min_copies: int, dry_run: bool) -> Document:
         if min_copies < 1:

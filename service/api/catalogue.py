@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from service.api.access import Ops
-from service.api.models import DeleteBody, FindBody, PurgeBody
+from service.api.models import CheckBody, DeleteBody, FindBody, MediumBody, PurgeBody
 
 router = APIRouter()
 
@@ -20,6 +20,16 @@ def studies(ops: Ops) -> list[dict[str, Any]]:
 @router.post("/catalogue/search", summary="Which discs hold what is looked for")
 def search(ops: Ops, body: FindBody) -> list[dict[str, Any]]:
     return ops.find(body.model_dump())
+
+
+@router.post("/catalogue/medium", summary="What should be on a medium, file by file")
+def medium(ops: Ops, body: MediumBody) -> dict[str, Any]:
+    return ops.medium(file_set_uid=body.file_set_uid, file_set_id=body.file_set_id)
+
+
+@router.post("/catalogue/checks", summary="Record what came of reading a disc again")
+def record_check(ops: Ops, body: CheckBody) -> dict[str, Any]:
+    return ops.record_check(body.disc, good=body.good, how=body.how, detail=body.detail)
 
 
 @router.post("/spool/purge", summary="Free the spool of what is on enough verified discs")

@@ -77,6 +77,22 @@ class FindBody(_Body):
     date_range: str = ""
 
 
+class MediumBody(_Body):
+    """A medium, by what identifies it; one of the two."""
+
+    file_set_uid: str = Field(default="", max_length=64)
+    file_set_id: str = Field(default="", max_length=32)
+
+
+class CheckBody(_Body):
+    """What came of reading a disc again."""
+
+    disc: str
+    good: bool
+    how: str = Field(max_length=255)
+    detail: dict[str, Any] = {}
+
+
 class PurgeBody(_Body):
     min_copies: int = Field(default=1, ge=1)
     dry_run: bool = False

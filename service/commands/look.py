@@ -1,19 +1,15 @@
-"""Commands that look and change nothing: ``verify``, ``find``, ``doctor``."""
+"""Commands that look and change nothing: ``find``, ``doctor``, ``conformance``."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from media.problems import Problem, ProblemKind
-from media.signing import fingerprint
 from service.commands.common import (
     ConfigOption,
     DataOption,
     JsonOption,
-    bar,
     load_settings,
     operations,
     plain,
@@ -21,49 +17,6 @@ from service.commands.common import (
     say,
     table,
 )
-from service.errors import UsageError
-
-if TYPE_CHECKING:
-    from media.verify import VerifyResult
-
-
-def verify(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Disc images, devices or mounted file-sets.")],
-    profile: Annotated[str | None, typer.Option("--profile", metavar="P", help="Check its rules too.")] = None,
-    key: Annotated[
-        Path | None, typer.Option("--key", metavar="FILE", help="Public key (PEM) that must have signed the discs.")
-    ] = None,
-    json: JsonOption = False,
-    data: DataOption = None,
-    config: ConfigOption = None,
-) -> None:
-    """Read discs like a stranger: structure, DICOMDIR, digests. Needs neither service nor data folder."""
-    del data, config  # taken because every command takes them
-    absent = [str(path) for path in paths if not path.exists()]
-    if absent:
-        raise UsageError(f"there is no {', '.join(absent)}")
-    if key is not None and not key.is_file():
-        raise UsageError(f"there is no {key}")
-    documents: list[dict[str, Any]] = []
-    signers: list[str] = []
-    for path in paths:
-        result = _verify_one(path, profile)
-        found = [*result.problems, *_signed_by_another(result, key)]
-        signers.append(fingerprint(result.signer) if result.signer else "")
-        for problem in found:
-            document: dict[str, Any] = problem.as_json()
-            documents.append({**document, "path": str(path)} if len(paths) > 1 else document)
-        if not json:
-            say(f"{path}: {'is right' if not found else f'{len(found)} problems'}")
-            if signers[-1]:
-                say(f"  signed with the key {signers[-1]}")
-            for problem in found:
-                where = f"{plain(problem.file)}: " if problem.file else ""
-                typer.echo(f"{problem.kind.value:12} {where}{plain(problem.detail)}")
-    if json:
-        print_json({"ok": not documents, "problems": documents} | ({"signed_by": signers} if key else {}))
-    if documents:
-        raise typer.Exit(1)
 
 
 def conformance(json: JsonOption = False, data: DataOption = None, config: ConfigOption = None) -> None:
@@ -75,34 +28,6 @@ def conformance(json: JsonOption = False, data: DataOption = None, config: Confi
         print_json({"statement": text})
     else:
         typer.echo(text, nl=False)
-
-
-def _signed_by_another(result: VerifyResult, key: Path | None) -> list[Problem]:
-    """A medium that is signed wrongly has had its problem already."""
-    from media.signing import SIGNATURE_FILE
-
-    if key is None or any(problem.kind is ProblemKind.SIGNATURE for problem in result.problems):
-        return []
-    if result.signer is None:
-        return [Problem(ProblemKind.SIGNATURE, SIGNATURE_FILE, "The medium is not signed.")]
-    if result.signer.split() != key.read_bytes().split():
-        detail = f"It is signed with another key, that with the fingerprint {fingerprint(result.signer)}."
-        return [Problem(ProblemKind.SIGNATURE, SIGNATURE_FILE, detail)]
-    return []
-
-
-def _verify_one(path: Path, profile: str | None) -> VerifyResult:
-    from media.verify import verify_path
-
-    with bar(f"reading {path.name}", None, bytes_=True) as advance:
-        before = 0
-
-        def told(done: int, _total: int) -> None:
-            nonlocal before
-            advance(done - before)
-            before = done
-
-        return verify_path(path, profile=profile, progress=told)
 
 
 def find(
@@ -151,7 +76,9 @@ def find(
                 disc["file_set_id"],
                 f"{disc['volume']} of {disc['of']}" if "of" in disc else disc["volume"],
                 disc["copy"],
-                disc["state"],
+                f"found {disc['checked_result']} {disc['checked_at'][:10]}"
+                if disc["checked_result"]
+                else disc["state"],
                 f"{disc['verified_at'][:16].replace('T', ' ')} by {disc['verified_by']}" if disc["verified_at"] else "",
                 len(disc["instances"]),
                 disc["location"],

@@ -1,0 +1,51 @@
+"""Which medium lies before us: the File-set UID that identifies it everywhere, and whose program made it."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+from media import dicomdir_reader
+from media.problems import MediaError
+from media.trees import FileTree
+from media.uids import IMPLEMENTATION_CLASS_UID
+from media.verify_meta import read_meta
+from media.verify_read import HEAD
+
+_DICOMDIR = "DICOMDIR"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a medium says of itself; empty where it does not, or where that cannot be read."""
+
+    file_set_uid: str = ""
+    file_set_id: str = ""
+    """Of the DICOMDIR, else the volume identifier: they are the same on a disc of ours (PS3.12 F)."""
+    maker: str = ""
+    """Implementation Version Name (0002,0013) of the DICOMDIR, else its Implementation Class UID."""
+    ours: bool = False
+
+
+def identify(tree: FileTree) -> Identity:
+    """Read a medium's DICOMDIR for what identifies it. Never raises for what is wrong with the medium."""
+    label = (tree.volume_id or "").strip()
+    if _DICOMDIR not in tree.files:
+        return Identity(file_set_id=label)
+    maker, ours = "", False
+    try:
+        with tree.open(_DICOMDIR) as stream:
+            head = stream.read(HEAD)
+            meta, _ = read_meta(head)
+            if meta is not None:
+                maker = meta.implementation_version_name or meta.implementation_class_uid
+                ours = meta.implementation_class_uid == IMPLEMENTATION_CLASS_UID
+            # The File-set UID is the SOP Instance UID in the head: known even where what follows is lost.
+            uid = meta.sop_instance_uid if meta is not None else ""
+            stream.seek(0)
+            with contextlib.suppress(MediaError, OSError):
+                directory = dicomdir_reader.read(stream)
+                return Identity(directory.file_set_uid or uid, directory.file_set_id or label, maker, ours)
+    except OSError:
+        return Identity(file_set_id=label)
+    return Identity(uid, label, maker, ours)
