@@ -344,7 +344,7 @@ def test_cancelled_through_the_agent(folder: Path) -> None:
         burner = RimageXml("b1", options, data=folder)
         ticket = burner.prepare(order())
         burner.submit(order(), ticket)
-        wait_for(lambda: burner.poll(ticket).progress >= 0.5, "half a disc")
+        wait_for(lambda: "Burning" in burner.poll(ticket).message, "the agent to tell that it burns")
         burner.cancel(ticket)
         report = ended(burner, ticket)
         assert report.state is BurnState.CANCELLED, report.message
