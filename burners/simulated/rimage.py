@@ -49,7 +49,6 @@ class RimageSimulator(_Rimage):
 
     shows_supplies = False
     suffix = ".nwp"
-    shows_supplies = False
     faults = tuple(name for name in FAULTS if name != "garbage-status")
 
     def read(self, job: Job) -> Work:
