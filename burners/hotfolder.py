@@ -248,7 +248,7 @@ class HotFolder(Exporter):
         elif watch.unsure is None:
             watch.unsure = at
         lost = watch.unsure is not None and at - watch.unsure > self._options.lost_seconds
-        unanswered = watch.asked is not None and at - watch.asked > self._options.cancel_seconds
+        unanswered = watch.asked is not None and at - self._deaf_since(job_id, watch) > self._options.cancel_seconds
         stalled = at - watch.since
         match job.state:
             case Phase.GOOD:
@@ -322,6 +322,11 @@ class HotFolder(Exporter):
         self._papers.put(part, paper.text)
         part.rename(target)
 
+    def _deaf_since(self, job_id: str, watch: _Watch) -> float:
+        """Since when the robot could have answered. One that cannot be asked ends its disc, unless it stands still."""
+        asked = watch.asked or 0.0
+        return asked if self._dialect.cancellation(job_id) is not None else max(asked, watch.since)
+
     def _withdraw(self, job_id: str) -> bool:
         """Rename the order away: the robot cannot take what has gone."""
         order = self._options.folder / f"{job_id}{self.dialect.order_suffix}"
@@ -332,6 +337,8 @@ class HotFolder(Exporter):
             return False  # it was faster
         self._end(job_id, BurnState.CANCELLED, "taken back before the robot took it")
         away.unlink(missing_ok=True)
+        if (paper := self._dialect.cancellation(job_id)) is not None:
+            (self._options.folder / paper.name).unlink(missing_ok=True)
         return True
 
     def _put_away(self, ticket: Ticket, outcome: Outcome) -> str:

@@ -59,6 +59,7 @@ class StatusWatch:
     def _look(self, at: float) -> Seen:
         folder = self._options.folder
         try:
+            folder.stat()
             self._set_clock(at)
             reader = StatusFolder(folder, code_page=self._options.code_page, clock=self._server_time)
             status = self._dialect.status(reader)

@@ -116,6 +116,8 @@ class Simulator(ABC):
 
     faults: ClassVar[tuple[str, ...]] = tuple(FAULTS)
     """Those that this make can have."""
+    shows_supplies: ClassVar[bool] = True
+    """Its status says when ink or blanks are missing."""
     own_faults: ClassVar[Mapping[str, str]] = {}
     """What is in ``faults`` of this make alone, with words for people."""
     drives: ClassVar[int] = 2

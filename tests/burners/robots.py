@@ -15,17 +15,18 @@ from tests.waiting import wait_for
 if TYPE_CHECKING:
     from burners.base import Burner
 
-SPEED = 400.0
-"""A disc takes about a quarter of a second."""
+SPEED = 1000.0
+"""A disc takes about a tenth of a second."""
 ROBOTS = sorted(set(simulators()) & set(registry.drivers()))
 
 
 class Running:
     """A simulated robot at work."""
 
-    def __init__(self, robot: Simulator) -> None:
+    def __init__(self, robot: Simulator, lines: list[str]) -> None:
         self.robot = robot
-        self.lines: list[str] = []
+        self.lines = lines
+        """What it told."""
         self.error: BaseException | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="robot", daemon=True)
@@ -37,14 +38,16 @@ class Running:
     ) -> Iterator[Running]:
         """Switch it on, and off at the end; what went wrong in it fails the test."""
         make: type[Simulator] = simulators()[name].load()
+        lines: list[str] = []
         robot = make(
             folder,
             folder.parent / f"{folder.name}-discs",
             robot_path=str(options.get("robot_path", "")),
             faults=faults,
+            tell=lines.append,
             **{"speed": SPEED} | more,
         )
-        running = cls(robot)
+        running = cls(robot, lines)
         running._thread.start()
         try:
             wait_for(lambda: running.shown() or running.error, "the robot to start")

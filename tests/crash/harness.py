@@ -36,8 +36,11 @@ from tests.waiting import wait_for
 class Site:
     """A folder with everything in it; services on it are started, killed and started again."""
 
-    def __init__(self, folder: Path, *, database_url: str = "", lease_seconds: float = 3.0) -> None:
+    def __init__(
+        self, folder: Path, *, database_url: str = "", lease_seconds: float = 3.0, more_settings: str = ""
+    ) -> None:
         self.folder = folder
+        self._more = more_settings
         self.discs = folder / "discs"
         self._url = database_url
         self._lease = lease_seconds
@@ -56,6 +59,7 @@ class Site:
             f"derived = {json.dumps(str(self.folder / 'derived'))}\n"
             f"[node]\nname = {json.dumps(node)}\nlease_seconds = {self._lease}\n"
             f"[burners.iso]\ndriver = 'iso'\nfolder = {json.dumps(str(self.discs))}\n"
+            f"{self._more}"
         )
         return load(config=config, data=self.folder / "data" / node)
 
