@@ -4,7 +4,7 @@
 set -u
 missing=""
 for pair in dcmdump:dcmtk openssl:openssl dvdisaster:dvdisaster dciodvfy:dicom3tools gdcmconv:libgdcm-tools Orthanc:orthanc xorriso:xorriso cdrskin:cdrskin \
-            isoinfo:genisoimage 7z:p7zip-full; do
+            isoinfo:genisoimage 7z:p7zip-full zbarimg:zbar-tools pdftoppm:poppler-utils; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair#*:}"
 done
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
