@@ -100,7 +100,7 @@ class Acceptor:
         from pynetdicom.ae import ApplicationEntity
 
         from media.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-        from scp import commitment, media_creation
+        from scp import commitment, media_creation, query
         from scp.association import Associations, Policy
         from scp.seats import Seats
         from scp.services import Services
@@ -113,6 +113,8 @@ class Acceptor:
         self._listener = listener
         self._seats = Seats(config.seats_fd, config.acceptors, own=config.number, limit=config.max_associations)
         self._database = Database(config.database_url)
+        self._reading = Database(config.database_url)
+        """Connections of its own for queries: however many wait for slow peers, receiving goes on."""
         spool = Spool(
             Path(config.spool_dir),
             node=config.node,
@@ -131,6 +133,7 @@ class Acceptor:
                     patience=timedelta(hours=config.commitment_wait_hours),
                     give_up_after=timedelta(hours=config.commitment_give_up_hours),
                 ),
+                query.service(self._reading, config.ae_title),
             ]
         )
         self._policy = Policy(
@@ -171,6 +174,7 @@ class Acceptor:
             self._begin(sock, peer)
         self._associations.cut_all(_LAST_WORDS_SECONDS)
         self._database.close()
+        self._reading.close()
 
     def stop(self) -> None:
         os.write(self._stop_write, b"x")

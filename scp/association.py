@@ -15,10 +15,11 @@ from pydicom.uid import UID
 from pynetdicom.acse import ACSE
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
-from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
+from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation, SOPClassExtendedNegotiation
 from pynetdicom.presentation import PresentationContext, build_role
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
+from scp.channel import Operation
 from scp.commands import StoreRequest
 from scp.receive import Provider
 from scp.services import Services
@@ -67,6 +68,8 @@ class _Negotiation(ACSE):
         assoc._rejected_cx = [cx for cx in contexts if cx.result != 0x00]
         for role in self._roles(cx for cx in contexts if cx.result == 0x00):
             self.acceptor.add_negotiation_item(role)
+        for item in self._extended():
+            self.acceptor.add_negotiation_item(item)
         self.send_accept()
         assoc.is_established = True
         _log.info("association with %s is accepted", assoc.peer)
@@ -80,6 +83,17 @@ class _Negotiation(ACSE):
             proposed = self.requestor.role_selection.get(UID(uid))
             if proposed is not None:
                 yield build_role(uid, scu_role=bool(proposed.scu_role), scp_role=bool(proposed.scp_role))
+
+    def _extended(self) -> Iterator[SOPClassExtendedNegotiation]:
+        """Answers to SOP Class Extended Negotiation (PS3.7 D.3.3.5); what is agreed stays with the association."""
+        assoc: Any = self.assoc
+        for uid, proposed in self.requestor.sop_class_extended.items():
+            agreed = assoc.services.extended(str(uid), proposed)
+            if agreed is not None:
+                assoc.extended[str(uid)] = agreed
+                item = SOPClassExtendedNegotiation()
+                item.sop_class_uid, item.service_class_application_information = uid, agreed
+                yield item
 
     def _context(self, proposed: Any) -> PresentationContext:
         """What we answer to one proposed presentation context (PS3.8 9.3.3.2)."""
@@ -141,6 +155,8 @@ class StorageAssociation(Association):
         self._policy = policy
         self._storage = storage
         self.services = services
+        self.extended: dict[str, bytes] = {}
+        """What was agreed by SOP Class Extended Negotiation."""
         self.afterwards: list[Callable[[], None]] = []
         """What a service wants to do over this association once its response is sent."""
         self._over_limit = over_limit
@@ -149,7 +165,7 @@ class StorageAssociation(Association):
         self._sock = sock
         self._begin: Callable[[StoreRequest, str, str], Reception] | None = None
         self.acse = _Negotiation(self)
-        self.dul = Provider(self, self._receive, policy.max_pdu)
+        self.dul = Provider(self, self._receive, self._operation, policy.max_pdu)
         self.dul.name = f"{self.name}-provider"
         self._reactor_checkpoint: Any = _Rest(self)
         self.acse_timeout = policy.acse_timeout
@@ -220,6 +236,15 @@ class StorageAssociation(Association):
         with suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
         self.dul.wake()
+
+    def _operation(self, context_id: int, command_field: int) -> tuple[Operation, str, str] | None:
+        """Who serves such a request in the provider's thread, with SOP class and transfer syntax of its context."""
+        context = self._accepted_cx.get(context_id)
+        if context is None:
+            return None
+        abstract_syntax = str(context.abstract_syntax)
+        operation = self.services.operation(abstract_syntax, command_field)
+        return None if operation is None else (operation, abstract_syntax, str(context.transfer_syntax[0]))
 
     def _receive(self, request: StoreRequest) -> Reception:
         """A C-STORE-RQ has come: begin to receive its data set."""

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 
+from scp.channel import Channel, Ended, Inbox, Operation, Taken
 from scp.commands import (
     C_STORE_RQ,
     COMMAND_DATA_SET_TYPE,
@@ -35,7 +36,7 @@ from scp.commands import (
     store_request,
     store_response,
 )
-from scp.statuses import Answer
+from scp.statuses import UNABLE, Answer
 from scp.storage import Reception
 
 _log = logging.getLogger(__name__)
@@ -101,7 +102,8 @@ class _DataSet(Protocol):
 class MessageDecoder:
     """Puts presentation data values together to messages (PS3.8 Annex E); C-STORE data sets are never held.
 
-    ``begin`` starts a reception, ``reply`` sends the answer, ``other`` takes each fragment of all other messages.
+    ``begin`` starts a reception, ``reply`` sends the answer, ``take`` may take another message as a whole, ``other``
+    gets each fragment of all that remain.
     """
 
     def __init__(
@@ -109,7 +111,9 @@ class MessageDecoder:
         begin: Callable[[StoreRequest], Reception],
         reply: Callable[[StoreRequest, Answer], None],
         other: Callable[[int, bytes], None],
+        take: Callable[[int, dict[int, bytes]], Taken | None] = lambda _, __: None,
     ) -> None:
+        self._take = take
         self._begin = begin
         self._reply = reply
         self._other = other
@@ -164,6 +168,10 @@ class MessageDecoder:
             self._data_set = self._begin(self._request)
             if not has_data:
                 self._data_set_complete()
+        elif (taken := self._take(self._context_id, command)) is not None:
+            self._data_set = taken
+            if not has_data:
+                self._data_set_complete()
         else:
             self._other(self._context_id, b"\x03" + self._command)
             self._data_set = _Other(self._context_id, self._other) if has_data else None
@@ -174,7 +182,7 @@ class MessageDecoder:
         self._data_set = self._request = None
         if isinstance(data_set, Reception) and request is not None:
             self._reply(request, data_set.finish())
-        elif isinstance(data_set, _Other):
+        elif isinstance(data_set, _Other | Taken):
             data_set.finish()
 
     def discard(self) -> None:
@@ -209,14 +217,22 @@ class _Other:
 class Provider(DULServiceProvider):
     """pynetdicom's upper layer service provider with a fast way for P-DATA."""
 
-    def __init__(self, assoc: Any, begin: Callable[[StoreRequest], Reception], max_pdu: int) -> None:
+    def __init__(
+        self,
+        assoc: Any,
+        begin: Callable[[StoreRequest], Reception],
+        find: Callable[[int, int], tuple[Operation, str, str] | None],
+        max_pdu: int,
+    ) -> None:
+        """``begin`` and ``find``: see ``MessageDecoder`` and ``Inbox``."""
         super().__init__(assoc)
         self.daemon = True
         self._association: Any = assoc
         self.bell = threading.Event()
         """Rung when there is something for the association's thread."""
         self._run_loop_delay = 0
-        self._decoder = MessageDecoder(begin, self._reply, self._pass_on)
+        self.inbox = Inbox(find)
+        self._decoder = MessageDecoder(begin, self._reply, self._pass_on, self.inbox.take)
         self._head = memoryview(bytearray(6))
         self._body = memoryview(bytearray(max_pdu + _TOLERATED))
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -296,8 +312,12 @@ class Provider(DULServiceProvider):
         """Read one PDU or, where it begins a message, all PDUs of that message."""
         self._in_message = True
         try:
-            while self._read_pdu() and self._decoder.busy and not self._kill_thread:
-                pass
+            while self._read_pdu() and not self._kill_thread:
+                self._operate()
+                if not self._decoder.busy:
+                    break
+        except Ended:
+            pass  # what ended it is an event already
         except (OSError, TimeoutError) as error:
             if isinstance(error, TimeoutError):
                 self._abort_at_once()
@@ -312,7 +332,7 @@ class Provider(DULServiceProvider):
     def _read_pdu(self) -> bool:
         """Whether a P-DATA-TF PDU was taken; anything else has become an event for the state machine."""
         assert self._pdus is not None
-        within = self._decoder.busy
+        within = self._decoder.busy or self.inbox.awaits_response
         timeout = self.assoc.dimse_timeout if within else self.assoc.network_timeout
         if self.state_machine.current_state != "Sta6":
             timeout = self.assoc.acse_timeout
@@ -351,6 +371,41 @@ class Provider(DULServiceProvider):
             raise ProtocolError(f"a PDU of type {kind:02X}H cannot be decoded ({type(error).__name__})") from error
         self.event_queue.put(event)
         self._recv_pdu.put(decoded)
+
+    # --- Serving ---
+
+    def _operate(self) -> None:
+        """Serve the request that has just come, if it is one that is served here."""
+        if self.inbox.request is None:
+            return
+        (operation, message), self.inbox.request = self.inbox.request, None
+        sock = self.socket.socket if self.socket else None
+        if sock is None:
+            raise ConnectionError("the connection is closed")
+        limit = self.assoc.network_timeout or 86400.0
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(limit), 0))
+        channel = Channel(self, sock, self._association, message)
+        self.inbox.serving, self.inbox.cancelled = message.message_id, False
+        try:
+            operation(message, channel)
+            channel.flush()
+        except (OSError, ProtocolError, Ended):
+            raise
+        except Exception:  # noqa: BLE001 - the peer gets a status
+            _log.exception("a request of %s failed unexpectedly", self._association.peer)
+            channel.respond(UNABLE)
+            channel.flush()
+        finally:
+            self.inbox.serving, self.inbox.awaits_response = None, False
+
+    def readable(self) -> bool:
+        """Whether something has come from the peer."""
+        return any(fd == self._watched for fd, _ in self._poll.poll(0))
+
+    def take_pdu(self) -> None:
+        """Another PDU while a request is served. Raises Ended where the association is over."""
+        if self._kill_thread or not self._read_pdu():
+            raise Ended
 
     # --- Answering ---
 

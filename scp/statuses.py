@@ -114,3 +114,53 @@ _NAMED = {
 
 def answer_named(name: str) -> Answer:
     return _NAMED.get(name, PROCESSING_FAILURE)
+
+
+# --- Query/Retrieve: PS3.4 C.4.1.1.4, C.4.2.1.5, C.4.3.1.4 ------------------------------------------------------------
+
+PENDING = Answer(0xFF00)
+PENDING_WITHOUT_SOME = Answer(0xFF01)
+CANCELLED = Answer(0xFE00)
+OUT_OF_RESOURCES = Answer(0xA700, "The database is not available")
+NO_SUB_OPERATION = Answer(0xA702, "No sub-operation succeeded")
+DESTINATION_AWAY = Answer(0xA702, "The move destination does not accept an association")
+UNKNOWN_DESTINATION = Answer(0xA801, "The move destination is not one of our nodes")
+WRONG_LEVEL = Answer(0xA900, "Query/Retrieve Level is missing or none of the model", 0x00080052)
+WRONG_UNIQUE_KEY = Answer(0xA900, "A unique key above the level is missing or no single value")
+NO_UNIQUE_KEY = Answer(0xA900, "The unique key of the level is missing")
+UNREADABLE_IDENTIFIER = Answer(0xC000, "The identifier cannot be parsed")
+UNABLE = Answer(0xC001, "Unable to process, see the log")
+WRONG_VALUE = Answer(0xC002, "A key has a value that its VR does not allow")
+ONLY_ON_DISCS = Answer(0xC003, "Only on discs; recall is not available")
+SOME_FAILED = Answer(0xB000, "Some sub-operations failed")
+QUERY_ANSWERS: dict[str, tuple[Answer, ...]] = {
+    "C-FIND": (
+        SUCCESS,
+        PENDING,
+        PENDING_WITHOUT_SOME,
+        CANCELLED,
+        OUT_OF_RESOURCES,
+        WRONG_LEVEL,
+        WRONG_UNIQUE_KEY,
+        UNREADABLE_IDENTIFIER,
+        UNABLE,
+        WRONG_VALUE,
+    ),
+    "C-MOVE, C-GET": (
+        SUCCESS,
+        PENDING,
+        CANCELLED,
+        SOME_FAILED,
+        OUT_OF_RESOURCES,
+        NO_SUB_OPERATION,
+        DESTINATION_AWAY,
+        UNKNOWN_DESTINATION,
+        WRONG_LEVEL,
+        WRONG_UNIQUE_KEY,
+        NO_UNIQUE_KEY,
+        UNREADABLE_IDENTIFIER,
+        UNABLE,
+        ONLY_ON_DISCS,
+    ),
+}
+"""What each service answers with."""

@@ -30,7 +30,19 @@ from store.matching import (
 )
 from store.models import Instance, Patient, Series, Study
 from store.query_facts import Fact, facts_of, first_of_its_uid
-from store.query_keys import COMPUTED, FIRST, Key, Level, Query, item_of, text_values
+from store.query_keys import (
+    COMPUTED,
+    FACTS,
+    FILE_SET_ID,
+    FILE_SET_UID,
+    FIRST,
+    INSTANCE_AVAILABILITY,
+    Key,
+    Level,
+    Query,
+    item_of,
+    text_values,
+)
 
 MODELS: Mapping[Level, Any] = {"PATIENT": Patient, "STUDY": Study, "SERIES": Series, "IMAGE": Instance}
 _STUDY_DATE, _STUDY_TIME = 0x00080020, 0x00080030
@@ -50,10 +62,11 @@ class Match:
     fact: Fact
 
 
-def find(session: Session, query: Query) -> Iterator[Match]:
+def find(session: Session, query: Query, page_done: Callable[[], None] = lambda: None) -> Iterator[Match]:
     """Every match, while the session lives, in no particular order. Raises BadKey for a value that its VR forbids.
 
-    Read by a cursor of the database: of however many matches only some hundred are held.
+    Read by a cursor of the database: of however many matches only some hundred are held. ``page_done`` is called behind
+    each page of rows that were looked at, also where none of them matched.
     """
     plan = _Plan(query, postgresql=session.get_bind().dialect.name == "postgresql")
     connection = session.connection()
@@ -67,6 +80,7 @@ def find(session: Session, query: Query) -> Iterator[Match]:
         while rows := result.fetchmany(size):
             yield from plan.page(session, rows)
             size = _PAGE
+            page_done()
     finally:
         result.close()
 
@@ -82,6 +96,11 @@ class _Plan:
         self._from_first: list[Key] = []
         self._computed: list[Key] = []
         self._tests: list[_Test] = []
+        self._fact_tests = [
+            (tag, predicate(tag, FACTS[tag], values))
+            for tag in (INSTANCE_AVAILABILITY, FILE_SET_ID, FILE_SET_UID)
+            if (values := query.values(tag))
+        ]
         conditions = []
         for key in query.supported():
             if key.source == FIRST:
@@ -198,6 +217,8 @@ class _Plan:
         facts = facts_of(session, self.query.level, [row for row, _ in matches], computed)
         for row, attributes in matches:
             fact = facts[row.row_id]
+            if not all(wanted(fact.told[tag]) for tag, wanted in self._fact_tests):
+                continue
             for key in self._computed:
                 attributes[key.tag] = _attribute(key.vr, fact.computed.get(key.keyword, ""))
             yield Match(attributes, fact)

@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Select, distinct, func, select
 from sqlalchemy.orm import Session
 
 from store.models import Derived, Disc, Instance, Series, Study, Volume, VolumeInstance
-from store.query_keys import Level
+from store.query_keys import FILE_SET_ID, FILE_SET_UID, INSTANCE_AVAILABILITY, Level
 
 ONLINE, NEARLINE, OFFLINE, UNAVAILABLE = "ONLINE", "NEARLINE", "OFFLINE", "UNAVAILABLE"
 """Instance Availability (PS3.3 C.4.23.1.1), best first."""
@@ -33,6 +33,15 @@ class Fact:
     """The File-set on verified discs that holds all of its instances; of several, the latest."""
     computed: dict[str, int | tuple[str, ...]] = field(default_factory=dict)
     """By keyword."""
+
+    @property
+    def told(self) -> dict[int, str]:
+        """What every match tells, by tag."""
+        return {
+            INSTANCE_AVAILABILITY: self.availability,
+            FILE_SET_ID: self.file_set_id,
+            FILE_SET_UID: self.file_set_uid,
+        }
 
 
 _COUNTS: Mapping[Level, tuple[str, str, str]] = {

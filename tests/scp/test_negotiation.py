@@ -39,7 +39,7 @@ def test_what_is_not_supported_is_refused_by_context(receiver: Receiver) -> None
         (CT, ("1.2.3.4",)),
         (CT, ("1.2.3.4", IMPLICIT_LE)),
         ("1.2.840.10008.1.3.10", (EXPLICIT_LE,)),
-        ("1.2.840.10008.5.1.4.1.2.1.1", (EXPLICIT_LE,)),
+        ("1.2.840.10008.5.1.4.31", (EXPLICIT_LE,)),  # Modality Worklist
     ]
     with Scu(receiver.port, contexts) as scu:
         assert scu.results == {1: 3, 3: 4, 5: 0, 7: 3, 9: 3}
