@@ -43,6 +43,7 @@ class StatusWatch:
         """When, by the monotonic clock, the beat was last seen to change."""
         self._understood: Seen | None = None
         self._understood_at = 0.0
+        self._looked_at = float("-inf")
         self._ahead = 0.0
         """How far the file server's clock is ahead of ours."""
         self._ahead_at: float | None = None
@@ -76,13 +77,14 @@ class StatusWatch:
         return seen
 
     def _too_old(self, status: RobotStatus, at: float) -> str:
-        """Two clocks may differ, so the status is old when we saw no change for so long; at first, by its time."""
+        """Two clocks may differ, so the status is old when we saw no change for so long; it is as old as its time says
+        where nobody has looked for a while (since when it changed is not known then), and at first."""
         if not status.beat:
             return ""
         if status.beat != self._beat:
-            first = not self._beat
             self._beat = status.beat
-            self._beat_at = at - max(0.0, status.age or 0.0) if first else at
+            self._beat_at = max(self._looked_at, at - max(0.0, status.age or 0.0))
+        self._looked_at = at
         old = at - self._beat_at
         if old <= self._options.stale_seconds:
             return ""

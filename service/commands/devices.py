@@ -59,8 +59,13 @@ def _more(drive: dict[str, Any]) -> str:
 
 def _words(values: dict[str, Any]) -> str:
     """``free_bytes 12, slots 1``; what is empty is left out."""
-    return ", ".join(
-        f"{key} {' '.join(map(str, value)) if isinstance(value, list) else value}"
-        for key, value in values.items()
-        if value not in ("", None, [], {})
-    )
+    return ", ".join(f"{key} {_word(value)}" for key, value in values.items() if value not in ("", None, [], {}))
+
+
+def _word(value: Any) -> str:
+    """``ink cyan 80 magenta 3`` for a table in a table."""
+    if isinstance(value, list):
+        return " ".join(map(_word, value))
+    if isinstance(value, dict):
+        return " ".join(f"{key} {_word(held)}" for key, held in value.items())
+    return str(value)
