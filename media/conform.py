@@ -13,17 +13,20 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from media.codecs import FrameError, transfer_syntax
-from media.compress import FrameCollector, FrameWriter, Unsuitable, merged
+from media.compress import FrameCollector, Unsuitable
+from media.derivation import Outcome, lossy_rewrite
 from media.editing import edit_instance
 from media.edits import Edits
 from media.elements import PIXEL_DATA
 from media.encoders import Encoder, encoder_of
 from media.explicit import ExplicitWriter
+from media.framewriter import FrameWriter, Rewrite, merged, pixel_rewrite
 from media.header import read_header
 from media.items import Change, Header
+from media.lossy import LossyCollector, Survey
 from media.normalise import Emitter, Normaliser, RedoWithBits, as_changes
 from media.part10 import CHUNK, EXPLICIT_LE, file_meta, locate
 from media.problems import InstanceRefused, MediaError, NotDicom
@@ -84,7 +87,7 @@ def _recoded(source: Path, part: Path, recipe: str, original_uid: str) -> Confor
     if quick := compress_quickly(source, part, encoder):
         changes = as_changes(quick.sop_instance_uid, quick.changes)
         return ConformResult(changes, quick.size, quick.sha256, encoder.syntax)
-    return _compress(source, part, encoder)
+    return _compress(source, part, encoder, original_uid)
 
 
 def _edited(source: Path, part: Path, recipe: str, edits: Edits) -> ConformResult:
@@ -149,29 +152,23 @@ def _conform(source: Path, part: Path, note: tuple[tuple[int, str, str], ...] = 
     return ConformResult(changes, size, digest, EXPLICIT_LE)
 
 
-def _compress(source: Path, part: Path, encoder: Encoder) -> ConformResult:
+def _compress(source: Path, part: Path, encoder: Encoder, original_uid: str) -> ConformResult:
     """Pixel data that the encoder does not suit stays uncompressed, and the changes say why."""
     frames = part.with_name(f"{part.name}.frames")
     try:
         with frames.open("w+b") as store, part.open("wb") as stream:
-
-            def begin(_: Normaliser) -> FrameCollector:
-                store.seek(0)
-                store.truncate()
-                return FrameCollector(encoder, store)
-
             try:
-                first, collector, bits = _run(source, begin)
+                first, collector, bits, rewrite = _collected(source, encoder, store, original_uid)
             except Unsuitable as reason:
                 return _conform(source, part, ((PIXEL_DATA, "", f"not compressed: {reason}"),))
-            if collector.after is None:
+            if rewrite is None:
                 return _conform(source, part)
             store.flush()
             normaliser = Normaliser(source, locate(source), bits=bits)
             normaliser.survey()
             writer = ExplicitWriter(stream)
             writer.write(file_meta(first.sop_class_uid, first.sop_instance_uid, encoder.syntax))
-            emitter = FrameWriter(writer, collector, store, consume=not first.decodes)
+            emitter = FrameWriter(writer, store, collector.lengths, rewrite, consume=not first.decodes)
             normaliser.run(emitter)
             size, digest = writer.finish()
             os.fsync(stream.fileno())
@@ -184,6 +181,28 @@ def _compress(source: Path, part: Path, encoder: Encoder) -> ConformResult:
     )
     found = merged([*normaliser.changes, *emitter.changes, syntax])
     return ConformResult(as_changes(first.sop_instance_uid, found), size, digest, encoder.syntax)
+
+
+def _collected(
+    source: Path, encoder: Encoder, store: BinaryIO, original_uid: str
+) -> tuple[Normaliser, FrameCollector, dict[int, int], Rewrite | None]:
+    """The first run: compressed frames in ``store``, and what changes around them; None where there are no frames."""
+    survey = _run(source, lambda _: Survey(encoder))[1] if encoder.lossy else None
+
+    def begin(_: Normaliser) -> FrameCollector:
+        store.seek(0)
+        store.truncate()
+        if survey is not None and survey.treatment is not None:
+            return LossyCollector(encoder, store, survey.treatment)
+        return FrameCollector(encoder, store)
+
+    normaliser, collector, bits = _run(source, begin)
+    if collector.before is None or collector.after is None:
+        return normaliser, collector, bits, None
+    if survey is not None and isinstance(collector, LossyCollector):
+        outcome = Outcome(sum(collector.lengths), collector.smallest, collector.largest)
+        return normaliser, collector, bits, lossy_rewrite(survey, encoder, original_uid, outcome)
+    return normaliser, collector, bits, pixel_rewrite(collector.before, collector.after)
 
 
 _Run = TypeVar("_Run", bound=Emitter)

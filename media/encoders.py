@@ -113,6 +113,52 @@ def encode(encoder: Encoder, samples: Samples, form: PixelFormat) -> bytes:
     return frame
 
 
+def encode_lossy(encoder: Encoder, samples: Samples, form: PixelFormat) -> tuple[bytes, Samples]:
+    """One frame compressed with the encoder's quality or ratio, and what it decodes to, colours as RGB or as they came.
+
+    FrameError says what went wrong.
+    """
+    import numpy
+
+    shape = (form.rows, form.columns) if form.samples == 1 else (form.rows, form.columns, form.samples)
+    try:
+        if encoder.codec == "jpeg":
+            frame, decoded = _jpeg(samples.reshape(shape), form, encoder)
+        else:
+            frame = _jpeg2000(samples, form, ratio=encoder.parameter)
+            data = decode(transfer_syntax(encoder.syntax), frame, replace(form, planar=0))
+            decoded = numpy.frombuffer(data, samples.dtype)
+    except Exception as error:
+        raise FrameError(f"the encoder refuses it: {type(error).__name__}: {error}") from error
+    if decoded.size != samples.size:
+        raise FrameError("once compressed, it decodes to another number of samples")
+    return frame, decoded
+
+
+def _jpeg(cells: Samples, form: PixelFormat, encoder: Encoder) -> tuple[bytes, Samples]:
+    """Sequential DCT; colours as YBR_FULL_422 (PS3.5 8.2.1)."""
+    import imagecodecs
+
+    options: dict[str, Any] = {}
+    colours: dict[str, Any] = {}
+    if form.samples == 3:
+        colour = "RGB" if form.photometric == "RGB" else "YCBCR"
+        options = {"subsampling": "422", "colorspace": colour, "outcolorspace": "YCBCR"}
+        colours = {"colorspace": "YCBCR", "outcolorspace": colour}
+    frame = bytes(imagecodecs.jpeg8_encode(cells, level=encoder.parameter, bitspersample=form.bits_stored, **options))
+    if encoder.max_bits > 8 and form.bits_stored == 8:
+        frame = _extended(frame)
+    return frame, imagecodecs.jpeg8_decode(frame, **colours)
+
+
+def _extended(frame: bytes) -> bytes:
+    """The same as extended sequential DCT: every baseline codestream is one, but for its marker (T.81 4.11)."""
+    at = 2
+    while frame[at + 1] != 0xC0:
+        at += 2 + int.from_bytes(frame[at + 2 : at + 4], "big")
+    return frame[: at + 1] + b"\xc1" + frame[at + 2 :]
+
+
 def _jpeg_lossless(samples: Samples, form: PixelFormat) -> bytes:
     """Process 14 with predictor 1, which is selection value 1 (PS3.5 A.4.4), SOF3; signed samples as their cells."""
     # Sign-extended cells of full width: differences are taken modulo 2^16, so the sign costs nothing, and decoders
@@ -136,7 +182,8 @@ def _jpeg_lossless(samples: Samples, form: PixelFormat) -> bytes:
     return bytes(data)
 
 
-def _jpeg2000(samples: Samples, form: PixelFormat) -> bytes:
+def _jpeg2000(samples: Samples, form: PixelFormat, *, ratio: int = 0) -> bytes:
+    """Reversible, or irreversible to a ``ratio``."""
     from openjpeg.utils import encode_buffer
 
     colour = 2 if form.samples == 1 else 1 if form.photometric == "RGB" else 3
@@ -149,6 +196,7 @@ def _jpeg2000(samples: Samples, form: PixelFormat) -> bytes:
         form.signed,
         photometric_interpretation=colour,
         use_mct=colour == 1,
+        compression_ratios=[ratio] if ratio else None,
     )
     return bytes(data)
 

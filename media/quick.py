@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from media.codecs import FrameError, transfer_syntax
-from media.compress import FrameCollector, FrameWriter, Unsuitable, merged
+from media.compress import FrameCollector, Unsuitable
 from media.elements import ITEM, ITEM_END, PIXEL_DATA, SEQUENCE_END, UNDEFINED
 from media.encoders import Encoder
 from media.explicit import ExplicitWriter
+from media.framewriter import FrameWriter, merged, pixel_rewrite
 from media.part10 import CHUNK, EXPLICIT_LE, LONG_VRS, MEDIA_STORAGE_DIRECTORY, VRS, file_meta
 
 LARGEST = 1 << 26
@@ -82,12 +83,13 @@ def compress_quickly(source: Path, part: Path, encoder: Encoder) -> Quick | None
                 collector.value(tag, "", element.end - element.value_at, _pieces(data, element))
     except (_Unusual, Unsuitable, FrameError, struct.error):
         return None
-    if collector.after is None:
+    if collector.before is None or collector.after is None:
         return None
+    rewrite = pixel_rewrite(collector.before, collector.after)
     with part.open("wb") as out:
         writer = ExplicitWriter(out)
         writer.write(file_meta(sop_class, sop_instance, encoder.syntax))
-        emitter = FrameWriter(writer, collector, frames, consume=False)
+        emitter = FrameWriter(writer, frames, collector.lengths, rewrite, consume=False)
         for element in elements:
             emitter.copy(element.tag, element.encoded)
         size, digest = writer.finish()

@@ -16,7 +16,7 @@ from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import iter_pixels
 
 import media.conform
-from media import compress
+from media import framewriter
 from media.conform import ConformResult, conform
 from media.encoders import encoders
 from media.items import Header
@@ -136,7 +136,7 @@ def test_colour_by_plane_becomes_colour_by_pixel(recipe: str, tmp_path: Path) ->
 @pytest.mark.parametrize("extended", [False, True])
 def test_offset_table_points_at_the_frames(extended: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if extended:
-        monkeypatch.setattr(compress, "_BASIC_LIMIT", 1)
+        monkeypatch.setattr(framewriter, "_BASIC_LIMIT", 1)
     _, after = run(packaged("SC_rgb_rle_16bit_2frame.dcm"), tmp_path, "jpeg-lossless/1")
     if extended:
         offsets = struct.unpack("<2Q", after.ExtendedOffsetTable)
