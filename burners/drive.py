@@ -75,7 +75,7 @@ class LocalDrive:
         self._tool = tool_of(self._options.tool, self._options.program)
         room = data.absolute() / "drives"
         self._runs = (self._options.staging or room) / re.sub(r"[^A-Za-z0-9_-]", "_", name)
-        self._drives = Drives(self._options.drives, room)
+        self._drives = Drives(self._options.drives, room, self._runs)
         self._host = hashlib.sha256(f"{_machine()} {socket.gethostname()} {room}".encode()).hexdigest()[:16]
         self._work: dict[str, Preparation] = {}
         self._helpers: dict[str, subprocess.Popen[bytes]] = {}

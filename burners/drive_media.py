@@ -193,6 +193,8 @@ def why_not(
     if written and not (erase and medium.rewritable and not content.unreadable):
         return f"the disc in it is {written}; nothing is written over"
     room = medium.overall if written else medium.writable
+    if written and medium.kind == "FILE":
+        room = sectors  # its size once emptied is known to nobody; the tool refuses what does not fit
     return f"the disc in it is too small, {room} sectors" if room < sectors else ""
 
 

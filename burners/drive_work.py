@@ -55,6 +55,7 @@ class Drives:
 
     names: tuple[str, ...]
     locks: Path
+    runs: Path
     claims: dict[str, str] = field(default_factory=dict)
     guard: threading.RLock = field(default_factory=threading.RLock)
 
@@ -70,13 +71,17 @@ class Drives:
             self.claims[drive] = mark
 
     def take(self, mark: str) -> str:
-        """A drive for a ticket: the one that it has, else a free one, else one whose burn has ended; empty: none."""
+        """A drive for a ticket: the one that it has, else a free one, else one whose burn has ended; empty: none.
+
+        A slot is given to no more orders than there are drives, so the last is one that was forgotten, not verified.
+        """
         with self.guard:
             for drive, holder in self.claims.items():
                 if holder == mark:
                     return drive
             idle = [drive for drive in self.names if not self.busy(drive)]
-            free = [drive for drive in idle if drive not in self.claims] or idle
+            free = [drive for drive in idle if drive not in self.claims]
+            free = free or [drive for drive in idle if Run(self.runs / self.claims[drive]).read("end") is not None]
             if free:
                 self.claims[free[0]] = mark
             return free[0] if free else ""
