@@ -192,8 +192,10 @@ PRIORITY={priority}
             return job(Phase.CANCELLED if good == 0 else Phase.BAD)
         if ".CDN" in suffixes and not good:
             return job(Phase.CANCELLED)
-        # Older versions have no DETAIL_STATUS: there the count alone tells a done order from a cancelled one.
-        if state == 4 and detail in (9, 10, None) and _all_done(said) and not said.get("ERROR"):
+        # Older versions have no DETAIL_STATUS: there the count alone tells a done order from a cancelled one. That the
+        # key is missing, and not only not yet written, a section that follows shows.
+        known = detail in (9, 10) or ("DETAIL_STATUS" not in said and list(status.jobs)[-1:] != [job_id])
+        if state == 4 and known and _all_done(said) and not said.get("ERROR"):
             return job(Phase.GOOD, 1.0)
         return job(Phase.ENDED if ".DON" in suffixes or said else Phase.ABSENT)
 

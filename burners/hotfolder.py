@@ -88,10 +88,9 @@ class HotFolder(Exporter):
 
     def probe(self) -> DriverStatus:
         seen = self._status.now()
-        state = DriverState.OFFLINE if seen.offline else DriverState.READY
+        unknown = seen.offline or seen.status.state is RobotState.UNKNOWN
+        state = DriverState.OFFLINE if unknown else DriverState.READY
         reason = seen.holds or f"folder {self._options.folder}"
-        if seen.status.state is RobotState.UNKNOWN and not seen.offline:
-            state = DriverState.OFFLINE
         return DriverStatus(
             self.name, self.dialect.name, state, reason, dict(seen.status.supplies), tuple(seen.status.drives)
         )
@@ -132,8 +131,8 @@ class HotFolder(Exporter):
     def poll(self, ticket: Ticket) -> BurnReport:
         with self._lock:
             writer = self._writers.get(ticket["mark"])
-        # QUEUED is the last word of a writer that has handed its order over.
-        if writer is not None and (writer.running or writer.report.state is not BurnState.QUEUED):
+        # After these two last words of a writer the files know more: handed over, or another claim has come.
+        if writer is not None and (writer.running or writer.report.state not in (BurnState.QUEUED, BurnState.UNKNOWN)):
             return writer.report
         return self._found(ticket)
 
@@ -147,6 +146,7 @@ class HotFolder(Exporter):
     def _write(self, order: BurnOrder, ticket: Ticket, writer: Writer) -> BurnReport:
         job_id: str = ticket["mark"]
         handed = BurnReport(BurnState.QUEUED, message="handed over to the robot")
+        lost = BurnReport(BurnState.UNKNOWN, message="another claim on this disc came meanwhile", device_free=True)
         cancelled = BurnReport(BurnState.CANCELLED, message="cancelled", device_free=True)
         self._options.images.mkdir(exist_ok=True)
         if self._records.fence(job_id, order.epoch) or self._suffixes(job_id):
@@ -163,8 +163,8 @@ class HotFolder(Exporter):
             return cancelled
         if self._records.fence(job_id, order.epoch) or self._suffixes(job_id):
             return handed
-        if not order.may_publish(digest):
-            return BurnReport(BurnState.UNKNOWN, message="another claim on this disc came meanwhile", device_free=True)
+        if self._records.overtaken(job_id, order.epoch) or not order.may_publish(digest):
+            return lost
         if writer.abandon.is_set():
             return cancelled
         self._records.note_handing(job_id, order.epoch, {"sha256": digest, "note": note})
@@ -173,6 +173,9 @@ class HotFolder(Exporter):
         try:
             part.rename(self._options.folder / f"{job_id}{self.dialect.order_suffix}")
             sync_folder(self._options.folder)
+        except FileNotFoundError:  # a newer claim has taken our file away: nothing was handed over by this one
+            (self._records.place(job_id) / f"handed.{order.epoch}").unlink(missing_ok=True)
+            return lost
         except OSError as error:  # whether it took effect, the files will tell
             _log.warning("handing over order %s of burner %s: %s", job_id, self.name, error)
         return handed
@@ -240,7 +243,7 @@ class HotFolder(Exporter):
     def _judged(self, job_id: str, job: RobotJob, seen: Seen, watch: _Watch) -> BurnReport:
         at = time.monotonic()
         said = f": {job.message}" if job.message else ""
-        blind = seen.offline or (seen.holds if seen.status.state is RobotState.UNKNOWN else "")
+        blind = seen.offline or seen.garbled
         if job != watch.seen or blind:
             watch.seen, watch.since = job, at
         if job.state not in (Phase.ABSENT, Phase.ENDED) or blind:

@@ -72,13 +72,18 @@ class Records:
         return found
 
     def fence(self, job_id: str, epoch: int) -> bool:
-        """Make every other claim unable to hand the order over; True where one has, or may have."""
+        """Make every older claim unable to hand the order over; True where another has, or may have."""
         for other, part in self.order_parts(job_id).items():
-            if other != epoch:
+            if other < epoch:
                 with suppress(FileNotFoundError):
                     part.unlink()
                     (self.place(job_id) / f"handed.{other}").unlink(missing_ok=True)
-        return any(other != epoch for other in self.handed(job_id))
+        parts = self.order_parts(job_id)
+        return any(other != epoch and other not in parts for other in self.handed(job_id))
+
+    def overtaken(self, job_id: str, epoch: int) -> bool:
+        """A newer claim is at work on the order."""
+        return any(other > epoch for other in self.order_parts(job_id))
 
     def wish_cancel(self, job_id: str) -> None:
         path = self.place(job_id) / "cancel"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from burners.hotfolder_dialect import Dialect, RobotState, RobotStatus, StatusFolder
@@ -20,6 +20,8 @@ class Seen:
     status: RobotStatus
     offline: str
     """Why the robot cannot be reached; empty: it can."""
+    garbled: str = ""
+    """Why the status cannot be understood now; ``status`` may be an earlier one then."""
 
     @property
     def holds(self) -> str:
@@ -72,9 +74,11 @@ class StatusWatch:
         seen = Seen(status, self._too_old(status, at))
         if status.state is not RobotState.UNKNOWN:
             self._understood, self._understood_at = seen, at
-        elif self._understood is not None and at - self._understood_at <= self._options.stale_seconds:
-            return self._understood  # read while it was being written
-        return seen
+            return seen
+        garbled = status.reason or "its status cannot be understood"
+        if self._understood is not None and at - self._understood_at <= self._options.stale_seconds:
+            return replace(self._understood, garbled=garbled)  # read while it was being written
+        return replace(seen, garbled=garbled)
 
     def _too_old(self, status: RobotStatus, at: float) -> str:
         """Two clocks may differ, so the status is old when we saw no change for so long; it is as old as its time says
