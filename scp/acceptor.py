@@ -100,7 +100,7 @@ class Acceptor:
         from pynetdicom.ae import ApplicationEntity
 
         from media.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-        from scp import commitment, media_creation, query
+        from scp import commitment, media_creation, query, retrieve
         from scp.association import Associations, Policy
         from scp.seats import Seats
         from scp.services import Services
@@ -134,6 +134,13 @@ class Acceptor:
                     give_up_after=timedelta(hours=config.commitment_give_up_hours),
                 ),
                 query.service(self._reading, config.ae_title),
+                retrieve.service(
+                    self._reading,
+                    spool,
+                    ae_title=config.ae_title,
+                    acse_timeout=config.acse_timeout,
+                    dimse_timeout=config.dimse_timeout,
+                ),
             ]
         )
         self._policy = Policy(

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, distinct, func, select
 from sqlalchemy.orm import Session
 
+from store.checks import counts
 from store.models import Derived, Disc, Instance, Series, Study, Volume, VolumeInstance
 from store.query_keys import FILE_SET_ID, FILE_SET_UID, INSTANCE_AVAILABILITY, Level
 
@@ -143,7 +144,7 @@ def on_disc(statement: Select[Any]) -> Select[Any]:
 def _on_discs(
     session: Session, level: Level, facts: dict[int, Fact], totals: Mapping[int, int], missing: Mapping[int, int]
 ) -> None:
-    if session.execute(select(Disc.id).where(Disc.state == "VERIFIED").limit(1)).first() is None:
+    if session.execute(select(Disc.id).where(counts()).limit(1)).first() is None:
         return
     entity = _ENTITY[level]
     counted = (
@@ -194,7 +195,7 @@ class VerifiedVolume:
     file_set_id: str
     uid: str
     image: Path | None
-    """An image file of it that can be read here and now."""
+    """An image file, or folder of its files, that can be read here and now."""
 
 
 def verified_volumes(session: Session, ids: Collection[int]) -> dict[int, VerifiedVolume]:
@@ -203,7 +204,7 @@ def verified_volumes(session: Session, ids: Collection[int]) -> dict[int, Verifi
     statement = (
         select(Volume.id, Volume.file_set_id, Volume.file_set_uid, Disc.image)
         .join(Disc, Disc.volume_id == Volume.id)
-        .where(Volume.id.in_(list(ids)), Disc.state == "VERIFIED")
+        .where(Volume.id.in_(list(ids)), counts())
         .order_by(Disc.id)
     )
     for volume, file_set_id, uid, image in session.execute(statement):
@@ -211,5 +212,7 @@ def verified_volumes(session: Session, ids: Collection[int]) -> dict[int, Verifi
         if known is not None and known.image is not None:
             continue
         path = Path(image) if image else None
-        found[volume] = VerifiedVolume(file_set_id, uid, path if path is not None and path.exists() else None)
+        # Not a device: which disc lies in a drive now nobody knows.
+        there = path is not None and (path.is_file() or path.is_dir())
+        found[volume] = VerifiedVolume(file_set_id, uid, path if there else None)
     return found

@@ -1,0 +1,320 @@
+"""C-MOVE and C-GET of Query/Retrieve (PS3.4 C.4.2, C.4.3): instances go out as they are held, one C-STORE each."""
+
+from __future__ import annotations
+
+import logging
+import time
+from array import array
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pydicom.uid import UID
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from media.attributes import Attribute, encode
+from media.encoding import syntax_of
+from scp.channel import Channel, Message
+from scp.commands import (
+    C_GET_RQ,
+    C_MOVE_RQ,
+    COMPLETED,
+    FAILED,
+    MOVE_DESTINATION,
+    REMAINING,
+    STATUS,
+    WARNING,
+    number,
+    store_command,
+    text,
+)
+from scp.identifier import GET, MOVE, Identifier, Refused, check_unique_key, read_identifier, sop_classes
+from scp.sender import Sender, SenderFailed
+from scp.sending import Outlet
+from scp.services import Service
+from scp.sources import NotThere, Source, Sources
+from scp.statuses import (
+    CANCELLED,
+    DESTINATION_AWAY,
+    NO_SUB_OPERATION,
+    ONLY_ON_DISCS,
+    OUT_OF_RESOURCES,
+    PENDING,
+    SOME_FAILED,
+    SUCCESS,
+    UNKNOWN_DESTINATION,
+    Answer,
+)
+from store import remotes
+from store.db import Database
+from store.query_keys import LEVELS, UNIQUE, Level, text_values
+from store.retrieval import Held, held, wanted_contexts, wanted_ids
+from store.spool import Spool
+
+_log = logging.getLogger(__name__)
+_FAILED_SOP_INSTANCE_UID_LIST = 0x00080058
+_LIST_BYTES = 0xFFF0
+"""A UID value of Explicit VR has a 16-bit length; what does not fit is left out of the list, not of the count."""
+_PAGE = 100
+_WARNINGS = range(0xB000, 0xC000)
+_COUNT_LIMIT = 0xFFFF
+
+
+def service(database: Database, spool: Spool, *, ae_title: str, acse_timeout: float, dimse_timeout: float) -> Service:
+    """The service for all associations of a process; times in seconds, for associations to move destinations."""
+    provider = _Provider(database, spool, ae_title, acse_timeout, dimse_timeout)
+    return Service(
+        sop_classes(MOVE, GET), operations={C_MOVE_RQ: provider.move, C_GET_RQ: provider.get}, extended=negotiate
+    )
+
+
+def negotiate(proposed: bytes) -> bytes:
+    """Relational retrieval is agreed to (PS3.4 C.5.2.1), all else is not."""
+    return bytes(byte if at == 0 and byte == 1 else 0 for at, byte in enumerate(proposed))
+
+
+class Unaccepted(Exception):
+    """Nobody at the other end takes this SOP class in this transfer syntax."""
+
+
+class Exit(Protocol):
+    """Where the instances of one retrieve go."""
+
+    def store(self, instance: Held, source: Source) -> int:
+        """The status of the C-STORE. Raises Unaccepted; SenderFailed where no more can be sent."""
+
+
+@dataclass(slots=True)
+class _Tally:
+    """The sub-operations of one retrieve."""
+
+    remaining: int
+    completed: int = 0
+    failed: int = 0
+    warning: int = 0
+    only_on_discs: list[str] = field(default_factory=list)
+    """File-set IDs of what would have to be recalled."""
+    failed_uids: list[str] = field(default_factory=list)
+    reasons: dict[str, int] = field(default_factory=dict)
+
+    def counts(self, *, final: bool = False) -> dict[int, int]:
+        found = {COMPLETED: self.completed, FAILED: self.failed, WARNING: self.warning}
+        if not final:
+            found[REMAINING] = self.remaining
+        return {tag: min(value, _COUNT_LIMIT) for tag, value in found.items()}
+
+    def fail(self, uid: str, reason: str) -> None:
+        self.remaining -= 1
+        self.failed += 1
+        self.failed_uids.append(uid)
+        self.reasons[reason] = self.reasons.get(reason, 0) + 1
+
+
+class _Provider:
+    def __init__(
+        self, database: Database, spool: Spool, ae_title: str, acse_timeout: float, dimse_timeout: float
+    ) -> None:
+        self._database = database
+        self._spool = spool
+        self._ae_title = ae_title
+        self._acse_timeout = acse_timeout
+        self._dimse_timeout = dimse_timeout
+
+    def get(self, message: Message, channel: Channel) -> None:
+        """C-GET: to the requestor, on the same association."""
+        self._serve("C-GET", message, channel, lambda _: _SameAssociation(message, channel))
+
+    def move(self, message: Message, channel: Channel) -> None:
+        """C-MOVE: to a node that we know by its AE title."""
+        title = text(dict(message.command), MOVE_DESTINATION).strip()
+        exits: list[_OtherAssociation] = []
+
+        def destination(contexts: list[tuple[str, str]]) -> Exit:
+            with self._database.read() as session:
+                remote = remotes.by_ae_title(session, title)
+            if remote is None:
+                raise Refused(UNKNOWN_DESTINATION)
+            try:
+                sender = Sender(
+                    (remote.host, remote.port),
+                    calling=self._ae_title,
+                    called=remote.ae_title,
+                    contexts=contexts,
+                    acse_timeout=self._acse_timeout,
+                    dimse_timeout=self._dimse_timeout,
+                )
+            except SenderFailed as error:
+                _log.warning("C-MOVE of %s: %s", channel.peer, error)
+                raise Refused(DESTINATION_AWAY) from None
+            exits.append(_OtherAssociation(sender, (channel.calling_ae, message.message_id)))
+            return exits[-1]
+
+        try:
+            self._serve(f"C-MOVE to {title!r}", message, channel, destination)
+        except BaseException:
+            for each in exits:
+                each.sender.abort()
+            raise
+        for each in exits:
+            each.sender.release()
+
+    def _serve(
+        self, what: str, message: Message, channel: Channel, leave_by: Callable[[list[tuple[str, str]]], Exit]
+    ) -> None:
+        begun = time.monotonic()
+        tally = _Tally(0)
+        try:
+            identifier = read_identifier(message, channel)
+            check_unique_key(identifier)
+            wanted = _wanted(identifier)
+            with self._database.read() as session:
+                ids, contexts = wanted_ids(session, wanted), wanted_contexts(session, wanted)
+            tally.remaining = len(ids)
+            way = leave_by(contexts) if ids else None
+            cancelled = way is not None and self._send_all(ids, way, tally, channel)
+            answer = _final(tally, cancelled=cancelled)
+        except Refused as error:
+            answer = error.answer
+            tally.failed, tally.remaining = tally.remaining, 0
+        except (OperationalError, PoolTimeout) as error:
+            _log.error("%s of %s: the database is not available: %s", what, channel.peer, error)
+            answer = OUT_OF_RESOURCES
+        reasons = "".join(f"; {count} x {reason}" for reason, count in list(tally.reasons.items())[:5])
+        _log.log(
+            logging.INFO if answer in (SUCCESS, CANCELLED) else logging.WARNING,
+            "%s of %s: %d sent, %d with a warning, %d failed in %.3f s, %04XH %s%s",
+            what,
+            channel.peer,
+            tally.completed,
+            tally.warning,
+            tally.failed,
+            time.monotonic() - begun,
+            answer.status,
+            answer.comment,
+            reasons,
+        )
+        counts = tally.counts(final=answer is not CANCELLED)
+        channel.respond(answer, _failed_list(tally, message) if answer is not SUCCESS else None, counts)
+
+    def _send_all(self, ids: array[int], way: Exit, tally: _Tally, channel: Channel) -> bool:
+        """Send them, one after the other; whether the peer has cancelled."""
+        ended = ""
+        with Sources(self._spool) as sources:
+            for at in range(0, len(ids), _PAGE):
+                with self._database.read() as session:
+                    page = held(session, ids[at : at + _PAGE])
+                tally.remaining -= len(ids[at : at + _PAGE]) - len(page)  # deleted meanwhile: no longer wanted
+                for instance in page:
+                    if channel.cancelled():
+                        return True
+                    try:
+                        if ended:
+                            tally.fail(instance.sop_instance_uid, ended)
+                            continue
+                        _send(instance, way, sources, tally)
+                    except SenderFailed as error:
+                        ended = f"the association to the destination ended: {error}"
+                        tally.fail(instance.sop_instance_uid, ended)
+                    if tally.remaining:
+                        channel.respond(PENDING, None, tally.counts())
+                        channel.flush()
+        return False
+
+
+def _wanted(identifier: Identifier) -> Mapping[Level, tuple[str, ...]]:
+    levels = LEVELS[: LEVELS.index(identifier.level) + 1]
+    keys = {level: identifier.keys.get(UNIQUE[level].tag) for level in levels}
+    return {level: text_values(key) for level, key in keys.items() if key is not None}
+
+
+def _send(instance: Held, way: Exit, sources: Sources, tally: _Tally) -> None:
+    """One sub-operation. Raises SenderFailed where the way out is closed for all that remain."""
+    try:
+        with sources.open(instance) as source:
+            status = way.store(instance, source)
+    except NotThere as error:
+        if instance.spool_path is None and not instance.places:
+            tally.only_on_discs += instance.file_sets[:1]
+        tally.fail(instance.sop_instance_uid, str(error))
+    except Unaccepted as error:
+        tally.fail(instance.sop_instance_uid, str(error))
+    else:
+        if status == 0 or status in _WARNINGS:
+            tally.remaining -= 1
+            tally.completed += status == 0
+            tally.warning += status != 0
+        else:
+            tally.fail(instance.sop_instance_uid, f"answered with {status:04X}H")
+
+
+def _final(tally: _Tally, *, cancelled: bool) -> Answer:
+    if cancelled:
+        return CANCELLED
+    if not tally.failed:
+        return SUCCESS
+    if tally.completed or tally.warning:
+        return SOME_FAILED
+    if len(tally.only_on_discs) == tally.failed:
+        names = ", ".join(sorted(set(tally.only_on_discs)))
+        return Answer(ONLY_ON_DISCS.status, f"{ONLY_ON_DISCS.comment}: {names}"[:64])
+    return NO_SUB_OPERATION
+
+
+def _failed_list(tally: _Tally, message: Message) -> bytes:
+    """Failed SOP Instance UID List (0008,0058)."""
+    value = "\\".join(tally.failed_uids)
+    if len(value) > _LIST_BYTES:
+        value = value[:_LIST_BYTES].rpartition("\\")[0]
+    attributes = {_FAILED_SOP_INSTANCE_UID_LIST: Attribute(b"UI", value)}
+    return encode(attributes, syntax_of(message.transfer_syntax), "")
+
+
+class _SameAssociation:
+    """The way back to the requestor of a C-GET, which is SCP of the storage classes it says so of."""
+
+    def __init__(self, message: Message, channel: Channel) -> None:
+        self._channel = channel
+        self._outlet = Outlet(channel.socket, channel.max_pdu)
+        self._message_id = message.message_id
+        association = channel.association
+        self._contexts: dict[tuple[str, str], int] = {}
+        for context_id, context in association._accepted_cx.items():
+            role = association.requestor.role_selection.get(UID(context.abstract_syntax))
+            if role is not None and role.scp_role:
+                self._contexts[str(context.abstract_syntax), str(context.transfer_syntax[0])] = context_id
+
+    def store(self, instance: Held, source: Source) -> int:
+        context_id = self._contexts.get((instance.sop_class_uid, source.transfer_syntax_uid))
+        if context_id is None:
+            raise Unaccepted(_unaccepted(instance, source))
+        self._channel.flush()
+        self._message_id = self._message_id % 0xFFFF + 1
+        command = store_command(self._message_id, instance.sop_class_uid, instance.sop_instance_uid)
+        self._outlet.send(context_id, command, source.stream, source.length)
+        return number(self._channel.response(), STATUS)
+
+
+class _OtherAssociation:
+    """The way to a move destination."""
+
+    def __init__(self, sender: Sender, originator: tuple[str, int]) -> None:
+        self.sender = sender
+        self._originator = originator
+
+    def store(self, instance: Held, source: Source) -> int:
+        context_id = self.sender.accepted.get((instance.sop_class_uid, source.transfer_syntax_uid))
+        if context_id is None:
+            raise Unaccepted(_unaccepted(instance, source))
+        return self.sender.store(
+            context_id,
+            instance.sop_class_uid,
+            instance.sop_instance_uid,
+            source.stream,
+            source.length,
+            self._originator,
+        )
+
+
+def _unaccepted(instance: Held, source: Source) -> str:
+    return f"SOP class {instance.sop_class_uid} is not taken in transfer syntax {source.transfer_syntax_uid}"

@@ -1,0 +1,109 @@
+"""The bytes of an instance that is to be sent: from the spool, or from the image of a verified disc."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from media.part10 import locate_in
+from media.problems import MediaError
+from media.trees import FileTree, canonical_path, open_tree
+from scp.sending import Stream
+from store.retrieval import Held, Place
+from store.spool import Spool
+
+_log = logging.getLogger(__name__)
+_CHUNK = 1 << 20
+
+
+class NotThere(Exception):
+    """The bytes of an instance cannot be had; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A data set, ready to be read."""
+
+    stream: Stream
+    length: int
+    transfer_syntax_uid: str
+
+
+class Sources:
+    """Opens instances for one retrieve; images that were opened stay open until its end."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._images: dict[Path, FileTree] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    @contextmanager
+    def open(self, instance: Held) -> Iterator[Source]:
+        """Raises NotThere."""
+        if instance.spool_path is not None:
+            path = self._spool.path_of(instance.spool_path)
+            try:
+                file = path.open("rb", buffering=0)
+            except OSError as error:
+                raise NotThere(f"{path.name} cannot be read from the spool: {error.strerror or error}") from error
+            with file:
+                if os.fstat(file.fileno()).st_size != instance.file_bytes:
+                    raise NotThere(
+                        f"{path.name} in the spool has not the {instance.file_bytes} bytes that were received"
+                    )
+                file.seek(instance.file_bytes - instance.dataset_bytes)
+                yield Source(file, instance.dataset_bytes, instance.transfer_syntax_uid)
+            return
+        if not instance.file_sets:
+            raise NotThere("it is neither in the spool nor on a verified disc")
+        if not instance.places:
+            raise NotThere(f"it is only on discs: {', '.join(instance.file_sets[:3])}")
+        reasons = []
+        for place in instance.places:
+            try:
+                stream, source = self._on_disc(instance, place)
+            except (MediaError, OSError, KeyError, NotThere) as error:
+                reasons.append(f"{place.image.name}: {error}")
+                continue
+            with stream:
+                yield source
+            return
+        raise NotThere("; ".join(reasons))
+
+    def _on_disc(self, instance: Held, place: Place) -> tuple[BinaryIO, Source]:
+        """The file in an image, once it was read and its digest compared."""
+        if place.image not in self._images:
+            tree = open_tree(place.image)
+            self._stack.callback(tree.close)
+            self._images[place.image] = tree
+        stream = self._images[place.image].open(canonical_path(place.file_id))
+        try:
+            digest, size = hashlib.sha256(), 0
+            while chunk := stream.read(_CHUNK):
+                digest.update(chunk)
+                size += len(chunk)
+            if digest.hexdigest() != place.sha256:
+                raise NotThere(f"{place.file_id} differs from the catalogue's digest")
+            part = locate_in(stream, place.file_id)
+            if part.sop_instance_uid != instance.sop_instance_uid:
+                raise NotThere(f"{place.file_id} is another instance")
+            stream.seek(part.dataset_offset)
+        except BaseException:
+            stream.close()
+            raise
+        return stream, Source(stream, size - part.dataset_offset, part.transfer_syntax_uid)  # type: ignore[arg-type]
