@@ -23,6 +23,7 @@ from burners.hotfolder_dialect import (
     StatusFolder,
     TextFile,
 )
+from burners.hotfolder_merge import merge_names, merge_values
 from burners.hotfolder_text import clean
 from burners.primera_label import convert
 from burners.primera_status import (
@@ -39,7 +40,6 @@ from burners.primera_status import (
     robot_section,
     robots,
 )
-from burners.rimage import merge_names
 
 _CLIENT = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _LIFE = (".ERR", ".DON", ".INP", ".QRJ", ".JRQ")
@@ -127,7 +127,7 @@ MergeField = {merge}
             "verify": "YES" if self._verify else "NO",
             "disc_type": _DISC_TYPES.get(order.family, ""),
             "print_quality": self._quality if order.label else "",
-            "merge": [order.label_fields.get(name, "") for name in self._merge] if order.label_is_design else [],
+            "merge": merge_values(order, self._merge),
         }
 
     def escape(self, value: str) -> str:

@@ -22,9 +22,9 @@ from burners.hotfolder_dialect import (
     StatusFolder,
     TextFile,
 )
+from burners.hotfolder_merge import MERGE_FILE, merge_file, merge_names
 from burners.hotfolder_text import clean
 
-MERGE_FILE = "merge.txt"
 _LIFE = (".ERR", ".DON", ".INP", ".NWP")
 _LOG_LINES = 3
 
@@ -121,20 +121,3 @@ class OnDemand(Mapping[str, Mapping[str, str]]):
 
     def __len__(self) -> int:
         return 0
-
-
-def merge_names(options: Mapping[str, Any], faults: list[str]) -> tuple[str, ...]:
-    """The option ``merge``: names of label fields in the order in which the design has them."""
-    names = options.get("merge", [])
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        faults.append(f"merge: {names!r} is not a list of names of label fields")
-        return ()
-    return tuple(names)
-
-
-def merge_file(order: RobotOrder, names: Sequence[str]) -> Sequence[TextFile]:
-    """One line of fields between commas, in UTF-8 with a byte order mark; no field has a comma of its own."""
-    if not order.label_is_design or not names:
-        return ()
-    values = [clean(order.label_fields.get(name, ""), forbidden=',"') for name in names]
-    return (TextFile(MERGE_FILE, ",".join(values) + "\n", "utf-8-sig"),)

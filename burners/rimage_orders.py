@@ -27,8 +27,9 @@ from burners.hotfolder_dialect import (
     StatusFolder,
     TextFile,
 )
+from burners.hotfolder_merge import MERGE_FILE, merge_file, merge_names
 from burners.hotfolder_text import clean
-from burners.rimage import MERGE_FILE, OnDemand, merge_file, merge_names
+from burners.rimage import OnDemand
 from burners.rimage_status import AgentStatus, OrderStatus, agent_status, order_status
 from burners.rimage_xml import element, escaped, render
 

@@ -59,7 +59,7 @@ def test_an_order_says_what_it_must(tmp_path: Path) -> None:
 @given(st.dictionaries(st.sampled_from(["patient_name", "patient_id"]), st.text(max_size=300)))
 def test_no_patient_can_add_a_line_or_a_key(patient: dict[str, str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        more = {"label": r"C:\design.std", "merge": ["patient_name", "patient_id", "nothing"]}
+        more = {"label": r"C:\design.std", "merge": ["patient_name", "patient_id", "study_date"]}
         found = lines(papers(Path(folder), patient, **more))
     keys = [key for key, _ in found]
     merged = [value for key, value in found if key == "MergeField"]
@@ -79,9 +79,9 @@ def test_names_that_try(tmp_path: Path, name: str) -> None:
 
 
 def test_a_code_page_for_the_names(tmp_path: Path) -> None:
-    text = papers(tmp_path, {"n": "山田^太郎"}, label=r"C:\d.std", merge=["n"], code_page="cp932")
+    text = papers(tmp_path, {"patient_name": "山田^太郎"}, label=r"C:\d.std", merge=["patient_name"], code_page="cp932")
     assert "MergeField = 山田^太郎" in text
-    text = papers(tmp_path, {"n": "山田 Łuk"}, label=r"C:\d.std", merge=["n"])
+    text = papers(tmp_path, {"patient_name": "山田 Łuk"}, label=r"C:\d.std", merge=["patient_name"])
     assert "MergeField = ?? ?uk" in text
 
 

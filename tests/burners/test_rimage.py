@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from burners.base import BurnerOptionsError, BurnRefused, BurnState, DriverState, Outcome, Ticket
 from burners.hotfolder import HotFolder
 from burners.hotfolder_dialect import Phase, RobotJob, RobotState, StatusFolder
+from burners.hotfolder_merge import MERGE_FILE
 from burners.hotfolder_options import check
 from burners.hotfolder_papers import Papers
-from burners.rimage import MERGE_FILE, Rimage, RimageTextDialect
+from burners.rimage import Rimage, RimageTextDialect
 from burners.rimage_orders import RimageXml, RimageXmlDialect
 from burners.rimage_xml import Element, parse
 from tests.burners.orders import ended, order
@@ -98,9 +99,9 @@ def test_a_design_with_its_fields(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [Rimage, RimageXml])
 @pytest.mark.parametrize("name", NASTY)
 def test_names_that_try(kind: type[HotFolder], tmp_path: Path, name: str) -> None:
-    more = {"label": DESIGN, "merge": ["name", "id"]}
-    plain, _ = papers(kind, tmp_path, {"name": "DOE", "id": "1"}, **more)
-    text, merge = papers(kind, tmp_path, {"name": name, "id": "1"}, **more)
+    more = {"label": DESIGN, "merge": ["patient_name", "patient_id"]}
+    plain, _ = papers(kind, tmp_path, {"patient_name": "DOE", "patient_id": "1"}, **more)
+    text, merge = papers(kind, tmp_path, {"patient_name": name, "patient_id": "1"}, **more)
     assert text == plain
     [row] = csv.reader(merge.splitlines())
     assert len(row) == 2 and row[1] == "1"
@@ -110,8 +111,8 @@ def test_names_that_try(kind: type[HotFolder], tmp_path: Path, name: str) -> Non
 @given(st.text(max_size=300), st.text(max_size=300))
 def test_no_patient_can_add_a_field(name: str, number: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        more = {"label": DESIGN, "merge": ["name", "id"]}
-        text, merge = papers(RimageXml, Path(folder), {"name": name, "id": number}, **more)
+        more = {"label": DESIGN, "merge": ["patient_name", "patient_id"]}
+        text, merge = papers(RimageXml, Path(folder), {"patient_name": name, "patient_id": number}, **more)
         plain, _ = papers(RimageXml, Path(folder), {}, **more)
     assert text == plain
     assert merge.count(",") == 1 and merge.count("\n") == 1 and '"' not in merge and "\t" not in merge
@@ -127,7 +128,7 @@ def test_media_that_the_server_has_words_for(tmp_path: Path) -> None:
 
 
 def test_wrong_options_are_all_told(tmp_path: Path) -> None:
-    wrong = {"client_id": "a b", "server": 'x"', "dtd": "a\nb", "media": {"LP": "x"}, "merge": "name"}
+    wrong = {"client_id": "a b", "server": 'x"', "dtd": "a\nb", "media": {"LP": "x"}, "merge": ["patient_nam"]}
     with pytest.raises(BurnerOptionsError) as raised:
         RimageXml("b1", RimageXml.example(tmp_path) | wrong, data=tmp_path)
     assert all(f"{key}:" in str(raised.value) for key in wrong)
@@ -279,10 +280,10 @@ def _draw(path: Path, printer: str) -> None:
 @pytest.mark.parametrize(("name", "kind"), [("rimage", Rimage), ("rimage-xml", RimageXml)])
 @pytest.mark.parametrize("label", ["drawn", DESIGN])
 def test_a_disc_with_its_label(folder: Path, name: str, kind: type[HotFolder], label: str) -> None:
-    more = kind.example(folder) | {"label": label, "merge": ["name"]}
+    more = kind.example(folder) | {"label": label, "merge": ["patient_name"]}
     with Running.on(name, folder, more) as robot:
         burner = kind("b1", more, data=folder)
-        given_order = order(write_label=_draw, label={"name": "DOE^JOHN"})
+        given_order = order(write_label=_draw, label={"patient_name": "DOE^JOHN"})
         ticket = burner.prepare(given_order)
         burner.submit(given_order, ticket)
         report = ended(burner, ticket)
