@@ -69,6 +69,14 @@ class Commitment(_Section):
     give_up_hours: float = Field(gt=0)
 
 
+class Remote(_Section):
+    connect_timeout: float = Field(gt=0)
+    answer_timeout: float = Field(gt=0)
+    commit_timeout: float = Field(ge=0)
+    retries: int = Field(ge=0, le=20)
+    convert: bool
+
+
 class Http(_Section):
     host: str
     port: int = Field(ge=0, le=65535)
@@ -154,6 +162,7 @@ class Settings(BaseSettings):
     database: Database
     dicom: Dicom
     commitment: Commitment
+    remote: Remote
     http: Http
     spool: Spool
     plan: Plan

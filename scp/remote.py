@@ -6,6 +6,7 @@ help to try again is told.
 
 from __future__ import annotations
 
+import queue
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,9 @@ EXPLICIT_LE, IMPLICIT_LE = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
 _PENDING = (0xFF00, 0xFF01)
 _CONTEXTS = 128
 """Presentation contexts of one association (PS3.8 7.1.1.13: odd numbers to 255)."""
+_OPEN = ("Sta6", "Sta7", "Sta8")
+"""States of PS3.8 9.2 in which responses may still come."""
+_HEED_SECONDS = 0.2
 _OUT_OF_RESOURCES = range(0xA700, 0xA800)
 
 
@@ -36,6 +40,10 @@ class RemoteFailed(Exception):
     def __init__(self, text: str, *, transient: bool = True) -> None:
         super().__init__(text)
         self.transient = transient
+
+
+class NothingAccepted(RemoteFailed):
+    """The other side accepts none of the presentation contexts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,9 @@ class Sent:
     reason: str
     """Empty for success."""
     transient: bool = False
+    """It may help to send it again."""
+    unaccepted: bool = False
+    """Its transfer syntax, or SOP class, was not accepted."""
 
     @property
     def ok(self) -> bool:
@@ -162,73 +173,48 @@ class Peer:
             responses = association.send_c_get(identifier, STUDY_ROOT_GET)
             return self._retrieved(responses, "C-GET", progress)
 
-    def store(
-        self,
-        instances: Sequence[Outgoing],
-        *,
-        on_sent: Callable[[Sent], None] = lambda _: None,
-        convert: Callable[[Outgoing], Outgoing] | None = None,
-    ) -> list[Sent]:
+    def store(self, instances: Sequence[Outgoing], *, on_sent: Callable[[Sent], None] = lambda _: None) -> list[Sent]:
         """Send instances, as many associations as their presentation contexts need; what became of each.
 
-        ``convert`` gives an uncompressed copy of an instance, for a peer that does not take its transfer syntax; None:
-        such an instance fails. Raises RemoteFailed where not even one association comes about.
+        Raises RemoteFailed where an association does not come about.
         """
         results = []
-        for batch in _batches(instances, with_plain=convert is not None):
-            for sent in self._store_batch(batch, convert):
-                on_sent(sent)
-                results.append(sent)
+        for batch in _batches(instances):
+            contexts = [(uid, (syntax,)) for uid, syntax in dict.fromkeys(_pair(one) for one in batch)]
+            try:
+                with _chunked("SEND"), self._association(contexts) as association:
+                    accepted = {
+                        (str(context.abstract_syntax), str(context.transfer_syntax[0]))
+                        for context in association.accepted_contexts
+                    }
+                    for number, one in enumerate(batch, 1):
+                        sent = self._store_one(association, one, number, accepted)
+                        on_sent(sent)
+                        results.append(sent)
+            except NothingAccepted:
+                results += [self._unaccepted(one) for one in batch]
         return results
 
-    def _store_batch(self, batch: Sequence[Outgoing], convert: Callable[[Outgoing], Outgoing] | None) -> Iterator[Sent]:
-        contexts = [(each, (syntax,)) for each, syntax in dict.fromkeys(_pair(one) for one in batch)]
-        if convert is not None:
-            plain = dict.fromkeys(one.sop_class_uid for one in batch)
-            contexts += [(uid, (EXPLICIT_LE,)) for uid in plain if (uid, (EXPLICIT_LE,)) not in contexts]
-        with _chunked("SEND"), self._association(contexts, none_is_no_failure=True) as association:
-            accepted = {
-                (str(context.abstract_syntax), str(context.transfer_syntax[0]))
-                for context in association.accepted_contexts
-            }
-            for number, one in enumerate(batch, 1):
-                if not association.is_established:
-                    yield Sent(one.sop_instance_uid, -1, "the association ended before it was sent", transient=True)
-                    continue
-                yield self._store_one(association, one, number, accepted, convert)
-
-    def _store_one(
-        self,
-        association: Association,
-        one: Outgoing,
-        number: int,
-        accepted: set[tuple[str, str]],
-        convert: Callable[[Outgoing], Outgoing] | None,
-    ) -> Sent:
-        from media.problems import MediaError
-
+    def _store_one(self, association: Association, one: Outgoing, number: int, accepted: set[tuple[str, str]]) -> Sent:
         uid = one.sop_instance_uid
-        sending = one
         if _pair(one) not in accepted:
-            if convert is None or (one.sop_class_uid, EXPLICIT_LE) not in accepted:
-                return Sent(uid, -1, f"{self.remote.name} accepts neither it as it is nor as Explicit VR Little Endian")
-            try:
-                sending = convert(one)
-            except MediaError as error:
-                return Sent(uid, -1, f"it cannot be converted: {error}")
+            return self._unaccepted(one)
+        if not association.is_established:
+            return Sent(uid, -1, "the association ended before it was sent", transient=True)
         try:
-            status = association.send_c_store(sending.path, msg_id=number % 0x10000)
+            status = association.send_c_store(one.path, msg_id=number % 0x10000)
         except (ValueError, RuntimeError, AttributeError, OSError) as error:
             return Sent(uid, -1, f"it cannot be sent: {error}", transient=not association.is_established)
-        finally:
-            if sending is not one:
-                sending.path.unlink(missing_ok=True)
         if "Status" not in status:
             return Sent(uid, -1, "no answer", transient=True)
         code = int(status.Status)
         comment = str(status.get("ErrorComment") or "")
         reason = "" if code == 0 else f"answered with {code:04X}H" + (f" ({comment})" if comment else "")
         return Sent(uid, code, reason, transient=code in _OUT_OF_RESOURCES)
+
+    def _unaccepted(self, one: Outgoing) -> Sent:
+        reason = f"{self.remote.name} does not accept its SOP class in its transfer syntax"
+        return Sent(one.sop_instance_uid, -1, reason, unaccepted=True)
 
     def commit(self, transaction_uid: str, pairs: Sequence[Any], *, listen: float, on_result: Any) -> None:
         """Ask for storage commitment (J.3.2), and listen some seconds for a result on the same association.
@@ -268,7 +254,6 @@ class Peer:
         *,
         roles: Sequence[Any] = (),
         handlers: Sequence[Any] = (),
-        none_is_no_failure: bool = False,
     ) -> Iterator[Association]:
         from pynetdicom.ae import ApplicationEntity
         from pynetdicom.presentation import build_context
@@ -298,9 +283,10 @@ class Peer:
                 raise RemoteFailed(
                     f"{where} rejects the association: {why}", transient=getattr(primitive, "result", 2) == 2
                 )
-            if association.rejected_contexts and not none_is_no_failure:
-                raise RemoteFailed(f"{where} does not offer this service", transient=False)
+            if association.rejected_contexts:
+                raise NothingAccepted(f"{where} does not offer this service", transient=False)
             raise RemoteFailed(f"{where} cannot be reached, or does not speak DICOM there")
+        _heed_the_end(association)
         try:
             yield association
         finally:
@@ -341,19 +327,38 @@ def _pair(one: Outgoing) -> tuple[str, str]:
     return one.sop_class_uid, one.transfer_syntax_uid
 
 
-def _batches(instances: Sequence[Outgoing], *, with_plain: bool) -> Iterator[list[Outgoing]]:
+def _batches(instances: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
     """Instances in their order, as many at a time as one association has presentation contexts for."""
     batch: list[Outgoing] = []
     contexts: set[tuple[str, str]] = set()
     for one in instances:
-        needed = {_pair(one), (one.sop_class_uid, EXPLICIT_LE)} if with_plain else {_pair(one)}
-        if len(contexts | needed) > _CONTEXTS:
+        if len(contexts | {_pair(one)}) > _CONTEXTS:
             yield batch
             batch, contexts = [], set()
-        contexts |= needed
+        contexts.add(_pair(one))
         batch.append(one)
     if batch:
         yield batch
+
+
+def _heed_the_end(association: Association) -> None:
+    """Have waiting for a response end when the association does; pynetdicom waits out its time."""
+    dimse: Any = association.dimse
+    at_once = dimse.get_msg
+
+    def get_msg(block: bool = False) -> tuple[Any, Any]:
+        if not block:
+            return at_once(block)  # type: ignore[no-any-return]
+        deadline = None if dimse.dimse_timeout is None else time.monotonic() + dimse.dimse_timeout
+        while True:
+            try:
+                return dimse.msg_queue.get(timeout=_HEED_SECONDS)  # type: ignore[no-any-return]
+            except queue.Empty:
+                over = association.dul.state_machine.current_state not in _OPEN
+                if (over and dimse.msg_queue.empty()) or (deadline is not None and time.monotonic() > deadline):
+                    return None, None
+
+    dimse.get_msg = get_msg
 
 
 @contextmanager

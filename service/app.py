@@ -138,6 +138,7 @@ class Service:
         )
         dicom_host, dicom_port = storage.start()
         self._stack.callback(storage.stop)
+        workshop.operations.receiving = True
         courier = Courier(
             workshop.context.db,
             ae_title=settings.dicom.ae_title,

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from service.contract import Document, OnProgress, Source, number
 from service.errors import NotDone, NotFound, Refusal, TryLater, UsageError
@@ -60,8 +60,11 @@ class ServiceOperations:
         return answer
 
     def plan(self, selection: Mapping[str, Any], options: Mapping[str, Any], progress: OnProgress) -> Document:
-        body = {"selection": dict(selection), "options": _given(options)}
-        with self._lines("/plans", body) as lines:
+        return self._told("plan", "/plans", {"selection": dict(selection), "options": _given(options)}, progress)
+
+    def _told(self, name: str, path: str, body: Document, progress: OnProgress) -> Document:
+        """The document of long work, its progress told on the way."""
+        with self._lines(path, body) as lines:
             for line in lines:
                 if "progress" in line:
                     progress(line["progress"])
@@ -119,8 +122,52 @@ class ServiceOperations:
     def purge(self, *, min_copies: int, dry_run: bool) -> Document:
         return self._one("POST", "/spool/purge", {"min_copies": min_copies, "dry_run": dry_run})
 
+    def nodes(self) -> list[Document]:
+        return self._list("GET", "/nodes")
+
+    def add_node(self, values: Mapping[str, Any]) -> Document:
+        return self._one("POST", "/nodes", dict(values))
+
+    def remove_node(self, name: str) -> Document:
+        return self._one("DELETE", f"/nodes/{quote(name, safe='')}")
+
+    def echo_node(self, name: str) -> Document:
+        return self._one("POST", f"/nodes/{quote(name, safe='')}/echo", {})
+
+    def pull(self, name: str, criteria: Mapping[str, Any], progress: OnProgress, *, by: str | None = None) -> Document:
+        body = {key: value for key, value in criteria.items() if value} | {"by": by}
+        return self._told("pull", f"/nodes/{quote(name, safe='')}/pull", body, progress)
+
+    def send(self, name: str, selection: Mapping[str, Any], progress: OnProgress, *, commit: bool = False) -> Document:
+        body = {"selection": dict(selection), "commit": commit}
+        return self._told("send", f"/nodes/{quote(name, safe='')}/send", body, progress)
+
     def delete(self, selection: Mapping[str, Any]) -> Document:
         return self._one("POST", "/spool/delete", {"selection": dict(selection)})
+
+    def label(self, of: str, *, volume: int | None, printer: str) -> Document:
+        return self._one("GET", _label(of, "", volume=volume, printer=printer))
+
+    def label_picture(
+        self, of: str, kind: str, *, volume: int | None, printer: str, dpi: int | None, guides: bool
+    ) -> bytes:
+        path = _label(of, f"/{kind}", volume=volume, printer=printer, dpi=dpi, guides=guides or None)
+        connection = self._connection()
+        try:
+            response = self._send(connection, "GET", path, None, {**self._headers, "Accept": "*/*"})
+            if response.status >= 400:
+                self._answer(response)
+            content = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise self._lost(error) from error
+        except Refusal:
+            raise
+        except BaseException:
+            self._drop()
+            raise
+        if response.will_close:
+            self._drop()
+        return content
 
     def burners(self) -> list[Document]:
         return self._list("GET", "/burners")
@@ -231,6 +278,11 @@ class ServiceOperations:
 
 def _given(options: Mapping[str, Any]) -> Document:
     return {key: value for key, value in options.items() if value is not None}
+
+
+def _label(of: str, kind: str, **query: Any) -> str:
+    given = urlencode({key: value for key, value in query.items() if value not in (None, "")})
+    return f"/labels/{quote(of.strip(), safe='')}{kind}" + (f"?{given}" if given else "")
 
 
 def _refusal(status: int, problem: Mapping[str, Any]) -> Refusal:

@@ -87,6 +87,32 @@ class Operations(Protocol):
     def delete(self, selection: Mapping[str, Any]) -> Document:
         """Remove instances from the spool for good."""
 
+    def nodes(self) -> list[Document]:
+        """The remote nodes."""
+
+    def add_node(self, values: Mapping[str, Any]) -> Document:
+        """Enter one: ``name``, ``ae_title``, ``host``, ``port``, ``retrieve``, ``tls``."""
+
+    def remove_node(self, name: str) -> Document:
+        """Forget one."""
+
+    def echo_node(self, name: str) -> Document:
+        """C-ECHO: its document with the ``seconds`` that the answer took."""
+
+    def pull(self, name: str, criteria: Mapping[str, Any], progress: OnProgress, *, by: str | None = None) -> Document:
+        """Fetch studies from a node; what came, by study, and what did not, by instance."""
+
+    def send(self, name: str, selection: Mapping[str, Any], progress: OnProgress, *, commit: bool = False) -> Document:
+        """Send instances to a node; what it did not take, by instance."""
+
+    def label(self, of: str, *, volume: int | None, printer: str) -> Document:
+        """What stands on the label of a disc, or of a volume of a plan or job."""
+
+    def label_picture(
+        self, of: str, kind: str, *, volume: int | None, printer: str, dpi: int | None, guides: bool
+    ) -> bytes:
+        """The label as a ``png``, ``pdf`` or ``svg`` file."""
+
     def burners(self) -> list[Document]:
         """The burners of the settings, and how each stands now."""
 

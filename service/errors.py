@@ -56,9 +56,12 @@ _USAGE = frozenset(
         "jobs.options.OptionsError",
         "media.profiles.ProfileError",
         "media.mediatypes.MediumError",
+        "store.remotes.BadRemoteNode",
     }
 )
-_NOT_FOUND = frozenset({"store.jobs.JobNotFound", "store.jobs.UnknownJob", "store.plans.PlanNotFound"})
+_NOT_FOUND = frozenset(
+    {"store.jobs.JobNotFound", "store.jobs.UnknownJob", "store.plans.PlanNotFound", "store.remotes.UnknownRemoteNode"}
+)
 _TRY_LATER = frozenset({"store.spool.SpoolFull", "store.instances.RegistrationFailed", "sqlalchemy.exc.DBAPIError"})
 _NOT_DONE = frozenset(
     {
@@ -66,6 +69,7 @@ _NOT_DONE = frozenset(
         "jobs.planning.PlanRefused",
         "jobs.conform_pool.Cancelled",
         "store.jobs.JobError",
+        "store.remotes.RemoteNodeError",
         "store.retention.NeededByJob",
         "builtins.OSError",
     }

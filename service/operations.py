@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from sqlalchemy.orm import Session
 
@@ -24,6 +24,9 @@ from store import jobs as store_jobs
 from store.instances import Provenance, Registrar, ingest_file, ingest_stream
 from store.models import Job, Plan, Request
 from store.selection import Selection, SelectionError, instance_ids, parse_date_range
+
+if TYPE_CHECKING:
+    from service.exchange import Exchange
 
 _IMPORT = Provenance("", "", "import")
 _SPOOL_NAME = re.compile(r"(incoming/\S*/)?\b\d{10}-[0-9a-f]{20}(\.\w+)?")
@@ -53,6 +56,8 @@ class StoreOperations:
         self._burners = burners
         self._registrar = registrar
         self._guard = threading.Lock()
+        self.receiving = False
+        """Our own storage SCP runs, so that others can send to it what we ask for."""
 
     @property
     def registrar(self) -> Registrar:
@@ -203,6 +208,46 @@ class StoreOperations:
         if self._doctor is not None:
             return self._doctor()
         return doctor.examine(self.context.settings, db=self.context.db, spool=self.context.spool)
+
+    @property
+    def exchange(self) -> Exchange:
+        from service.exchange import Exchange
+
+        return Exchange(self.context, lambda: self.registrar, receiving=self.receiving)
+
+    def nodes(self) -> list[Document]:
+        return self.exchange.nodes()
+
+    def add_node(self, values: Mapping[str, Any]) -> Document:
+        return self.exchange.add_node(values)
+
+    def remove_node(self, name: str) -> Document:
+        return self.exchange.remove_node(name)
+
+    def echo_node(self, name: str) -> Document:
+        return self.exchange.echo_node(name)
+
+    def pull(
+        self,
+        name: str,
+        criteria: Mapping[str, Any],
+        progress: OnProgress,
+        cancelled: Callable[[], bool] = lambda: False,
+        *,
+        by: str | None = None,
+    ) -> Document:
+        return self.exchange.pull(name, criteria, progress, cancelled, by=by)
+
+    def send(
+        self,
+        name: str,
+        selection: Mapping[str, Any],
+        progress: OnProgress,
+        cancelled: Callable[[], bool] = lambda: False,
+        *,
+        commit: bool = False,
+    ) -> Document:
+        return self.exchange.send(name, self._selected(selection), progress, cancelled, commit=commit)
 
     def close(self) -> None:
         """Nothing of ours stays open: the store belongs to who opened it."""

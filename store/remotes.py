@@ -27,6 +27,14 @@ class RemoteNodeError(Exception):
         self.code = code
 
 
+class BadRemoteNode(RemoteNodeError):
+    """A value can be none."""
+
+
+class UnknownRemoteNode(RemoteNodeError):
+    """There is no such node."""
+
+
 @dataclass(frozen=True, slots=True)
 class Remote:
     """An application entity of others."""
@@ -43,7 +51,7 @@ class Remote:
 
 
 def add(session: Session, remote: Remote) -> None:
-    """Enter a node. Raises RemoteNodeError for a name that is taken, or a value that can be none."""
+    """Enter a node. Raises RemoteNodeError for a name that is taken, BadRemoteNode for values."""
     wrong = [
         text
         for fits, text in (
@@ -56,7 +64,7 @@ def add(session: Session, remote: Remote) -> None:
         if not fits
     ]
     if wrong:
-        raise RemoteNodeError("NODE", "; ".join(wrong))
+        raise BadRemoteNode("NODE", "; ".join(wrong))
     if session.get(RemoteNode, remote.name) is not None:
         raise RemoteNodeError("NODE_KNOWN", f"there is a node {remote.name!r} already; remove it first")
     session.add(
@@ -73,7 +81,7 @@ def add(session: Session, remote: Remote) -> None:
 
 
 def remove(session: Session, name: str) -> None:
-    """Raises RemoteNodeError (NOT_FOUND)."""
+    """Raises UnknownRemoteNode."""
     by_name(session, name)
     session.execute(delete(RemoteNode).where(RemoteNode.name == name))
 
@@ -84,11 +92,13 @@ def listed(session: Session) -> list[Remote]:
 
 
 def by_name(session: Session, name: str) -> Remote:
-    """Raises RemoteNodeError (NOT_FOUND) that tells which there are."""
+    """Raises UnknownRemoteNode that tells which there are."""
     row = session.get(RemoteNode, name)
     if row is None:
         known = ", ".join(session.scalars(select(RemoteNode.name).order_by(RemoteNode.name)))
-        raise RemoteNodeError("NOT_FOUND", f"there is no node {name!r}; " + (f"there are {known}" if known else "none"))
+        raise UnknownRemoteNode(
+            "NOT_FOUND", f"there is no node {name!r}; " + (f"there are {known}" if known else "none")
+        )
     return _remote(row)
 
 

@@ -8,7 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from service.api import catalogue, instances, jobs, plans, state
+from service.api import catalogue, instances, jobs, nodes, plans, state
 from service.api.problem import Problem
 from service.auth import Guard
 from service.errors import Refusal, as_refusal
@@ -31,8 +31,8 @@ def build(operations: StoreOperations, *, token: str, hosts: Iterable[str], stop
     )
     app.state.operations = operations
     app.state.stopping = stopping
-    for router in (instances.router, plans.router, jobs.router, catalogue.router, state.router):
-        app.include_router(router, prefix=PREFIX)
+    for part in (instances, plans, jobs, catalogue, nodes, state):
+        app.include_router(part.router, prefix=PREFIX)
     app.include_router(state.health)
     app.exception_handler(RequestValidationError)(_invalid)
     app.exception_handler(HTTPException)(_http)
@@ -49,11 +49,22 @@ def _expected() -> list[type[Exception]]:
     from jobs.options import OptionsError
     from jobs.planning import PlanRefused
     from media.problems import MediaError
+    from store.remotes import RemoteNodeError
     from store.retention import NeededByJob
     from store.selection import SelectionError
     from store.spool import SpoolFull
 
-    return [Refusal, OptionsError, PlanRefused, MediaError, NeededByJob, SelectionError, SpoolFull, DBAPIError]
+    return [
+        Refusal,
+        OptionsError,
+        PlanRefused,
+        MediaError,
+        NeededByJob,
+        RemoteNodeError,
+        SelectionError,
+        SpoolFull,
+        DBAPIError,
+    ]
 
 
 async def _refused(_request: Request, error: Exception) -> Problem:

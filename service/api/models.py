@@ -100,3 +100,29 @@ class PurgeBody(_Body):
 
 class DeleteBody(_Body):
     selection: SelectionBody
+
+
+class NodeBody(_Body):
+    """A remote node; see ``burnish nodes add``."""
+
+    name: str = Field(max_length=32)
+    ae_title: str = Field(max_length=16)
+    host: str = Field(max_length=255)
+    port: int = Field(ge=1, le=65535)
+    retrieve: str = "move"
+    tls: bool = False
+
+
+class PullBody(_Body):
+    """What to fetch; in a body, so that no patient's ID stands in a URL."""
+
+    study: list[str] = []
+    patient_id: list[str] = []
+    accession: list[str] = []
+    date_range: str = ""
+    by: str | None = None
+
+
+class SendBody(_Body):
+    selection: SelectionBody
+    commit: bool = False

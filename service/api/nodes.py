@@ -1,0 +1,54 @@
+"""Routes: nodes of others, what is fetched from them and sent to them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from service.api.access import Ops
+from service.api.models import NodeBody, PullBody, SendBody
+from service.api.streaming import answer
+
+router = APIRouter()
+
+
+@router.get("/nodes", summary="The remote nodes")
+def nodes(ops: Ops) -> list[dict[str, Any]]:
+    return ops.nodes()
+
+
+@router.post("/nodes", status_code=201, summary="Enter a remote node")
+def add(ops: Ops, body: NodeBody) -> dict[str, Any]:
+    return ops.add_node(body.model_dump())
+
+
+@router.delete("/nodes/{name}", summary="Forget a remote node")
+def remove(ops: Ops, name: str) -> dict[str, Any]:
+    return ops.remove_node(name)
+
+
+@router.post("/nodes/{name}/echo", summary="Ask a remote node for a sign of life (C-ECHO)")
+def echo(ops: Ops, name: str) -> dict[str, Any]:
+    return ops.echo_node(name)
+
+
+@router.post("/nodes/{name}/pull", summary="Fetch studies from a remote node", response_model=None)
+def pull(ops: Ops, name: str, body: PullBody, request: Request) -> dict[str, Any] | Response:
+    """What came, by study; with ``Accept: application/x-ndjson`` progress line by line, at last ``{"pull": ...}``."""
+    criteria = body.model_dump(exclude={"by"})
+    return answer(
+        request, "pull", lambda progress, cancelled: ops.pull(name, criteria, progress, cancelled, by=body.by)
+    )
+
+
+@router.post("/nodes/{name}/send", summary="Send instances to a remote node", response_model=None)
+def send(ops: Ops, name: str, body: SendBody, request: Request) -> dict[str, Any] | Response:
+    """What was not taken, by instance; progress as for pull, at last ``{"send": ...}``."""
+    selection = body.selection.given()
+    return answer(
+        request,
+        "send",
+        lambda progress, cancelled: ops.send(name, selection, progress, cancelled, commit=body.commit),
+    )
