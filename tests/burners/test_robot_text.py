@@ -20,7 +20,7 @@ from burners.hotfolder_text import clean, patient_text, render
 from tests.burners.orders import order
 from tests.burners.robots import ROBOTS
 
-FIELDS = ("patient_names", "patient_ids", "study_descriptions")
+FIELDS = ("patient_name", "patient_id", "study_description")
 NASTY = "\n\r\t\0\x0b\x0c\x1a\x1c\x85\u2028\u2029\u202e\u200b,;=[]<>&\"'\\/%{}$\uff0c\uff1d\uff1c\uff02\ufeff\ud800"
 TEXT = st.text(st.one_of(st.sampled_from(NASTY), st.characters()), max_size=40)
 CODE_PAGES = ("cp1252", "cp932", "utf-8")
