@@ -86,7 +86,8 @@ MergeField = {merge}
     example: ClassVar[Mapping[str, Any]] = {}
     label_suffix: ClassVar[str] = ".bmp"
     verifies: ClassVar[bool] = True
-    withdraws: ClassVar[bool] = True
+    withdraws: ClassVar[bool] = False
+    """PTBurn may have read an order before it renames it, so one that has gone may be made all the same."""
 
     def __init__(self, options: Mapping[str, Any], faults: list[str]) -> None:
         self._robot = str(options.get("robot", ""))
