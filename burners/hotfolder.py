@@ -41,7 +41,7 @@ from burners.hotfolder_dialect import Dialect, Phase, RobotJob, RobotState
 from burners.hotfolder_options import check
 from burners.hotfolder_papers import Papers
 from burners.hotfolder_records import Ending, Records
-from burners.hotfolder_status import Seen, StatusWatch
+from burners.hotfolder_status import Seen, StatusWatch, in_words
 from burners.publish import sync_folder
 
 _log = logging.getLogger("burnish.burners")
@@ -281,10 +281,12 @@ class HotFolder(Exporter):
         if job.state is not Phase.WORKING and seen.holds:
             return BurnReport(BurnState.WAITING, job.progress, f"{self.name}: {seen.holds}")
         if job.state is Phase.OFFERED and stalled > self._options.lost_seconds:
-            reason = f"{self.name}: the robot has not taken the order for {stalled:.0f} s: is its program running?"
+            reason = (
+                f"{self.name}: not taken for more than {in_words(self._options.lost_seconds)}: is its program running?"
+            )
             return BurnReport(BurnState.WAITING, 0.0, reason)
         if stalled > self._options.stall_seconds:
-            reason = f"{self.name}: nothing has moved for {stalled / 60:.0f} minutes: look at the robot{said}"
+            reason = f"{self.name}: nothing has moved for more than {in_words(self._options.stall_seconds)}: look at it{said}"
             return BurnReport(BurnState.WAITING, job.progress, reason)
         state = BurnState.QUEUED if job.state in (Phase.OFFERED, Phase.QUEUED) else BurnState.BURNING
         return BurnReport(state, job.progress, job.message)

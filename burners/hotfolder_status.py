@@ -89,10 +89,10 @@ class StatusWatch:
             self._beat = status.beat
             self._beat_at = max(self._looked_at, at - max(0.0, status.age or 0.0))
         self._looked_at = at
-        old = at - self._beat_at
-        if old <= self._options.stale_seconds:
+        longest = self._options.stale_seconds
+        if at - self._beat_at <= longest:
             return ""
-        return f"the robot's status has not changed for {_duration(old)}: is its program running?"
+        return f"the robot's status has not changed for more than {in_words(longest)}: is its program running?"
 
     def _server_time(self) -> float:
         return time.time() + self._ahead
@@ -113,5 +113,6 @@ class StatusWatch:
         self._ahead_at = at
 
 
-def _duration(seconds: float) -> str:
+def in_words(seconds: float) -> str:
+    """A duration for people."""
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"

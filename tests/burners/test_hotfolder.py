@@ -177,7 +177,7 @@ def test_an_order_that_is_not_taken_makes_a_person_look(place: Place) -> None:
     robot = place.driver()
     ticket = handed(robot, place)
     wait_for(lambda: robot.poll(ticket).state is BurnState.WAITING, "it to be noticed")
-    assert "has not taken the order" in robot.poll(ticket).message
+    assert "not taken for more than" in robot.poll(ticket).message
 
 
 def test_a_cancellation_that_is_not_answered_ends_as_failed(place: Place) -> None:
