@@ -286,7 +286,8 @@ class HotFolder(Exporter):
             )
             return BurnReport(BurnState.WAITING, 0.0, reason)
         if stalled > self._options.stall_seconds:
-            reason = f"{self.name}: nothing has moved for more than {in_words(self._options.stall_seconds)}: look at it{said}"
+            long = in_words(self._options.stall_seconds)
+            reason = f"{self.name}: nothing has moved for more than {long}: look at the robot{said}"
             return BurnReport(BurnState.WAITING, job.progress, reason)
         state = BurnState.QUEUED if job.state in (Phase.OFFERED, Phase.QUEUED) else BurnState.BURNING
         return BurnReport(state, job.progress, job.message)
