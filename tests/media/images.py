@@ -55,11 +55,32 @@ def pixels(kind: Kind) -> numpy.ndarray:
     values = smooth + kind.noise * random.standard_normal(shape)
     cells = numpy.clip(numpy.rint(low + values * (high - low)), low, high)
     cells[:, 0, 0], cells[:, -1, -1] = low, high
+    if kind.photometric == "YBR_FULL":
+        cells = ybr_full(cells, high)
     return cells.astype(f"{'i' if kind.signed else 'u'}{kind.allocated // 8}")
+
+
+def ybr_full(cells: numpy.ndarray, top: int) -> numpy.ndarray:
+    """YBR_FULL of RGB (PS3.3 C.7.6.3.1.2)."""
+    r, g, b = (cells[..., index].astype("f8") for index in range(3))
+    y = 0.299 * r + 0.587 * g + 0.114 * b
+    planes = (y, (b - y) / 1.772 + (top + 1) / 2, (r - y) / 1.402 + (top + 1) / 2)
+    return numpy.clip(numpy.rint(numpy.stack(planes, -1)), 0, top)
+
+
+def rgb(cells: numpy.ndarray, photometric: str) -> numpy.ndarray:
+    """RGB of 8-bit YBR_FULL, without rounding; other colours stay."""
+    if photometric != "YBR_FULL":
+        return cells.astype("f8")
+    y, cb, cr = (cells[..., index].astype("f8") for index in range(3))
+    planes = (y + 1.402 * (cr - 128), y - 0.344136 * (cb - 128) - 0.714136 * (cr - 128), y + 1.772 * (cb - 128))
+    return numpy.clip(numpy.stack(planes, -1), 0, 255)
 
 
 def data_set(kind: Kind, cells: numpy.ndarray, sop_class: str = SECONDARY_CAPTURE) -> Dataset:
     """An instance with these pixels; Explicit VR Little Endian until ``write`` says otherwise."""
+    if sop_class == SECONDARY_CAPTURE and kind.frames > 1:
+        sop_class += ".4" if kind.samples > 1 else ".2" if kind.allocated == 8 else ".3"  # the multi-frame ones
     made = Dataset()
     made.file_meta = FileMetaDataset()
     made.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
