@@ -44,7 +44,6 @@ from burners.primera_status import (
 _CLIENT = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _LIFE = (".ERR", ".DON", ".INP", ".QRJ", ".JRQ")
 _DISC_TYPES = {"CD": "CDR", "DVD": "DVDR", "BD": "BDR"}
-_LABEL_DPI = 600
 _SYSTEM = "Status/SystemStatus.txt"
 
 
@@ -112,7 +111,7 @@ MergeField = {merge}
         if drawn.suffix.lower() != ".png":
             return drawn
         picture = drawn.with_suffix(".bmp")
-        convert(drawn, picture, dpi=_LABEL_DPI)
+        convert(drawn, picture)
         return picture
 
     def fields(self, order: RobotOrder) -> Mapping[str, str | Sequence[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -199,12 +200,17 @@ def test_a_label_becomes_a_bitmap() -> None:
     picture = numpy.zeros((4, 6, 4), numpy.uint8)
     picture[:, :, 0], picture[:, :, 3] = 200, 255
     picture[0, 0] = 0  # transparent: the disc's white
-    found = imagecodecs.bmp_decode(to_bmp(imagecodecs.png_encode(picture), dpi=600))
+    png = imagecodecs.png_encode(picture)
+    found = imagecodecs.bmp_decode(to_bmp(png))
     assert found.shape == (4, 6, 3)
     assert list(found[0, 0]) == [255, 255, 255] and list(found[1, 1]) == [200, 0, 0]
+    assert int.from_bytes(to_bmp(png)[38:42], "little") == 50  # 6 pixels over a disc of 120 mm
+    physical = b"pHYs" + (11811).to_bytes(4, "big") * 2 + b"\x01"
+    chunk = (9).to_bytes(4, "big") + physical + zlib.crc32(physical).to_bytes(4, "big")
+    assert int.from_bytes(to_bmp(png[:33] + chunk + png[33:])[38:42], "little") == 11811  # 300 dpi
     for rubbish in (b"", b"\x89PNG\r\n\x1a\n" + bytes(40), b"%PDF-1.7"):
         with pytest.raises(ValueError, match="label"):
-            to_bmp(rubbish, dpi=600)
+            to_bmp(rubbish)
 
 
 # With the simulated robot.
