@@ -182,7 +182,8 @@ PRIORITY={priority}
             return job(Phase.BAD)
         if suffixes & _OPEN or (not suffixes & {".DON"} and state in (1, 2, 3)):
             if ".STP" in suffixes or state == 3:
-                return job(Phase.PAUSED)
+                paused = words if state == 3 else "paused"  # the status follows the rename in some seconds
+                return RobotJob(Phase.PAUSED, good, bad, paused)
             if ".JDF" in suffixes:
                 return job(Phase.OFFERED)
             return job(Phase.WORKING, _progress(status)) if state == 2 else job(Phase.QUEUED)
