@@ -107,6 +107,17 @@ class Burn(_Section):
     priority: Priority
 
 
+class Label(_Section):
+    printer: str
+    layout: str
+    patient: Literal["name", "id", "none"]
+    logo: Path | Literal[""]
+    dpi: Literal[300, 600]
+    outer_mm: float = Field(ge=0, le=120)
+    inner_mm: float = Field(ge=0, le=120)
+    fonts: tuple[Path, ...]
+
+
 class Jobs(_Section):
     conform_processes: int = Field(ge=0)
     prepare_concurrency: int = Field(ge=1)
@@ -167,6 +178,7 @@ class Settings(BaseSettings):
     spool: Spool
     plan: Plan
     burn: Burn
+    label: Label
     jobs: Jobs
     node: Node
     log: Log

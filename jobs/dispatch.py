@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from burners.base import Burner, BurnOrder, BurnRefused, BurnReport, BurnState, Outcome, Ticket
+from jobs.labelling import label_of_disc
 from jobs.leases import Abandoned
 from jobs.work import Teller, Wish, Work
 from store import discs, jobs, slots
@@ -68,6 +69,7 @@ def order_of(work: Work, facts: DiscFacts, lease: Lease) -> BurnOrder:
     def open_image() -> ImageSource:
         return work.rooms.volume_image(work.ctx, volume.id)
 
+    label = label_of_disc(work.ctx, disc, volume)
     with work.ctx.db.read() as session:
         medium = session.execute(select(Plan.medium).where(Plan.id == volume.plan_id)).scalar_one()
 
@@ -85,6 +87,8 @@ def order_of(work: Work, facts: DiscFacts, lease: Lease) -> BurnOrder:
         open_image=open_image,
         may_publish=_publication_guard(work, disc.id, volume.id, lease),
         medium=medium,
+        label=label.fields,
+        write_label=label.write,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from config.settings import Settings
 from media.iod import Level
+from media.labelcodes import SYMBOLOGIES, symbology_of
 from media.recipes import COMPRESS
 
 PRIORITIES = {"high": 1, "med": 2, "low": 3}
@@ -16,6 +17,16 @@ PRIORITIES = {"high": 1, "med": 2, "low": 3}
 
 AUTO = "auto"
 """As a request's profile: the one that suits best is chosen when it is planned (``jobs.choosing``)."""
+
+
+_LABEL_TEXTS = {
+    "label_text": 10_240,
+    "label_style_selection": 64,
+    "media_disposition": 10_240,
+    "barcode_value": 1024,
+    "barcode_symbology": 64,
+}
+"""Options for labels with their most characters: of their VR, or what fits on a disc at all."""
 
 
 class OptionsError(Exception):
@@ -44,6 +55,15 @@ class RequestOptions:
     """One of ``media.recipes.COMPRESS``."""
     iod: str = "off"
     """What is done with the IOD check: one of ``media.iod.Level``."""
+    label_text: str = ""
+    """Label Text (2200,0002), as the next ones of PS3.3 C.22.1."""
+    label_using_information_extracted_from_instances: bool = True
+    label_style_selection: str = ""
+    """A layout of ``config/labels.toml``; another one is told of and not used."""
+    media_disposition: str = ""
+    barcode_value: str = ""
+    barcode_symbology: str = ""
+    """One of ``media.labelcodes.SYMBOLOGIES``, however it is spelt; ``""``: CODE128."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -84,6 +104,13 @@ class RequestOptions:
         # The default medium belongs to the default profile; another profile has its own.
         if not values["medium"] and values["profile"] == settings.plan.profile:
             values["medium"] = settings.plan.medium
+        for option, longest in _LABEL_TEXTS.items():
+            if len(values.get(option, "")) > longest:
+                raise OptionsError(f"{option} has {len(values[option])} characters; it may have {longest}")
+        if not symbology_of(values.get("barcode_symbology", "")):
+            raise OptionsError(
+                f"barcode_symbology is {values['barcode_symbology']!r}; it may be {', '.join(SYMBOLOGIES)}"
+            )
         for option, allowed in (
             ("priority", tuple(PRIORITIES)),
             ("patients_per_disc", ("one", "many")),

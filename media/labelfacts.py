@@ -139,11 +139,15 @@ def patient_lines(facts: LabelFacts, level: int, most: int) -> list[str]:
         return lines
     for patient in facts.patients[:most]:
         shown = entry(facts, patient)
-        names = [shown["name"]] if level else [shown["name"], shown["ideographic"], shown["phonetic"]]
-        rest = [shown["id"] and f"ID\u00a0{shown['id']}", shown["birth_date"] and f"*{shown['birth_date']}"]
-        if not level and len(patient.studies) > 1:
-            rest.append(f"{len(patient.studies)} studies")
-        lines.append(_joined([" ".join(_isolated(name) for name in names if name), *rest[: 1 if level else 3]]))
+        number = shown["id"] and f"ID\u00a0{shown['id']}"
+        if level:  # in a list, what belongs together must be seen
+            name = _isolated(shown["name"])
+            lines.append(f"{name} ({number})" if name and number else name or number)
+            continue
+        names = " ".join(_isolated(shown[group]) for group in ("name", "ideographic", "phonetic") if shown[group])
+        born = shown["birth_date"] and f"*{shown['birth_date']}"
+        count = f"{len(patient.studies)} studies" if len(patient.studies) > 1 else ""
+        lines.append(_joined([names, number, born, count]))
     return [line or "(no ID)" for line in lines]
 
 
@@ -165,8 +169,11 @@ def study_lines(facts: LabelFacts, level: int, most: int) -> list[str]:
             )
             what = _isolated(clean(study.study_description, 120 if not level else 60))
             what = " ".join(filter(None, (when, what)))
-            accession = clean(study.accession_number, 40)
-            lines.append(_joined([what or "study without date", accession if not level else "", whose]))
+            what = what or "study without date"
+            if level:
+                lines.append(f"{what} ({whose})" if whose else what)
+            else:
+                lines.append(_joined([what, clean(study.accession_number, 40), whose]))
     return lines[:most]
 
 
@@ -212,7 +219,7 @@ def merge_fields(facts: LabelFacts) -> dict[str, str]:
         "label_text": known["label_text"].replace("\n", " "),
         "disposition": known["disposition"],
         "barcode_value": clean(facts.barcode_value, 1000),
-        "barcode_symbology": clean(facts.barcode_symbology),
+        "barcode_symbology": symbology_of(facts.barcode_symbology) if facts.barcode_value else "",
     }
 
 

@@ -38,7 +38,8 @@ _LEADING = 0.12
 """Between lines, in em."""
 _MODULE_LEAST, _BAR_LEAST = 0.30, 0.17
 """Millimetres of the module of a matrix code, of a linear code, that printers and readers can do."""
-_WHITE = "\u00b7"
+_BULLET = "\u2022"
+"""Between the entries of a list that is run in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,7 +361,7 @@ def _shown_entries(block: _Block, attempt: _Attempt) -> list[str]:
     if attempt.level < _LEVEL_RUN_IN:
         return shown + rest
     # Run in: an entry keeps together where it can, entries are parted by a mark.
-    return [f"  {_WHITE}  ".join([*map(isolated, shown)])] * bool(shown) + rest
+    return [f"  {_BULLET}  ".join([*map(isolated, shown)])] * bool(shown) + rest
 
 
 def _picture(zone: Zone, block: _Block, attempt: _Attempt, y: float) -> Placed:
@@ -553,7 +554,7 @@ def _reopened(text: str, end: int) -> str:
     head, rest = text[:end], text[end:].lstrip()
     opened = head.count(FSI) - head.count(PDI)
     rest = FSI * max(0, opened) + rest
-    stripped = rest.lstrip(f" {_WHITE}") if rest.lstrip().startswith(_WHITE) else rest
+    stripped = rest.lstrip(f" {_BULLET}") if rest.lstrip().startswith(_BULLET) else rest
     return stripped if _bare(stripped).strip() else ""
 
 

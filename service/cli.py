@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from service.commands import change, devices, look, nodes, produce, profiles, receive, serve, simulate, verify
+from service.commands import change, devices, label, look, nodes, produce, profiles, receive, serve, simulate, verify
 from service.commands.common import print_json
 from service.errors import as_refusal
 
@@ -85,6 +85,7 @@ app.command("find")(look.find)
 app.add_typer(nodes.nodes, name="nodes")
 app.command("pull")(nodes.pull)
 app.command("send")(nodes.send)
+app.command("label")(label.label)
 app.command("burners")(devices.burners)
 app.command("doctor")(look.doctor)
 app.command("conformance")(look.conformance)

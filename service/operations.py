@@ -12,11 +12,12 @@ from sqlalchemy.orm import Session
 from burners import registry
 from burners.registry import Burners
 from config.settings import Settings
-from jobs import documents, planning
+from jobs import documents, labelling, planning
 from jobs.context import Context
 from jobs.fitness import fitness
 from jobs.options import OptionsError, RequestOptions
 from media.problems import MediaError
+from service import labelling as service_labelling
 from service.contract import Document, OnProgress, Source, number
 from service.errors import NotDone, NotFound, UsageError
 from store import catalogue, checks, retention
@@ -106,7 +107,7 @@ class StoreOperations:
             self.context, request_id, progress=told, cancelled=cancelled, on_phase=lambda phase: told(phase, 0, 0, "")
         )
         with self.context.db.read() as session:
-            return planning.plan_document(session, plan_id)
+            return labelling.with_labels(session, self.context.settings, planning.plan_document(session, plan_id))
 
     def check(self, selection: Mapping[str, Any], options: Mapping[str, Any]) -> Document:
         settled = self._settled(options)
@@ -118,7 +119,7 @@ class StoreOperations:
         with self.context.db.read() as session:
             if session.get(Plan, plan_id) is None:
                 raise NotFound(f"there is no plan P{plan_id}")
-            return planning.plan_document(session, plan_id)
+            return labelling.with_labels(session, self.context.settings, planning.plan_document(session, plan_id))
 
     def burn(
         self,
@@ -198,6 +199,18 @@ class StoreOperations:
     def delete(self, selection: Mapping[str, Any]) -> Document:
         chosen = self._selected(selection)
         return retention.delete(self.context.db, self.context.spool, self.context.settings.derived_dir, chosen)
+
+    def label(self, of: str, *, volume: int | None, printer: str) -> Document:
+        with self.context.db.read() as session:
+            return service_labelling.document(session, self.context.settings, of, volume=volume, printer=printer)
+
+    def label_picture(
+        self, of: str, kind: str, *, volume: int | None, printer: str, dpi: int | None, guides: bool
+    ) -> bytes:
+        with self.context.db.read() as session:
+            return service_labelling.picture(
+                session, self.context.settings, of, kind, volume=volume, printer=printer, dpi=dpi, guides=guides
+            )
 
     def burners(self) -> list[Document]:
         return burner_documents(self.context.settings, self._burners)

@@ -8,7 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from service.api import catalogue, instances, jobs, nodes, plans, state
+from service.api import catalogue, instances, jobs, labels, nodes, plans, state
 from service.api.problem import Problem
 from service.auth import Guard
 from service.errors import Refusal, as_refusal
@@ -31,7 +31,7 @@ def build(operations: StoreOperations, *, token: str, hosts: Iterable[str], stop
     )
     app.state.operations = operations
     app.state.stopping = stopping
-    for part in (instances, plans, jobs, catalogue, nodes, state):
+    for part in (instances, plans, jobs, catalogue, labels, nodes, state):
         app.include_router(part.router, prefix=PREFIX)
     app.include_router(state.health)
     app.exception_handler(RequestValidationError)(_invalid)

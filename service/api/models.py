@@ -45,6 +45,12 @@ class OptionsBody(_Body):
     iod: str | None = None
     allow_splitting: bool | None = None
     file_set_prefix: str | None = Field(default=None, pattern=r"^[A-Z0-9_]{0,9}$")
+    label_text: str | None = None
+    label_using_information_extracted_from_instances: bool | None = None
+    label_style_selection: str | None = None
+    media_disposition: str | None = None
+    barcode_value: str | None = None
+    barcode_symbology: str | None = None
 
     def given(self) -> dict[str, Any]:
         return self.model_dump(exclude_none=True)

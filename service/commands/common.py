@@ -92,6 +92,15 @@ IodOption = Annotated[
 NoSplittingOption = Annotated[
     bool, typer.Option("--no-splitting", help="Fail rather than spread the request over several volumes.")
 ]
+LabelTextOption = Annotated[
+    str | None, typer.Option("--label-text", metavar="TEXT", help="Text for the labels of the discs.")
+]
+BarcodeOption = Annotated[
+    str | None, typer.Option("--barcode", metavar="VALUE", help="Barcode for the labels of the discs.")
+]
+SymbologyOption = Annotated[
+    str | None, typer.Option("--barcode-symbology", metavar="X", help="Of the barcode, e.g. CODE128, CODE39, QR.")
+]
 PrefixOption = Annotated[
     str | None, typer.Option("--file-set-prefix", metavar="X", help="Beginning of the File-set IDs, A-Z 0-9 _.")
 ]

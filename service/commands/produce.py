@@ -10,6 +10,7 @@ from service.commands import show
 from service.commands.common import (
     AccessionOption,
     AllOption,
+    BarcodeOption,
     CallingAeOption,
     CapacityOption,
     CompressOption,
@@ -19,6 +20,7 @@ from service.commands.common import (
     DateRangeOption,
     IodOption,
     JsonOption,
+    LabelTextOption,
     MediumOption,
     ModalityOption,
     NoSplittingOption,
@@ -31,6 +33,7 @@ from service.commands.common import (
     SkipRefusedOption,
     SopOption,
     StudyOption,
+    SymbologyOption,
     load_settings,
     operations,
     print_json,
@@ -64,6 +67,9 @@ def plan(
     iod: IodOption = None,
     no_splitting: NoSplittingOption = False,
     file_set_prefix: PrefixOption = None,
+    label_text: LabelTextOption = None,
+    barcode: BarcodeOption = None,
+    barcode_symbology: SymbologyOption = None,
     json: JsonOption = False,
     data: DataOption = None,
     config: ConfigOption = None,
@@ -92,6 +98,9 @@ def plan(
         iod=iod,
         allow_splitting=False if no_splitting else None,
         file_set_prefix=file_set_prefix,
+        label_text=label_text,
+        barcode_value=barcode,
+        barcode_symbology=barcode_symbology,
     )
     with (
         operations(load_settings(config, data), locked_for="plan") as ops,
@@ -133,6 +142,9 @@ def burn(
     iod: IodOption = None,
     no_splitting: NoSplittingOption = False,
     file_set_prefix: PrefixOption = None,
+    label_text: LabelTextOption = None,
+    barcode: BarcodeOption = None,
+    barcode_symbology: SymbologyOption = None,
     idempotency_key: Annotated[
         str | None, typer.Option("--idempotency-key", metavar="X", help="The same key gives the same job.")
     ] = None,
@@ -172,6 +184,9 @@ def burn(
         iod=iod,
         allow_splitting=False if no_splitting else None,
         file_set_prefix=file_set_prefix,
+        label_text=label_text,
+        barcode_value=barcode,
+        barcode_symbology=barcode_symbology,
     )
 
     def ask(ops: Any) -> dict[str, Any]:

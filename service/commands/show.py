@@ -57,8 +57,20 @@ def plan(document: dict[str, Any]) -> None:
     iod(document)
     for note in document.get("notes", ()):
         typer.echo(f"note: {plain(note)}")
+    _labels(document)
     if document["volumes"]:
         say(f"burnish burn --plan {document['plan']} burns exactly this")
+
+
+def _labels(document: dict[str, Any]) -> None:
+    """What will stand on the discs."""
+    told = [(volume, volume["label"]) for volume in document["volumes"] if volume.get("label")]
+    for volume, label in told[:_MANY]:
+        lines = label["lines"]
+        text = " / ".join([*lines[:_MANY], *(["..."] if len(lines) > _MANY else [])])
+        typer.echo(f"label {volume['number']} of {volume['of']}: {plain(text)}")
+        for notice in label["notices"]:
+            typer.echo(f"  note: {plain(notice)}")
 
 
 def _bar(share: float, width: int = 24) -> str:

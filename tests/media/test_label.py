@@ -176,7 +176,7 @@ class TestWhatStandsOnIt:
         stays_on_the_ring(label)
         text = " ".join(label.lines)
         assert "300 patients" in text
-        listed = [number for number in range(300) if f"Family{number}, Given · ID PID{number:05d}" in text]
+        listed = [number for number in range(300) if f"Family{number}, Given (ID PID{number:05d})" in text]
         assert len(listed) > 10
         assert f"+ {300 - len(listed)} more patients, see README.TXT" in text
 

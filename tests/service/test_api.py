@@ -230,3 +230,22 @@ def test_health_needs_no_token_and_tells_nothing(client: TestClient) -> None:
 def test_the_description_names_every_route(client: TestClient) -> None:
     paths = client.get("/api/v1/openapi.json").json()["paths"]
     assert {"/api/v1/jobs", "/api/v1/plans", "/api/v1/instances", "/healthz"} <= set(paths)
+
+
+def test_labels(client: TestClient, operations: StoreOperations, made: Path) -> None:
+    imported(operations, made)
+    plan = client.post("/api/v1/plans", json={"selection": {"all": True}, "options": {"label_text": "Hello"}}).json()
+    told = client.get(f"/api/v1/labels/{plan['plan']}", params={"volume": 1}).json()
+    assert told["lines"] == plan["volumes"][0]["label"]["lines"]
+    assert "Hello" in told["lines"]
+    for kind, media_type, start in (("png", "image/png", b"\x89PNG"), ("pdf", "application/pdf", b"%PDF")):
+        picture = client.get(
+            f"/api/v1/labels/{plan['plan']}/{kind}", params={"volume": 1, "dpi": 100, "guides": "true"}
+        )
+        assert picture.headers["content-type"] == media_type
+        assert picture.content.startswith(start)
+    is_problem(client.get("/api/v1/labels/P99"), 404)
+    is_problem(client.get("/api/v1/labels/x"), 422)
+    is_problem(client.get(f"/api/v1/labels/{plan['plan']}/gif"), 422)
+    is_problem(client.get(f"/api/v1/labels/{plan['plan']}"), 422)
+    is_problem(client.get(f"/api/v1/labels/{plan['plan']}", params={"volume": 1, "printer": "toaster"}), 409)

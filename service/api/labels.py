@@ -1,0 +1,36 @@
+"""Routes: labels of discs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from fastapi.responses import Response
+
+from service.api.access import Ops
+
+router = APIRouter()
+_MEDIA_TYPES = {"png": "image/png", "pdf": "application/pdf", "svg": "image/svg+xml"}
+Volume = Annotated[int | None, Query(ge=1, lt=10_000)]
+Printer = Annotated[str, Query(max_length=64)]
+
+
+@router.get("/labels/{of}", summary="What stands on the label of a plan's, job's or disc's volume")
+def label(ops: Ops, of: str, volume: Volume = None, printer: Printer = "") -> dict[str, Any]:
+    return ops.label(of, volume=volume, printer=printer)
+
+
+@router.get("/labels/{of}/{kind}", summary="The label as a picture", response_class=Response)
+def picture(
+    ops: Ops,
+    of: str,
+    kind: Literal["png", "pdf", "svg"],
+    volume: Volume = None,
+    printer: Printer = "",
+    dpi: Annotated[int | None, Query(ge=72, le=1200)] = None,
+    guides: bool = False,
+) -> Response:
+    content = ops.label_picture(of, kind, volume=volume, printer=printer, dpi=dpi, guides=guides)
+    # A picture of another origin's page must not become a document of ours.
+    headers = {"Content-Disposition": f'attachment; filename="label.{kind}"', "Cache-Control": "no-store"}
+    return Response(content, media_type=_MEDIA_TYPES[kind], headers=headers)
