@@ -17,7 +17,7 @@ from typing import Any
 
 from media.charsets import DEFINED_TERMS, UNDECLARED
 from media.codecs import transfer_syntaxes
-from media.encoders import encoders
+from media.encoders import encoders, lossy_encoders
 from media.records import record_type
 from media.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
@@ -187,7 +187,7 @@ def _storage_table() -> str:
 def _syntax_table() -> str:
     from scp.storage import transfer_syntaxes as received
 
-    made = {encoder.syntax for encoder in encoders().values()} | {"1.2.840.10008.1.2.1"}
+    made = {encoder.syntax for encoder in (*encoders().values(), *lossy_encoders())} | {"1.2.840.10008.1.2.1"}
     known = transfer_syntaxes()
     rows = [
         (

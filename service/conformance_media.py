@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import groupby
 
 from media import mediatypes, records
-from media.encoders import encoders
+from media.encoders import encoders, lossy_encoders
 from media.profile_keys import AddedKey, key_set, key_sets
 from media.profile_rules import names, rules_of
 from media.profiles import Profile, profiles
@@ -289,6 +289,45 @@ def _coercions() -> str:
         )
         for encoder in encoders().values()
     ]
+    lossy = [
+        (
+            f"{encoder.name}-{encoder.letter}{{{encoder.least}-{encoder.most}}}/{encoder.version}",
+            f"{uid_name(encoder.syntax)} ({encoder.syntax})",
+            encoder.max_bits,
+            encoder.rgb,
+            encoder.method,
+            f"{encoder.min_psnr:.0f} dB",
+        )
+        for encoder in lossy_encoders()
+    ]
+    derived = [
+        ("SOP Instance UID (0008,0018)", "a new one; references between instances of a request follow"),
+        ("Image Type (0008,0008), Frame Type (0008,9007)", "value 1 is DERIVED"),
+        ("Derivation Description (0008,2111)", 'a line that begins with "DRS:" before what is there'),
+        (
+            "Source Image Sequence (0008,2112)",
+            "an item is added: the image before, with purpose (121320, DCM, Uncompressed predecessor) of CID 7202",
+        ),
+        ("Derivation Code Sequence (0008,9215)", "an item is added: (113040, DCM, Lossy Compression) of CID 7203"),
+        ("Lossy Image Compression (0028,2110)", "01"),
+        ("Lossy Image Compression Ratio, Method (0028,2112), (0028,2114)", "the measured ratio, the method: appended"),
+        (
+            "Pixel Representation (0028,0103), Rescale Intercept and Slope (0028,1052), (0028,1053)",
+            "JPEG: unsigned, and the modality LUT's output stays what it was; added where they are needed",
+        ),
+        ("Modality LUT Sequence (0028,3000)", "applied to the samples and removed"),
+        (
+            (
+                "Pixel Padding Value and Range Limit (0028,0120), (0028,0121); Smallest and Largest Pixel Value in "
+                "Series (0028,0108), (0028,0109)"
+            ),
+            "removed",
+        ),
+        (
+            "Smallest and Largest Image Pixel Value (0028,0106), (0028,0107)",
+            "where they are, those of the decoded frames",
+        ),
+    ]
     decoded = [
         ("Transfer Syntax UID (0002,0010)", "Explicit VR Little Endian"),
         (
@@ -313,7 +352,7 @@ def _coercions() -> str:
     return f"""### 5.5 Conforming
 
 An instance goes on a medium byte for byte where it need not be conformed; what is conformed is a copy. Every change is
-listed with old and new value in the plan and in the job's report. The SOP Instance UID stays, since no sample changes.
+listed with old and new value in the plan and in the job's report. The SOP Instance UID stays where no sample changes.
 What cannot be conformed is refused by name.
 
 Decoding changes:
@@ -324,5 +363,14 @@ Compression, on request (`--compress lossless`) or where the profile has no unco
 again and compared before it counts. Images that do not suit the encoder stay uncompressed where the profile allows it.
 
 {table(("Recipe", "Transfer syntax", "Bits a sample, at most", "RGB is then", "PALETTE COLOR"), made)}
+
+Lossy compression, only where the request allows it; each frame is decoded again, and the instance is left as it is
+where a frame would keep less than the least PSNR.
+
+{table(("Recipe", "Transfer syntax", "Bits a sample, at most", "Colour is then", "Method", "Least PSNR"), lossy)}
+
+It changes, beside Bits Allocated, Bits Stored, High Bit and Planar Configuration:
+
+{table(("Element", "Becomes"), derived)}
 
 Attributes of patients, studies and series are never changed."""

@@ -17,6 +17,7 @@ from pydicom.uid import generate_uid
 
 from media.conform import ConformResult, conform
 from media.edits import Edits
+from media.encoders import encoders, lossy_encoders
 from media.items import Header
 from media.problems import InstanceRefused, MediaError
 from media.profiles import profile
@@ -480,3 +481,13 @@ def test_limits_name_classes_once() -> None:
     limits = lossy_limits()
     assert "1.2.840.10008.5.1.4.1.1.481.2" in limits.never
     assert not limits.never & limits.fixed_rescale
+
+
+def test_docs_have_every_encoder() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "compression.md").read_text("utf-8")
+    for encoder in encoders().values():
+        assert f"| `{encoder.recipe}` |" in text and encoder.syntax in text
+    for encoder in lossy_encoders():
+        name = f"| `{encoder.name}-{encoder.letter}{{{encoder.least}-{encoder.most}}}/{encoder.version}` |"
+        (line,) = [line for line in text.splitlines() if line.startswith(name)]
+        assert encoder.syntax in line and line.endswith(f"| {encoder.min_psnr:.0f} dB |")
