@@ -18,7 +18,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 Priority = Literal["high", "med", "low"]
 PatientsPerDisc = Literal["one", "many"]
-Conflicts = Literal["first", "latest", "refuse"]
+Conflicts = Literal["first", "latest", "refuse", "keep-both"]
+CompressMode = Literal["none", "lossless", "lossy", "keep"]
 _AE_TITLE = re.compile(r"^(?=.*\S)[\x20-\x5b\x5d-\x7e]{1,16}$")
 
 
@@ -101,6 +102,32 @@ class Plan(_Section):
     iod: Literal["off", "report", "strict"]
 
 
+class CompressQuality(_Section):
+    """How much lossy compression may lose in images of one modality; None: as in all."""
+
+    jpeg: int | None = Field(default=None, ge=50, le=100)
+    ratio: int | None = Field(default=None, ge=2, le=100)
+
+
+class Compress(_Section):
+    default: CompressMode
+    profiles: dict[str, CompressMode]
+    modalities: dict[str, CompressMode]
+    sop_classes: dict[str, CompressMode]
+    allow_lossy: bool
+    lossy_again: bool
+    protected_modalities: tuple[str, ...]
+    protected_sop_classes: tuple[str, ...]
+    jpeg_quality: int = Field(ge=50, le=100)
+    j2k_ratio: int = Field(ge=2, le=100)
+    quality: dict[str, CompressQuality]
+
+
+class Coerce(_Section):
+    rules: Path | Literal[""]
+    catalogue: bool
+
+
 class Burn(_Section):
     burner: str
     copies: int = Field(ge=1, le=99)
@@ -158,6 +185,9 @@ class Rule(_Section):
     copies: int = Field(default=1, ge=1, le=99)
     priority: Priority = "med"
     patients_per_disc: PatientsPerDisc = "one"
+    compress: CompressMode | Literal[""] = ""
+    allow_lossy: bool | None = None
+    coerce: Path | Literal[""] = ""
     quiet_seconds: float = Field(default=60.0, ge=0)
 
 
@@ -177,6 +207,8 @@ class Settings(BaseSettings):
     http: Http
     spool: Spool
     plan: Plan
+    compress: Compress
+    coerce: Coerce
     burn: Burn
     label: Label
     jobs: Jobs

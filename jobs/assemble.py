@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from jobs.context import Context
 from jobs.iconing import Pinned, restore, unpinned
+from jobs.people import People
 from media import signing
 from media.fileset import assemble
 from media.iso9660 import IsoImage
@@ -44,6 +45,14 @@ def volume_image(ctx: Context, volume_id: int) -> IsoImage:
 def volume_items(ctx: Context, volume_id: int) -> list[tuple[Item, tuple[str, ...]]]:
     """The instances of a volume in their order on it, each with its File ID. Raises ``MediaError`` as above."""
     with ctx.db.read() as session:
+        people = People(
+            session,
+            session.scalars(
+                select(Derived.facts)
+                .join(VolumeInstance, VolumeInstance.derived_id == Derived.id)
+                .where(VolumeInstance.volume_id == volume_id, Derived.facts.is_not(None))
+            ),
+        )
         rows: Any = session.execute(
             select(
                 VolumeInstance.file_id,
@@ -59,6 +68,9 @@ def volume_items(ctx: Context, volume_id: int) -> list[tuple[Item, tuple[str, ..
                 Instance.spool_path,
                 Derived.path.label("derived_path"),
                 Derived.transfer_syntax_uid.label("derived_syntax"),
+                Derived.new_sop_instance_uid,
+                Derived.directory_keys.label("derived_keys"),
+                Derived.facts,
                 Series.series_instance_uid,
                 Study.study_instance_uid,
                 Patient.id.label("patient"),
@@ -73,7 +85,7 @@ def volume_items(ctx: Context, volume_id: int) -> list[tuple[Item, tuple[str, ..
             .order_by(VolumeInstance.position)
             .execution_options(yield_per=1000)
         )
-        planned = [(*_item(ctx, row), tuple(row.file_id.split("/"))) for row in rows]
+        planned = [(*_item(ctx, row, people), tuple(row.file_id.split("/"))) for row in rows]
     icons = [pinned for _, pinned, _ in planned if pinned is not None]
     if icons:
         restore(ctx, icons)
@@ -83,7 +95,7 @@ def volume_items(ctx: Context, volume_id: int) -> list[tuple[Item, tuple[str, ..
     ]
 
 
-def _item(ctx: Context, row: Any) -> tuple[Item, Pinned | None]:
+def _item(ctx: Context, row: Any, people: People) -> tuple[Item, Pinned | None]:
     if row.derived_path is not None:
         source = ctx.derived_path(row.derived_path)
     elif row.spool_path is not None:
@@ -93,17 +105,18 @@ def _item(ctx: Context, row: Any) -> tuple[Item, Pinned | None]:
     supplied, pinned = unpinned(
         row.supplied, digest=row.digest, sop_instance_uid=row.sop_instance_uid, spool_path=row.spool_path
     )
+    facts = row.facts or {}
     item = Item(
         key=row.id,
         sop_class_uid=row.sop_class_uid,
-        sop_instance_uid=row.sop_instance_uid,
+        sop_instance_uid=row.new_sop_instance_uid or row.sop_instance_uid,
         transfer_syntax_uid=row.derived_syntax or row.transfer_syntax_uid,
         study_instance_uid=row.study_instance_uid or "",
         series_instance_uid=row.series_instance_uid or "",
-        patient=row.patient,
-        patient_id=row.patient_id or "",
+        patient=people.key(row.patient, row.facts),
+        patient_id=facts.get("patient_id", row.patient_id) or "",
         record_type=record_type(row.sop_class_uid) or "",
-        directory_keys=row.directory_keys,
+        directory_keys=row.directory_keys if row.derived_keys is None else row.derived_keys,
         source=source,
         size=row.size,
         sha256=row.sha256,

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from jobs.compression import Compression, Decision
 from jobs.conform_pool import Cancelled
+from media.edits import NO_EDITS, Edit, Edits
 from media.encoding import split
 from media.items import Supplied
 from media.problems import InstanceRefused
 from media.profile_keys import key_set
-from media.profile_rules import rule_refusal
+from media.profile_rules import Lacking, judge
 from media.profiles import Profile
-from media.recipes import recipe_for
 from media.records import ROOT_RECORDS, WITHOUT_RECORD, Numbers, record_type, require_added, supply
 from store.plans import InstanceRow
 
@@ -30,7 +31,28 @@ class Candidate:
     row: InstanceRow
     record_type: str
     recipe: str | None
+    """As the compression policy wants it; what is edited without any is made by ``media.recipes.EDIT_RECIPE``."""
     supplied: tuple[Supplied, ...]
+    instead: str | None = None
+    """For a lossy recipe: the one to use where the pixel data does not suit it."""
+    note: str = ""
+    """Why the instance is not compressed as was wanted."""
+    values: tuple[Edit, ...] = ()
+    """Elements that are corrected, or supplied empty."""
+    renamed: bool = False
+    """It gets another SOP Instance UID because there are two with this one."""
+    edits: Edits = NO_EDITS
+    """All that is edited in it (``jobs.editing``)."""
+
+    @property
+    def changes(self) -> bool:
+        """Whether another file than the one received goes on the disc."""
+        return self.recipe is not None or bool(self.values) or self.renamed or bool(self.edits)
+
+    @property
+    def new_uid(self) -> str:
+        """The SOP Instance UID on the disc."""
+        return self.edits.new_sop_instance_uid or self.row.sop_instance_uid
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +75,8 @@ class Checked:
     refused: list[Refusal] = field(default_factory=list)
     conflicts: list[dict[str, Any]] = field(default_factory=list)
     """``{"sop_instance_uid", "used", "left_out"}``: instances received with one UID and different content."""
+    renamed: set[int] = field(default_factory=set)
+    """Of those, the ones that go on a disc beside the first, under a UID of their own."""
 
 
 def check(
@@ -61,21 +85,28 @@ def check(
     profile: Profile,
     conflicts: Mapping[str, list[int]],
     policy: str,
-    compress: str = "none",
+    compression: Compression,
     has_source: Callable[[InstanceRow], bool],
+    is_lossy_already: Callable[[InstanceRow], bool],
+    values: Mapping[int, tuple[Edit, ...]] | None = None,
 ) -> Checked:
     """Check each instance against the profile and the directory's needs.
 
-    ``conflicts`` are the instances that share a UID and differ, ``policy`` is ``first``, ``latest`` or ``refuse``;
-    ``compress`` is one of ``media.recipes.COMPRESS``; ``has_source`` says whether an instance's bytes are still in the
-    spool. No instance is read here: everything that is asked stands in its row.
+    ``conflicts`` are the instances that share a UID and differ, ``policy`` is ``first``, ``latest``, ``refuse`` or
+    ``keep-both``; ``has_source`` says whether an instance's bytes are still in the spool. Of instances that may be
+    compressed lossily ``is_lossy_already`` looks into the file; all else that is asked stands in a row. ``values`` are
+    corrections by Instance id, which the rows have already.
     """
     checked = Checked()
     kept = list(without_conflicts(rows, conflicts, policy, checked))
     numbers = _numbers(kept)
+
+    def decide(row: InstanceRow) -> Decision:
+        return compression.decide(row, profile, is_lossy_already=lambda: has_source(row) and is_lossy_already(row))
+
     for row in kept:
         try:
-            candidate = _candidate(row, profile, numbers[row.id], compress)
+            candidate = _candidate(row, profile, numbers[row.id], decide)
         except InstanceRefused as error:
             checked.refused.append(Refusal(row, error.code, error.reason))
             continue
@@ -83,7 +114,8 @@ def check(
             reason = "it is no longer in the spool; it has to be read from its disc first"
             checked.refused.append(Refusal(row, "NO_INSTANCE", reason))
             continue
-        checked.candidates.append(candidate)
+        corrected = (values or {}).get(row.id, ())
+        checked.candidates.append(replace(candidate, renamed=row.id in checked.renamed, values=corrected))
     return checked
 
 
@@ -95,7 +127,7 @@ def refuse_unfit(
     progress: Callable[[int, int], None],
     cancelled: Callable[[], bool],
 ) -> None:
-    """Move to the refused what is not as the profile's rules demand.
+    """Move to the refused what is not as the profile's rules demand; what lacks attributes of type 2 gets them, empty.
 
     Of what goes on the disc byte for byte all rules are asked; of what is yet to be conformed those on attributes that
     conforming never changes, so that nothing large is conformed in vain. ``path_of`` says where an instance's file is.
@@ -103,16 +135,24 @@ def refuse_unfit(
     """
     if not profile.rules:
         return
-    unfit: set[int] = set()
+    kept: list[Candidate] = []
     for done, candidate in enumerate(checked.candidates):
         if done % _TOLD_EVERY == 0:
             progress(done, len(checked.candidates))
             if cancelled():
                 raise Cancelled
-        if refusal := rule_refusal(profile, path_of(candidate), to_be_conformed=candidate.recipe is not None):
-            unfit.add(candidate.row.id)
+        refusal, lacking = judge(profile, path_of(candidate), to_be_conformed=candidate.changes)
+        if refusal is not None:
             checked.refused.append(Refusal(candidate.row, *refusal))
-    checked.candidates = [candidate for candidate in checked.candidates if candidate.row.id not in unfit]
+            continue
+        given = {edit.tag for edit in candidate.values}
+        empty = [Edit(one.tag, one.vr, "", _supplied_empty(one)) for one in lacking if one.tag not in given]
+        kept.append(replace(candidate, values=(*candidate.values, *empty)) if empty else candidate)
+    checked.candidates = kept
+
+
+def _supplied_empty(lacking: Lacking) -> str:
+    return f"{lacking.clause} wants it to be there, even without a value"
 
 
 def without_conflicts(
@@ -130,6 +170,16 @@ def without_conflicts(
             reason = f"{len(ids)} instances with this SOP Instance UID and different content were received"
             checked.refused.append(Refusal(row, "DUPL_REF_INST", reason))
             continue
+        if policy == "keep-both":
+            first, *later = ids
+            if row.id in later:
+                checked.renamed.add(row.id)
+            there = [one for one in ids if one in requested]
+            if row.id == there[0]:
+                told = {"sop_instance_uid": row.sop_instance_uid, "used": row.id, "left_out": []}
+                checked.conflicts.append(told | {"renamed": [one for one in there if one != first]})
+            yield row
+            continue
         used = ids[0] if policy == "first" else ids[-1]
         if used not in requested:
             reason = (
@@ -143,7 +193,9 @@ def without_conflicts(
             yield row
 
 
-def _candidate(row: InstanceRow, profile: Profile, numbers: Numbers, compress: str) -> Candidate:
+def _candidate(
+    row: InstanceRow, profile: Profile, numbers: Numbers, decide: Callable[[InstanceRow], Decision]
+) -> Candidate:
     kind = record_type(row.sop_class_uid)
     if kind is None:
         name = WITHOUT_RECORD.get(row.sop_class_uid, "private or unknown")
@@ -155,11 +207,11 @@ def _candidate(row: InstanceRow, profile: Profile, numbers: Numbers, compress: s
     violation = profile.class_violation(row.sop_class_uid)
     if violation is not None:
         raise InstanceRefused("INST_AP_CONFLICT", violation)
-    recipe = recipe_for(row, profile, compress)
+    decision = decide(row)
     elements = split(row.directory_keys)
     supplied = supply(elements, kind, numbers)
     require_added(elements, kind, key_set(profile.directory_keys), row.sop_class_uid)
-    return Candidate(row, kind, recipe, supplied)
+    return Candidate(row, kind, decision.recipe, supplied, decision.instead, decision.note)
 
 
 def _numbers(rows: list[InstanceRow]) -> dict[int, Numbers]:

@@ -17,12 +17,12 @@ from typing import Any
 
 from burners import registry
 from jobs.checking import Checked, check, refuse_unfit, without_conflicts
+from jobs.compression import Compression, is_lossy_already
 from jobs.context import Context
 from jobs.options import RequestOptions
 from media import mediatypes, profiles
 from media.problems import InstanceRefused
 from media.profiles import Profile, ProfileError
-from media.recipes import recipe_for
 from store.plans import InstanceRow
 
 _SECTOR = 2048
@@ -51,6 +51,8 @@ class _Offer:
     """In the tables: the profile's, and its medium's with the default one first."""
 
 
+_Kind = tuple[str, str, bool, str]
+"""SOP class, transfer syntax, whether it has pixel data, modality."""
 _Pair = tuple[_Offer, Profile, mediatypes.MediaType]
 
 
@@ -79,16 +81,17 @@ def choose(
     kept = list(without_conflicts(rows, conflicts, options.conflicts, Checked()))
     there = {row.id for row in kept if has_source(row)}
     sizes = _Sizes(kept, many_patients=options.patients_per_disc == "many")
-    kinds: Counter[tuple[str, str, bool]] = Counter()
-    examples: dict[tuple[str, str, bool], InstanceRow] = {}
+    compression = options.compression(ctx.settings)
+    kinds: Counter[_Kind] = Counter()
+    examples: dict[_Kind, InstanceRow] = {}
     for row in kept:
-        kind = (row.sop_class_uid, row.transfer_syntax_uid, row.has_pixel_data)
+        kind = (row.sop_class_uid, row.transfer_syntax_uid, row.has_pixel_data, row.modality)
         kinds[kind] += 1
         examples.setdefault(kind, row)
 
     bounds: list[_Pair] = []
     for place, profile, media in _pairs(ctx, options):
-        refused, changed = _bound(profile, kinds, examples, options.compress)
+        refused, changed = _bound(profile, kinds, examples, compression)
         for second, medium in enumerate(media):
             oversized, discs = sizes.on(_capacity(ctx, options, medium))
             bounds.append((_Offer(max(refused, oversized), changed, discs, (place, second)), profile, medium))
@@ -101,7 +104,7 @@ def choose(
             break
         name = profile.identifier
         if name not in exact:
-            exact[name] = _examined(profile, kept, there, options, path_of, cancelled)
+            exact[name] = _examined(profile, kept, there, options, compression, path_of, cancelled)
         refused, changed = exact[name]
         found.append((_Offer(max(refused, bound.refused), changed, bound.discs, bound.place), profile, medium))
     best, profile, medium = min(found, key=_offer)
@@ -142,9 +145,9 @@ def _capacity(ctx: Context, options: RequestOptions, medium: mediatypes.MediaTyp
 
 def _bound(
     profile: Profile,
-    kinds: Mapping[tuple[str, str, bool], int],
-    examples: Mapping[tuple[str, str, bool], InstanceRow],
-    compress: str,
+    kinds: Mapping[_Kind, int],
+    examples: Mapping[_Kind, InstanceRow],
+    compression: Compression,
 ) -> tuple[int, int]:
     """At least so many instances are refused, or at least so many changed where no more are refused."""
     refused = changed = 0
@@ -154,7 +157,8 @@ def _bound(
             refused += count
             continue
         try:
-            changed += count if recipe_for(row, profile, compress) is not None else 0
+            decision = compression.decide(row, profile, is_lossy_already=lambda: False)
+            changed += count if decision.recipe is not None else 0
         except InstanceRefused:
             refused += count
     return refused, changed
@@ -165,6 +169,7 @@ def _examined(
     rows: Sequence[InstanceRow],
     there: set[int],
     options: RequestOptions,
+    compression: Compression,
     path_of: Callable[[InstanceRow], Path],
     cancelled: Callable[[], bool],
 ) -> tuple[int, int]:
@@ -174,8 +179,9 @@ def _examined(
         profile=profile,
         conflicts={},
         policy=options.conflicts,
-        compress=options.compress,
+        compression=compression,
         has_source=lambda row: row.id in there,
+        is_lossy_already=lambda row: is_lossy_already(path_of(row)),
     )
     refuse_unfit(
         checked,
@@ -184,7 +190,7 @@ def _examined(
         progress=lambda *_: None,
         cancelled=cancelled,
     )
-    return len(checked.refused), sum(candidate.recipe is not None for candidate in checked.candidates)
+    return len(checked.refused), sum(candidate.changes for candidate in checked.candidates)
 
 
 class _Sizes:

@@ -7,6 +7,7 @@ outlives the service.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import queue
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from media.edits import NO_EDITS, Edits
 from media.items import Change
 from media.problems import MediaError
 
@@ -48,6 +50,8 @@ class Task:
     source: Path
     target: Path
     recipe: str
+    edits: Edits = NO_EDITS
+    """Made before the recipe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,10 @@ class Conformed:
     sha256: str = ""
     transfer_syntax_uid: str = ""
     changes: tuple[Change, ...] = ()
+    directory_keys: bytes | None = None
+    new_sop_instance_uid: str = ""
+    facts: dict[str, Any] | None = None
+    """These three as of ``media.conform.ConformResult``."""
     refused: tuple[str, str] | None = None
     """Failure code and reason."""
     document: dict[str, Any] | None = None
@@ -150,7 +158,9 @@ class _Helper:
     def run(self, task: Task, stop: threading.Event) -> Conformed | None:
         """Have one task done; None where ``stop`` was set before it ended."""
         assert self._process.stdin is not None and self._process.stdout is not None
-        order = {"source": str(task.source), "target": str(task.target), "recipe": task.recipe}
+        order: dict[str, Any] = {"source": str(task.source), "target": str(task.target), "recipe": task.recipe}
+        if task.edits:
+            order["edits"] = task.edits.to_json()
         try:
             self._process.stdin.write(json.dumps(order).encode() + b"\n")
             self._process.stdin.flush()
@@ -177,7 +187,17 @@ class _Helper:
         if "document" in answer:
             return Conformed(task, document=answer["document"])
         changes = tuple(Change(task.sop_instance_uid, *change) for change in answer["changes"])
-        return Conformed(task, answer["size"], answer["sha256"], answer["transfer_syntax_uid"], changes)
+        keys = answer["directory_keys"]
+        return Conformed(
+            task,
+            answer["size"],
+            answer["sha256"],
+            answer["transfer_syntax_uid"],
+            changes,
+            directory_keys=None if keys is None else base64.b64decode(keys),
+            new_sop_instance_uid=answer["new_sop_instance_uid"],
+            facts=answer["facts"],
+        )
 
     def _lost(self, task: Task, why: str) -> Conformed:
         self.alive = False
@@ -201,7 +221,7 @@ class _Helper:
 
 def _serve_orders() -> None:
     """The helper's own main: one order a line in, one answer a line out, until the input ends."""
-    from media.conform import conform
+    from media.conform import ConformResult, conform
     from media.iconforms import is_recipe
     from media.icons import write_icon
     from media.problems import InstanceRefused
@@ -221,13 +241,21 @@ def _serve_orders() -> None:
         target = Path(order["target"])
         answer: dict[str, object]
         try:
-            make = write_icon if is_recipe(order["recipe"]) else conform
-            result = make(Path(order["source"]), target, order["recipe"])
+            if is_recipe(order["recipe"]):
+                icon = write_icon(Path(order["source"]), target, order["recipe"])
+                result = ConformResult(icon.changes, icon.size, icon.sha256, icon.transfer_syntax_uid)
+            else:
+                edits = Edits.from_json(order["edits"]) if "edits" in order else None
+                result = conform(Path(order["source"]), target, order["recipe"], edits=edits)
+            keys = result.directory_keys
             answer = {
                 "size": result.size,
                 "sha256": result.sha256,
                 "transfer_syntax_uid": result.transfer_syntax_uid,
                 "changes": [[change.tag, change.old, change.new] for change in result.changes],
+                "directory_keys": None if keys is None else base64.b64encode(keys).decode("ascii"),
+                "new_sop_instance_uid": result.new_sop_instance_uid,
+                "facts": result.facts,
             }
         except InstanceRefused as error:
             answer = {"refused": [error.code, error.reason]}

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from jobs.checking import Candidate, Checked, Refusal
-from jobs.conform_pool import Task, conform_all
+from jobs.conform_pool import Conformed, Task, conform_all
 from jobs.context import Context
+from jobs.editing import is_another, recipe_of, references, with_edits
+from media.edits import recipe_key
 from media.profile_rules import rule_refusal
 from media.profiles import Profile
+from media.recipes import is_lossy, recipe_syntax
 from store import plans
 from store.models import Derived
 
@@ -20,18 +24,62 @@ Progress = Callable[[str, int, int, str], None]
 
 
 def _derived_key(candidate: Candidate) -> tuple[str, str, str]:
-    assert candidate.recipe is not None
-    return candidate.row.digest, candidate.row.sop_instance_uid, candidate.recipe
+    recipe = recipe_of(candidate)
+    assert recipe is not None
+    return candidate.row.digest, candidate.row.sop_instance_uid, recipe_key(recipe, candidate.edits)
 
 
 def conform(
+    ctx: Context,
+    profile: Profile,
+    checked: Checked,
+    progress: Progress,
+    cancelled: Callable[[], bool],
+    *,
+    path_of: Callable[[Candidate], Path],
+) -> dict[int, Derived]:
+    """Edit and re-encode what must change and is not yet in the cache; the candidates then have their ``edits``.
+
+    What cannot be re-encoded, or is not as the profile demands even then, moves to the refused. Where one that others
+    refer to is refused, or turns out not to be compressible lossily, these are made anew without that reference.
+    """
+    refer = references(
+        checked.candidates,
+        path_of=path_of,
+        progress=lambda done, total: progress("find references", done, total, "instances"),
+        cancelled=cancelled,
+    )
+    while True:
+        checked.candidates = with_edits(checked.candidates, refer)
+        others = {candidate.row.id for candidate in checked.candidates if is_another(candidate)}
+        found = _conform(ctx, profile, checked, progress, cancelled)
+        spared = {candidate.row.id for candidate in checked.candidates if _stayed_whole(candidate, found)}
+        checked.candidates = [
+            replace(candidate, recipe=candidate.instead, note=_why_whole(found[candidate.row.id]))
+            if candidate.row.id in spared
+            else candidate
+            for candidate in checked.candidates
+        ]
+        if not spared and others <= {candidate.row.id for candidate in checked.candidates}:
+            return found
+
+
+def _stayed_whole(candidate: Candidate, found: dict[int, Derived]) -> bool:
+    """Whether an instance that should be compressed lossily was not, because its pixel data does not suit."""
+    if candidate.recipe is None or not is_lossy(candidate.recipe):
+        return False
+    return found[candidate.row.id].transfer_syntax_uid != recipe_syntax(candidate.recipe)
+
+
+def _why_whole(derived: Derived) -> str:
+    words = (str(change["new"]) for change in derived.changes)
+    return next((word for word in words if word.startswith("not compressed")), "its pixel data does not suit")
+
+
+def _conform(
     ctx: Context, profile: Profile, checked: Checked, progress: Progress, cancelled: Callable[[], bool]
 ) -> dict[int, Derived]:
-    """Re-encode what must change and is not yet in the cache.
-
-    What cannot be re-encoded, or is not as the profile demands even then, moves to the refused.
-    """
-    wanted = [candidate for candidate in checked.candidates if candidate.recipe is not None]
+    wanted = [candidate for candidate in checked.candidates if recipe_of(candidate) is not None]
     if not wanted:
         return {}
     with ctx.db.read() as session:
@@ -53,19 +101,12 @@ def conform(
             refused[candidate.row.id] = result.refused
         else:
             _publish(result.task.target, target)
-            with ctx.db.begin() as session:
-                found[candidate.row.id] = plans.add_derived(
-                    session,
-                    _derived_key(candidate),
-                    path=str(target.relative_to(ctx.settings.derived_dir)),
-                    size=result.size,
-                    sha256=result.sha256,
-                    syntax=result.transfer_syntax_uid,
-                    changes=list(result.changes),
-                )
+            found[candidate.row.id] = _enter(ctx, candidate, target, result)
         progress("conform", len(found) + len(refused), len(wanted), "instances")
     for candidate in wanted:
-        if candidate.row.id in found and (unfit := _unfit(ctx, profile, candidate, found[candidate.row.id])):
+        if candidate.row.id not in found or _stayed_whole(candidate, found):
+            continue
+        if unfit := _unfit(ctx, profile, candidate, found[candidate.row.id]):
             refused[candidate.row.id] = unfit
             del found[candidate.row.id]
     for candidate in checked.candidates:
@@ -73,6 +114,29 @@ def conform(
             checked.refused.append(Refusal(candidate.row, *refused[candidate.row.id]))
     checked.candidates = [candidate for candidate in checked.candidates if candidate.row.id not in refused]
     return found
+
+
+def _enter(ctx: Context, candidate: Candidate, target: Path, result: Conformed) -> Derived:
+    new = plans.NewDerived(
+        str(target.relative_to(ctx.settings.derived_dir)),
+        result.size,
+        result.sha256,
+        result.transfer_syntax_uid,
+        result.changes,
+        result.new_sop_instance_uid,
+        result.directory_keys,
+        result.facts,
+    )
+    with ctx.db.begin() as session:
+        row, superfluous = plans.enter_derived(
+            session,
+            _derived_key(candidate),
+            new,
+            is_whole=lambda derived: is_whole(ctx.derived_path(derived.path), derived.size),
+        )
+    if superfluous is not None:
+        ctx.derived_path(superfluous).unlink(missing_ok=True)
+    return row
 
 
 def _unfit(ctx: Context, profile: Profile, candidate: Candidate, derived: Derived) -> tuple[str, str] | None:
@@ -92,17 +156,19 @@ def is_whole(path: Path, size: int) -> bool:
 
 
 def _derived_target(ctx: Context, candidate: Candidate) -> Path:
+    """A name that no file had before: what a purge is about to remove by name is never what was made since."""
     digest, _, recipe = _derived_key(candidate)
-    return ctx.derived_path(f"{digest[:2]}/{digest}.{recipe.replace('/', '-')}.dcm")
+    return ctx.derived_path(f"{digest[:2]}/{digest}.{recipe.replace('/', '-')}.{uuid.uuid4().hex[:12]}.dcm")
 
 
 def _task(ctx: Context, candidate: Candidate, target: Path) -> Task:
-    row = candidate.row
-    assert row.spool_path is not None and candidate.recipe is not None
+    row, recipe = candidate.row, recipe_of(candidate)
+    assert row.spool_path is not None and recipe is not None
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Another job may conform the same instance at this moment: each writes its own file, the last rename stays.
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
-    return Task(row.id, row.sop_instance_uid, ctx.spool.path_of(row.spool_path), temporary, candidate.recipe)
+    # Another job may conform the same instance at this moment: each writes its own file, and one of them stays.
+    temporary = target.with_name(f".{target.name}.part")
+    source = ctx.spool.path_of(row.spool_path)
+    return Task(row.id, row.sop_instance_uid, source, temporary, recipe, candidate.edits)
 
 
 def _publish(temporary: Path, target: Path) -> None:

@@ -8,8 +8,10 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from jobs.checking import check, refuse_unfit
+from jobs.checking import Refusal, check, refuse_unfit
+from jobs.compression import is_lossy_already
 from jobs.context import Context
+from jobs.correcting import correct
 from jobs.iodcheck import check_iods
 from jobs.options import AUTO, RequestOptions
 from jobs.planning import has_source, profile_and_medium, require_pair, settle, source_of
@@ -37,6 +39,14 @@ def fitness(ctx: Context, selection: Selection, options: RequestOptions) -> dict
         )
         rows = plans.requested(session, request)
         conflicts = plans.conflicts_of_request(session, request)
+    corrected = correct(
+        ctx,
+        rows,
+        options,
+        path_of=lambda row: source_of(ctx, row),
+        has_source=lambda row: has_source(ctx, row),
+    )
+    rows = corrected.rows
     chosen = None
     if options.profile == AUTO:
         profile, _, chosen = settle(ctx, rows, conflicts, options)
@@ -47,9 +57,12 @@ def fitness(ctx: Context, selection: Selection, options: RequestOptions) -> dict
         profile=profile,
         conflicts=conflicts,
         policy=options.conflicts,
-        compress=options.compress,
+        compression=options.compression(ctx.settings),
         has_source=lambda row: has_source(ctx, row),
+        is_lossy_already=lambda row: is_lossy_already(source_of(ctx, row)),
+        values=corrected.values,
     )
+    checked.refused += [Refusal(*refused) for refused in corrected.refused]
     refuse_unfit(
         checked,
         profile=profile,
@@ -65,7 +78,7 @@ def fitness(ctx: Context, selection: Selection, options: RequestOptions) -> dict
         progress=lambda *_: None,
         cancelled=lambda: False,
     )
-    conformed = sum(candidate.recipe is not None for candidate in checked.candidates)
+    conformed = sum(candidate.changes for candidate in checked.candidates)
     return {
         "profile": profile.identifier,
         "chosen": chosen,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from config.settings import Settings
+from jobs.compression import Compression
+from media import coercion
 from media.iod import Level
 from media.labelcodes import SYMBOLOGIES, symbology_of
 from media.recipes import COMPRESS
@@ -51,8 +53,14 @@ class RequestOptions:
     skip_refused: bool
     allow_splitting: bool
     file_set_prefix: str
-    compress: str = "none"
-    """One of ``media.recipes.COMPRESS``."""
+    compress: str = ""
+    """One of ``media.recipes.COMPRESS``; ``""``: the settings' policy decides (``jobs.compression``)."""
+    allow_lossy: bool = False
+    """Whether instances may be compressed lossily, where ``compress`` or the policy wants that."""
+    coerce: list[dict[str, Any]] = field(default_factory=list)
+    """Rules by which attributes are corrected, as documents for ``media.coercion.rules_of``."""
+    coerce_catalogue: bool = False
+    """Whether patient and study attributes become those of the catalogue."""
     iod: str = "off"
     """What is done with the IOD check: one of ``media.iod.Level``."""
     label_text: str = ""
@@ -64,6 +72,10 @@ class RequestOptions:
     barcode_value: str = ""
     barcode_symbology: str = ""
     """One of ``media.labelcodes.SYMBOLOGIES``, however it is spelt; ``""``: CODE128."""
+
+    def compression(self, settings: Settings) -> Compression:
+        """What is compressed and how."""
+        return Compression(settings.compress, self.compress, self.allow_lossy)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -88,12 +100,14 @@ class RequestOptions:
             "patients_per_disc": settings.plan.patients_per_disc,
             "conflicts": settings.plan.conflicts,
             "skip_refused": False,
-            "compress": "none",
+            "compress": "",
+            "allow_lossy": settings.compress.allow_lossy,
+            "coerce_catalogue": settings.coerce.catalogue,
             "iod": settings.plan.iod,
             "allow_splitting": True,
             "file_set_prefix": settings.plan.file_set_prefix,
         }
-        unknown = set(given) - {field.name for field in fields(cls)}
+        unknown = set(given) - {one.name for one in fields(cls)}
         if unknown:
             raise OptionsError(f"unknown option {', '.join(sorted(unknown))}")
         values |= {key: value for key, value in given.items() if value is not None}
@@ -114,16 +128,31 @@ class RequestOptions:
         for option, allowed in (
             ("priority", tuple(PRIORITIES)),
             ("patients_per_disc", ("one", "many")),
-            ("conflicts", ("first", "latest", "refuse")),
-            ("compress", COMPRESS),
+            ("conflicts", ("first", "latest", "refuse", "keep-both")),
+            ("compress", ("", *COMPRESS)),
             ("iod", tuple(level.value for level in Level)),
         ):
             if values[option] not in allowed:
                 raise OptionsError(f"{option} is {values[option]!r}; it may be {', '.join(allowed)}")
         if values["burner"] not in settings.burners:
             raise OptionsError(f"there is no burner {values['burner']!r}; there are {', '.join(settings.burners)}")
+        values["coerce"] = _rules(settings, given.get("coerce"))
+        if values["compress"] == "lossy" and not values["allow_lossy"]:
+            raise OptionsError("compress is 'lossy', and lossy compression is not allowed: allow_lossy must say so")
         if not 1 <= values["copies"] <= 99:
             raise OptionsError(f"copies is {values['copies']}; it may be 1 to 99")
         if values["capacity_sectors"] is not None and values["capacity_sectors"] < 1:
             raise OptionsError(f"capacity-sectors is {values['capacity_sectors']}; it must be positive")
         return cls(**values)
+
+
+def _rules(settings: Settings, given: Any) -> list[dict[str, Any]]:
+    """The site's rules and then the request's own."""
+    try:
+        rules = coercion.read_rules(settings.data / settings.coerce.rules) if settings.coerce.rules else []
+        if given:
+            coercion.rules_of(given)
+            rules = [*rules, *given]
+    except coercion.RulesError as error:
+        raise OptionsError(f"coerce: {error}") from error
+    return rules

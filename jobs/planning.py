@@ -16,11 +16,14 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from jobs.changes import change_groups, compression_groups
 from jobs.checking import Candidate, Checked, Refusal, check, refuse_unfit
 from jobs.choosing import choose, require_choice
+from jobs.compression import is_lossy_already
 from jobs.conform_pool import Cancelled
 from jobs.conforming import Progress, conform, is_whole
 from jobs.context import Context
+from jobs.correcting import correct
 from jobs.iconing import make_icons, pins, restore, unpinned
 from jobs.iodcheck import check_iods
 from jobs.options import AUTO, RequestOptions
@@ -111,6 +114,16 @@ def make_plan(
         options = RequestOptions.from_json(request.options)
         rows = plans.requested(session, request_id)
         conflicts = plans.conflicts_of_request(session, request_id)
+    corrected = correct(
+        ctx,
+        rows,
+        options,
+        path_of=lambda row: source_of(ctx, row),
+        has_source=lambda row: has_source(ctx, row),
+        progress=lambda done, total: progress("correct", done, total, "instances"),
+        cancelled=cancelled,
+    )
+    rows = corrected.rows
     chosen = None
     if options.profile == AUTO:
         progress("choose a profile", 0, len(rows), "instances")
@@ -123,9 +136,12 @@ def make_plan(
         profile=profile,
         conflicts=conflicts,
         policy=options.conflicts,
-        compress=options.compress,
+        compression=options.compression(ctx.settings),
         has_source=lambda row: has_source(ctx, row),
+        is_lossy_already=lambda row: is_lossy_already(source_of(ctx, row)),
+        values=corrected.values,
     )
+    checked.refused += [Refusal(*refused) for refused in corrected.refused]
     refuse_unfit(
         checked,
         profile=profile,
@@ -142,8 +158,15 @@ def make_plan(
         cancelled=cancelled,
     )
     on_phase("CONFORMING")
-    derived = conform(ctx, profile, checked, progress, cancelled)
+
+    def path_of(candidate: Candidate) -> Path:
+        return source_of(ctx, candidate.row)
+
+    derived = conform(ctx, profile, checked, progress, cancelled, path_of=path_of)
+    there = len(checked.candidates)
     icons = make_icons(ctx, profile, checked, progress, cancelled)
+    if len(checked.candidates) < there:  # nothing may refer to what is not on the discs under its new UID
+        derived = conform(ctx, profile, checked, progress, cancelled, path_of=path_of)
     if cancelled():
         raise Cancelled
     progress("pack", 0, len(checked.candidates), "instances")
@@ -195,14 +218,14 @@ def _item(ctx: Context, candidate: Candidate, derived: Derived | None, icon: Ico
     return Item(
         key=row.id,
         sop_class_uid=row.sop_class_uid,
-        sop_instance_uid=row.sop_instance_uid,
+        sop_instance_uid=candidate.new_uid,
         transfer_syntax_uid=derived.transfer_syntax_uid if derived else row.transfer_syntax_uid,
         study_instance_uid=row.study_instance_uid,
         series_instance_uid=row.series_instance_uid,
         patient=row.patient,
         patient_id=row.patient_id,
         record_type=candidate.record_type,
-        directory_keys=row.directory_keys,
+        directory_keys=derived.directory_keys if derived and derived.directory_keys is not None else row.directory_keys,
         source=ctx.derived_path(derived.path) if derived else source_of(ctx, row),
         size=derived.size if derived else row.file_bytes,
         sha256=derived.sha256 if derived else row.file_sha256,
@@ -280,7 +303,7 @@ def _pack(
             profile=profile.identifier,
             medium=medium.name,
             capacity_sectors=capacity,
-            report=_report(checked, items, derived, packing, medium) | report,
+            report=_report(checked, derived, packing, medium) | report,
             volumes=volumes,
         )
 
@@ -344,30 +367,34 @@ def _new_volume(
 
 def _report(
     checked: Checked,
-    items: dict[int, Item],
     derived: dict[int, Derived],
     packing: Packing,
     medium: mediatypes.MediaType,
 ) -> dict[str, Any]:
     """What a dry run tells besides the volumes: every change, every supplied key, every refusal."""
     refused = {refusal.row.id for refusal in checked.refused}
-    used = [item for key, item in items.items() if key not in refused]
+    used = [candidate for candidate in checked.candidates if candidate.row.id not in refused]
+    changes = [
+        {"sop_instance_uid": candidate.row.sop_instance_uid, **change}
+        for candidate in used
+        if candidate.row.id in derived
+        for change in derived[candidate.row.id].changes
+    ]
     return {
-        "changes": [
-            {"sop_instance_uid": item.sop_instance_uid, **change}
-            for item in used
-            if item.key in derived
-            for change in derived[item.key].changes
-        ],
+        "changes": changes,
+        "changed": change_groups(changes),
+        "compression": compression_groups(
+            (used_as.recipe or "", used_as.row.transfer_syntax_uid, used_as.note) for used_as in used
+        ),
         "supplied": [
             {
-                "sop_instance_uid": item.sop_instance_uid,
+                "sop_instance_uid": candidate.row.sop_instance_uid,
                 "record_type": key.record_type,
                 "tag": key.tag,
                 "value": key.value,
             }
-            for item in used
-            for key in item.supplied
+            for candidate in used
+            for key in candidate.supplied
         ],
         "refused": [refusal.as_json() for refusal in checked.refused],
         "reasons": sorted({refusal.code for refusal in checked.refused}),

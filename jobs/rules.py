@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 from config.settings import Rule, Settings
 from jobs.context import Context
 from jobs.options import OptionsError, RequestOptions
+from media.coercion import read_rules
 from media.problems import MediaError
 from store import jobs, plans
 from store.models import Counter, Event, Instance, Request, RequestInstance, RuleStudy, Series, Study, now
@@ -74,6 +75,9 @@ def options_of(rule: Rule, settings: Settings) -> RequestOptions:
         "copies": rule.copies,
         "priority": rule.priority,
         "patients_per_disc": rule.patients_per_disc,
+        "compress": rule.compress or None,
+        "allow_lossy": rule.allow_lossy,
+        "coerce": read_rules(settings.data / rule.coerce) if rule.coerce else None,
     }
     options = RequestOptions.from_settings(settings, given)
     require_pair(options)

@@ -50,7 +50,8 @@ class ConformResult:
     new_sop_instance_uid: str = ""
     """``""``: it kept its own."""
     facts: Mapping[str, Any] | None = None
-    """Fields of ``Header`` that are others than the source's, by name; None: none of them can be."""
+    """Fields of ``Header`` that are others than the source's, by name; None: none of them can be. Where one tells who
+    the patient is, all of ``IDENTITY`` are here."""
 
 
 def conform(source: Path, target: Path, recipe: str, *, edits: Edits | None = None) -> ConformResult:
@@ -106,13 +107,16 @@ def _edited(source: Path, part: Path, recipe: str, edits: Edits) -> ConformResul
         if between is not part:
             between.unlink(missing_ok=True)
     before, after = read_header(source), read_header(part)
+    facts = {name: getattr(after, name) for name in FACTS if getattr(after, name) != getattr(before, name)}
+    if facts.keys() & set(IDENTITY):
+        facts |= {name: getattr(after, name) for name in IDENTITY}
     changes = tuple(replace(change, sop_instance_uid=edited.sop_instance_uid) for change in result.changes)
     return replace(
         result,
         changes=(*edited.changes, *changes),
         directory_keys=after.directory_keys,
         new_sop_instance_uid=edits.new_sop_instance_uid,
-        facts={name: getattr(after, name) for name in FACTS if getattr(after, name) != getattr(before, name)},
+        facts=facts,
     )
 
 
@@ -133,6 +137,8 @@ FACTS = tuple(
     if field.name not in ("directory_keys", "dataset_bytes", "sop_instance_uid", "transfer_syntax_uid")
 )
 """Fields of a Header that an edit may change and that are told with the result."""
+IDENTITY = ("patient_id", "issuer_of_patient_id", "patient_name", "patient_birth_date", "study_instance_uid")
+"""What makes a patient different from others (``store.registration.patient_identity``)."""
 
 
 def _conform(source: Path, part: Path, note: tuple[tuple[int, str, str], ...] = ()) -> ConformResult:

@@ -8,11 +8,12 @@ of any depth are followed, also those of VR UN. Dropped without mention are grou
 from __future__ import annotations
 
 import struct
+import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from media import charsets, edittext
 from media.edits import Edit, Edits
@@ -96,9 +97,7 @@ def edit_instance(source: Path, target: Path, edits: Edits) -> Edited:
     inflated = target.with_name(f"{target.name}.inflated")
     try:
         with source.open("rb") as stream, inflated.open("w+b") as plain:
-            reader = open_source(stream, located.dataset_offset, DEFLATED_LE, str(source))
-            while piece := reader.peek(CHUNK):
-                plain.write(reader.read(len(piece)))
+            _inflate(stream, located, str(source), plain)
             with target.open("wb") as out:
                 return _Editor(plain, 0, located, str(source), edits).write(out)
     finally:
@@ -335,6 +334,43 @@ def _encoded(tag: int, vr: str, value: bytes, encoding: Encoding) -> bytes:
     if len(value) > _SHORT_LIMIT:
         raise NotDicom(f"{tag_text(tag)} would have a value of {len(value)} bytes, more than its VR {vr} can")
     return head + struct.pack(encoding.order + "H", len(value)) + value
+
+
+class _Collector(_Editor):
+    """Follows every sequence as an editor does, to hear what it refers to."""
+
+    def __init__(self, stream: BinaryIO, offset: int, located: Part10, name: str) -> None:
+        super().__init__(stream, offset, located, name, Edits())
+        self.uids: set[str] = set()
+
+    def _map(self, element: Element, value: bytes, encoding: Encoding) -> int:
+        self.uids.update(uid.strip(" \0") for uid in value.decode("latin-1").split("\\"))
+        return 0
+
+    def collect(self) -> set[str]:
+        self._encoding = settled(self._source, encoding_of(self._located.transfer_syntax_uid))
+        self._read_all()
+        return self.uids
+
+
+def uids_in(path: Path) -> set[str]:
+    """Every UID that an instance names, wherever an edit could change it: its references are among them.
+
+    NotDicom where it cannot be followed.
+    """
+    located = locate(path)
+    with path.open("rb") as stream:
+        if located.transfer_syntax_uid != DEFLATED_LE:
+            return _Collector(stream, located.dataset_offset, located, str(path)).collect()
+        with tempfile.TemporaryFile() as plain:
+            _inflate(stream, located, str(path), plain)
+            return _Collector(plain, 0, located, str(path)).collect()
+
+
+def _inflate(stream: BinaryIO, located: Part10, name: str, plain: IO[bytes]) -> None:
+    reader = open_source(stream, located.dataset_offset, DEFLATED_LE, name)
+    while piece := reader.peek(CHUNK):
+        plain.write(reader.read(len(piece)))
 
 
 def top_values(path: Path, tags: Mapping[int, str] | frozenset[int]) -> dict[int, str]:

@@ -60,6 +60,9 @@ class Edits:
         )
 
 
+NO_EDITS = Edits()
+
+
 def _tag(edit: Edit) -> int:
     return edit.tag
 

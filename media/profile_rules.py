@@ -90,6 +90,11 @@ class Rule:
         others = (self.equals, self.times, *(condition.tag for condition in self.when))
         return {*self.path, *(tag for tag in others if tag is not None)} <= _fixed()
 
+    @property
+    def empty_does(self) -> bool:
+        """Whether an instance without the attribute is as the rule wants it once that is there without a value."""
+        return self.type == "2" and len(self.path) == 1 and not self.absent and not self.items
+
     def violations(self, facts: Facts) -> Iterator[Violation]:
         """At most one for a data set, and one for each overlay group: what is said of further items is the same."""
         if self.tag >> 16 == _EACH_OVERLAY:
@@ -200,6 +205,41 @@ def rule_refusal(profile: Profile, path: Path, *, to_be_conformed: bool = False)
     if not violations:
         return None
     return CODE, reason(profile, violations)
+
+
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    """An attribute of type 2 that a file lacks: it can be put there empty, which invents no value (PS3.5 7.4.3)."""
+
+    tag: int
+    vr: str
+    clause: str
+
+
+def judge(
+    profile: Profile, path: Path, *, to_be_conformed: bool = False
+) -> tuple[tuple[str, str] | None, tuple[Lacking, ...]]:
+    """As ``rule_refusal``, which does not count what the file lacks and can be given empty; and that."""
+    rules = rules_of(profile.rules)
+    if not any(rule.fixed or rule.empty_does or not to_be_conformed for rule in rules):
+        return None, ()
+    try:
+        facts = read_facts(path, wanted_of(profile.rules))
+    except NotDicom as error:
+        return ("PROC_FAILURE", f"its attributes cannot be read: {error}"), ()
+    lacking: dict[int, Lacking] = {}
+    violations: dict[Violation, None] = {}
+    for rule in rules:
+        if rule.empty_does and _values(facts, rule.tag) is None and any(rule.violations(facts)):
+            lacking.setdefault(rule.tag, Lacking(rule.tag, _vr(rule.tag), rule.clause))
+        elif rule.fixed or not to_be_conformed:
+            violations |= dict.fromkeys(rule.violations(facts))
+    found = tuple(violations)
+    return (CODE, reason(profile, found)) if found else None, tuple(lacking.values())
+
+
+def _vr(tag: int) -> str:
+    return next(str(row["vr"]) for text, row in _table()["attribute"].items() if _tag(text) == tag)
 
 
 def reason(profile: Profile, violations: Iterable[Violation]) -> str:

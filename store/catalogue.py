@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
 from store.checks import check_of
-from store.models import Disc, Instance, Patient, Series, Study, Volume, VolumeInstance
+from store.models import Derived, Disc, Instance, Patient, Series, Study, Volume, VolumeInstance
 from store.search import name_matches
 
 
@@ -65,35 +65,40 @@ def find(
     """Discs that hold what is looked for (the ``burnish find --json`` document), with the instances that matched.
 
     Discs of every state are told, so that nobody takes a failed one for good: ``state`` and ``verified_by`` say how
-    much a disc can be relied upon. Empty criteria do not narrow the search.
+    much a disc can be relied upon. Empty criteria do not narrow the search. What was corrected, or given a new UID, on
+    its way to the disc is found by either value; ``instances`` are UIDs as on the disc, ``originals`` has, by these,
+    the UIDs as received of those that got a new one.
     """
     query = (
-        select(Disc, Volume, Instance.sop_instance_uid)
+        select(Disc, Volume, Instance.sop_instance_uid, Derived.new_sop_instance_uid)
         .join(Volume, Volume.id == Disc.volume_id)
         .join(VolumeInstance, VolumeInstance.volume_id == Volume.id)
         .join(Instance, Instance.id == VolumeInstance.instance_id)
+        .outerjoin(Derived, Derived.id == VolumeInstance.derived_id)
         .outerjoin(Series, Series.id == Instance.series_id)
         .outerjoin(Study, Study.id == Series.study_id)
         .outerjoin(Patient, Patient.id == Study.patient_id)
         .where(Disc.state != "PLANNED")
         .order_by(Volume.file_set_id, Disc.copy, Disc.attempt, VolumeInstance.position)
     )
-    for column, value in (
-        (Patient.patient_id, patient_id),
-        (Study.study_instance_uid, study),
-        (Study.accession_number, accession),
-        (Series.series_instance_uid, series),
-        (Instance.sop_instance_uid, sop),
-        (Series.modality, modality),
+    for column, on_disc, value in (
+        (Patient.patient_id, _fact("patient_id"), patient_id),
+        (Study.study_instance_uid, None, study),
+        (Study.accession_number, _fact("accession_number"), accession),
+        (Series.series_instance_uid, None, series),
+        (Instance.sop_instance_uid, Derived.new_sop_instance_uid, sop),
+        (Series.modality, _fact("modality"), modality),
     ):
         if value:
-            query = query.where(column == value)
+            query = query.where(column == value if on_disc is None else or_(column == value, on_disc == value))
     if patient_name:
-        query = query.where(name_matches(patient_name))
+        query = query.where(or_(name_matches(patient_name), name_matches(patient_name, _fact("name_search"))))
     if date_range:
-        query = query.where(Study.study_date >= date_range[0], Study.study_date <= date_range[1])
+        query = query.where(
+            or_(Study.study_date.between(*date_range), _fact("study_date").between(*date_range)), Study.study_date != ""
+        )
     found: dict[int, dict[str, Any]] = {}
-    for disc, volume, uid in session.execute(query):
+    for disc, volume, uid, new_uid in session.execute(query):
         if disc.id not in found:
             found[disc.id] = {
                 "volume": volume.number,
@@ -112,5 +117,13 @@ def find(
                 **check_of(disc),
                 "instances": [],
             }
-        found[disc.id]["instances"].append(uid)
+        found[disc.id]["instances"].append(new_uid or uid)
+        if new_uid:
+            found[disc.id].setdefault("originals", {})[new_uid] = uid
     return list(found.values())
+
+
+def _fact(name: str) -> ColumnElement[str]:
+    """A corrected attribute of what is on a disc; NULL where it was not corrected."""
+    fact: ColumnElement[str] = Derived.facts[name].as_string()
+    return fact

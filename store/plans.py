@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, insert, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
 from media.items import Change, Supplied
@@ -25,6 +26,7 @@ from store.models import (
     VolumeInstance,
     now,
 )
+from store.search import folded
 
 FILE_SET_DIGITS = 7
 """Digits of the running number of a File-set ID, which has at most 16 characters."""
@@ -194,6 +196,70 @@ def add_derived(
 
 
 @dataclass(frozen=True, slots=True)
+class NewDerived:
+    """A conformed file to be entered; see ``store.models.Derived``."""
+
+    path: str
+    size: int
+    sha256: str
+    transfer_syntax_uid: str
+    changes: Sequence[Change]
+    new_sop_instance_uid: str = ""
+    directory_keys: bytes | None = None
+    facts: Mapping[str, Any] | None = None
+
+
+def enter_derived(
+    session: Session, key: tuple[str, str, str], new: NewDerived, *, is_whole: Callable[[Derived], bool]
+) -> tuple[Derived, str | None]:
+    """Enter a conformed file in the cache, once; returns its row, and the path of a file that no row names now.
+
+    Where another job has entered the same at this moment, and ``is_whole`` says that its file is there, that one stays.
+    """
+    digest, uid, recipe = key
+    wanted = (
+        select(Derived)
+        .where(Derived.source_digest == digest, Derived.sop_instance_uid == uid, Derived.recipe == recipe)
+        .with_for_update()
+    )
+    row = session.scalar(wanted)
+    if row is None:
+        row = Derived(source_digest=digest, sop_instance_uid=uid, recipe=recipe, created_at=now())
+        _fill(row, new)
+        try:
+            with session.begin_nested():
+                session.add(row)
+            return row, None
+        except IntegrityError:  # another has entered it since
+            row = session.scalars(wanted).one()
+    if row.path != new.path and is_whole(row):
+        return row, new.path
+    old = row.path if row.path != new.path else None
+    _fill(row, new)
+    session.flush()
+    return row, old
+
+
+def _fill(row: Derived, new: NewDerived) -> None:
+    row.path, row.size, row.sha256, row.transfer_syntax_uid = new.path, new.size, new.sha256, new.transfer_syntax_uid
+    row.changes = [{"tag": change.tag, "old": change.old, "new": change.new} for change in new.changes]
+    row.new_sop_instance_uid = new.new_sop_instance_uid or None
+    row.directory_keys = new.directory_keys
+    row.facts = dict(new.facts) if new.facts else None
+    if row.facts and "patient_name" in row.facts:
+        row.facts["name_search"] = folded(row.facts["patient_name"])
+
+
+def patients_by_identity(session: Session, identities: Iterable[str]) -> dict[str, int]:
+    """Primary keys of those people that we know, by ``Patient.identity``."""
+    found: dict[str, int] = {}
+    for chunk in _chunks(sorted(set(identities))):
+        rows = session.execute(select(Patient.identity, Patient.id).where(Patient.identity.in_(chunk)))
+        found.update(rows.tuples().all())
+    return found
+
+
+@dataclass(frozen=True, slots=True)
 class NewFile:
     """A file of a volume to be entered."""
 
@@ -290,22 +356,24 @@ def volume_contents(session: Session, plan_id: int) -> dict[int, dict[str, Any]]
     """By Volume id: ``instances`` (how many), ``studies`` (UIDs) and ``patients`` (Patient IDs as in
     the directory), in disc order."""
     found: dict[int, dict[str, Any]] = {}
+    on_disc = func.coalesce(Derived.facts["patient_id"].as_string(), Patient.patient_id)
     rows = session.execute(
         select(
             VolumeInstance.volume_id,
             Study.study_instance_uid,
             Patient.id,
-            Patient.patient_id,
+            on_disc,
             func.count(),
             func.min(VolumeInstance.position),
         )
         .join(Volume, Volume.id == VolumeInstance.volume_id)
+        .outerjoin(Derived, Derived.id == VolumeInstance.derived_id)
         .join(Instance, Instance.id == VolumeInstance.instance_id)
         .outerjoin(Series, Series.id == Instance.series_id)
         .outerjoin(Study, Study.id == Series.study_id)
         .outerjoin(Patient, Patient.id == Study.patient_id)
         .where(Volume.plan_id == plan_id)
-        .group_by(VolumeInstance.volume_id, Study.study_instance_uid, Patient.id, Patient.patient_id)
+        .group_by(VolumeInstance.volume_id, Study.study_instance_uid, Patient.id, on_disc)
         .order_by(VolumeInstance.volume_id, func.min(VolumeInstance.position))
     )
     for volume_id, study, key, patient_id, count, _ in rows:

@@ -35,6 +35,7 @@ from store.models import (
     now,
 )
 from store.spool import Spool
+from store.whole import holds_all
 
 _BATCH = 500
 _ENDED = ("DONE", "FAILED", "CANCELLED")
@@ -140,11 +141,11 @@ def _purge_derived(db: Database, derived_dir: Path, min_copies: int, *, dry_run:
 
 
 def _safe(min_copies: int) -> ColumnElement[bool]:
-    """True for an Instance that at least so many verified discs hold which were not found damaged since."""
+    """True for an Instance that at least so many verified discs hold in full which were not found damaged since."""
     copies = (
         select(func.count(distinct(Disc.id)))
         .join(VolumeInstance, VolumeInstance.volume_id == Disc.volume_id)
-        .where(VolumeInstance.instance_id == Instance.id, counts())
+        .where(VolumeInstance.instance_id == Instance.id, holds_all(), counts())
         .correlate(Instance)
         .scalar_subquery()
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from typing import Any
 
 from sqlalchemy import ColumnElement, or_
 
@@ -36,16 +37,17 @@ def folded_text(text: str) -> str:
     return " ".join(re.split(r"[\s^]+", unicodedata.normalize("NFC", plain))).strip()
 
 
-def name_matches(pattern: str) -> ColumnElement[bool]:
+def name_matches(pattern: str, column: ColumnElement[Any] | None = None) -> ColumnElement[bool]:
     """Patients with this name: ``*`` any text, ``?`` any character (PS3.4 C.2.2.2.4).
+
+    ``column``: where folded names stand, if they are others than those of patients.
 
     Without a wildcard the pattern is a whole component group or its first components, so that ``doe`` finds
     ``DOE^JOHN``.
     """
     text = folded_text(pattern.replace("=", " "))
+    names = Patient.name_search if column is None else column
     like = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     if "*" in text or "?" in text:
-        return Patient.name_search.like(f"%={like.replace('*', '%').replace('?', '_')}=%", escape="\\")
-    return or_(
-        Patient.name_search.like(f"%={like}=%", escape="\\"), Patient.name_search.like(f"%={like} %", escape="\\")
-    )
+        return names.like(f"%={like.replace('*', '%').replace('?', '_')}=%", escape="\\")
+    return or_(names.like(f"%={like}=%", escape="\\"), names.like(f"%={like} %", escape="\\"))

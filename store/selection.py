@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from store.checks import counts
 from store.models import Disc, Instance, Patient, Series, Study, VolumeInstance
+from store.whole import holds_all
 
 
 class SelectionError(Exception):
@@ -71,9 +72,10 @@ def parse_date_range(text: str) -> tuple[str, str]:
 
 
 def on_verified_disc() -> ColumnElement[bool]:
-    """True for an Instance that a verified disc holds which was not found damaged since."""
+    """True for an Instance that a verified disc holds in full which was not found damaged since."""
     return exists().where(
         VolumeInstance.instance_id == Instance.id,
+        holds_all(),
         Disc.volume_id == VolumeInstance.volume_id,
         counts(),
     )

@@ -42,6 +42,9 @@ class OptionsBody(_Body):
     conflicts: str | None = None
     skip_refused: bool | None = None
     compress: str | None = None
+    allow_lossy: bool | None = None
+    coerce: list[dict[str, Any]] | None = Field(default=None, max_length=1000)
+    coerce_catalogue: bool | None = None
     iod: str | None = None
     allow_splitting: bool | None = None
     file_set_prefix: str | None = Field(default=None, pattern=r"^[A-Z0-9_]{0,9}$")

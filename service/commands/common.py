@@ -68,7 +68,9 @@ PatientsOption = Annotated[
 ]
 ConflictsOption = Annotated[
     str | None,
-    typer.Option("--conflicts", metavar="first|latest|refuse", help="Instances with one UID and different content."),
+    typer.Option(
+        "--conflicts", metavar="first|latest|refuse|keep-both", help="Instances with one UID and different content."
+    ),
 ]
 SkipRefusedOption = Annotated[
     bool, typer.Option("--skip-refused", help="Make the discs without the instances that are refused.")
@@ -77,9 +79,20 @@ CompressOption = Annotated[
     str | None,
     typer.Option(
         "--compress",
-        metavar="none|lossless|keep",
-        help="Pixel data uncompressed, losslessly compressed, or as received; the profile permitting.",
+        metavar="none|lossless|lossy|keep",
+        help="Pixel data uncompressed, compressed, or as received; the profile permitting.",
     ),
+]
+CoerceOption = Annotated[
+    Path | None,
+    typer.Option("--coerce", metavar="FILE", help="Rules (TOML) by which attributes are corrected on the disc."),
+]
+CatalogueOption = Annotated[
+    bool,
+    typer.Option("--coerce-catalogue", help="Patient and study attributes as the catalogue has them."),
+]
+AllowLossyOption = Annotated[
+    bool, typer.Option("--allow-lossy", help="Lossy compression is allowed, but for what the site protects.")
 ]
 IodOption = Annotated[
     str | None,
@@ -115,6 +128,18 @@ def selection(**criteria: Any) -> dict[str, Any]:
             "--modality, --calling-ae, --all or --not-on-disc"
         )
     return given
+
+
+def coerce_rules(path: Path | None) -> list[dict[str, Any]] | None:
+    """The rules of ``--coerce FILE``. Raises ``UsageError`` that says what is wrong with them."""
+    if path is None:
+        return None
+    from media.coercion import RulesError, read_rules
+
+    try:
+        return read_rules(path)
+    except RulesError as error:
+        raise UsageError(str(error)) from error
 
 
 def load_settings(

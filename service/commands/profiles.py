@@ -10,7 +10,10 @@ from service.commands import show
 from service.commands.common import (
     AccessionOption,
     AllOption,
+    AllowLossyOption,
     CallingAeOption,
+    CatalogueOption,
+    CoerceOption,
     CompressOption,
     ConfigOption,
     ConflictsOption,
@@ -26,6 +29,7 @@ from service.commands.common import (
     SeriesOption,
     SopOption,
     StudyOption,
+    coerce_rules,
     load_settings,
     operations,
     plain,
@@ -107,6 +111,9 @@ def check(
     profile: ProfileOption = None,
     medium: MediumOption = None,
     compress: CompressOption = None,
+    allow_lossy: AllowLossyOption = False,
+    coerce: CoerceOption = None,
+    coerce_catalogue: CatalogueOption = False,
     iod: IodOption = None,
     conflicts: ConflictsOption = None,
     json: JsonOption = False,
@@ -126,7 +133,16 @@ def check(
         all=all_,
         not_on_disc=not_on_disc,
     )
-    options = {"profile": profile, "medium": medium, "compress": compress, "iod": iod, "conflicts": conflicts}
+    options = {
+        "profile": profile,
+        "medium": medium,
+        "compress": compress,
+        "allow_lossy": allow_lossy or None,
+        "coerce": coerce_rules(coerce),
+        "coerce_catalogue": coerce_catalogue or None,
+        "iod": iod,
+        "conflicts": conflicts,
+    }
     with operations(load_settings(config, data)) as asked:
         document = asked.check(chosen, {key: value for key, value in options.items() if value is not None})
     if json:

@@ -47,11 +47,7 @@ def plan(document: dict[str, Any]) -> None:
         out.width = max(out.width, 160)
     out.print(made)
     chosen(document)
-    _some(
-        "changed",
-        document["changes"],
-        lambda one: f"{one['sop_instance_uid']} {one['tag']}: {one['old']} -> {one['new']}",
-    )
+    changed(document)
     _some("supplied in the directory", document["supplied"], _pairs)
     _some("refused", document["refused"], lambda one: f"{one['sop_instance_uid']}: {one['reason']}")
     iod(document)
@@ -60,6 +56,28 @@ def plan(document: dict[str, Any]) -> None:
     _labels(document)
     if document["volumes"]:
         say(f"burnish burn --plan {document['plan']} burns exactly this")
+
+
+def changed(document: dict[str, Any]) -> None:
+    """What a plan changes, in groups: what is changed alike in many instances is one line."""
+    for one in document.get("compression") or ():
+        note = f": {plain(one['note'])}" if one["note"] else ""
+        typer.echo(f"pixel data of {_count(one['instances'])}: {plain(one['what'])}{note}")
+    groups = document.get("changed") or []
+    if not groups:
+        return
+    touched = len({one["sop_instance_uid"] for one in document["changes"]})
+    typer.echo(f"changed: {_count(touched)}, {len(document['changes'])} changes")
+    for one in groups[:_MANY]:
+        what = f"{one['tag']} {one['name']}".rstrip()
+        old, new = one["old"] or "(various)", one["new"] or "(various)"
+        typer.echo(f"  {plain(what)} of {_count(one['instances'])}: {plain(old)} -> {plain(new)}")
+    if len(groups) > _MANY:
+        typer.echo(f"  ... and {len(groups) - _MANY} more attributes (--json has all)")
+
+
+def _count(instances: int) -> str:
+    return f"{instances} instance{'s' if instances != 1 else ''}"
 
 
 def _labels(document: dict[str, Any]) -> None:
@@ -147,7 +165,8 @@ def job(document: dict[str, Any], *, full: bool = False) -> None:
         )
     report = document.get("report")
     if isinstance(report, dict) and full:
-        for what in ("changes", "supplied", "refused"):
+        changed(report)
+        for what in ("supplied", "refused"):
             _some(what, list(report.get(what) or ()), _pairs)
         iod(report)
 
@@ -178,6 +197,8 @@ def _phase(document: dict[str, Any]) -> str:
     progress = document.get("progress") or {}
     if not progress.get("total"):
         return str(progress.get("phase") or "")
+    if document.get("needs"):  # they say what it waits for
+        return f"{progress['done']} of {progress['total']} {progress.get('unit', '')}".rstrip()
     return f"{progress['phase']}: {progress['done']} of {progress['total']} {progress.get('unit', '')}".rstrip()
 
 

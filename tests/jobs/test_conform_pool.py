@@ -29,12 +29,12 @@ _SCRIPT = """
 import os, signal, time
 import media.conform
 real = media.conform.conform
-def conform(source, target, recipe):
+def conform(source, target, recipe, **options):
     if source.name == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
     if source.name == "hang":
         time.sleep(600)
-    return real(source, target, recipe)
+    return real(source, target, recipe, **options)
 media.conform.conform = conform
 from jobs.conform_pool import _serve_orders
 _serve_orders()
