@@ -25,6 +25,13 @@ STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
 VERIFICATION = "1.2.840.10008.1.1"
 EXPLICIT_LE, IMPLICIT_LE = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
+_COMPRESSED = tuple(
+    f"1.2.840.10008.1.2.{end}"
+    for end in (
+        "4.70 4.90 4.91 4.80 4.81 4.50 4.51 4.57 5 4.201 4.202 4.203 4.100 4.101 4.102 4.103 4.104 4.105 4.106"
+    ).split()
+)
+"""Transfer syntaxes in which we take what another holds compressed; DCMTK hangs where a request has very many."""
 _PENDING = (0xFF00, 0xFF01)
 _CONTEXTS = 128
 """Presentation contexts of one association (PS3.8 7.1.1.13: odd numbers to 255)."""
@@ -151,13 +158,10 @@ class Peer:
         """
         from pynetdicom import build_role, evt
 
-        from scp.storage import transfer_syntaxes
-
         classes = sorted(set(wanted))[: _CONTEXTS - 2]
-        compressed = sorted(transfer_syntaxes() - {EXPLICIT_LE, IMPLICIT_LE})
         # The sender picks one of them for all instances of a class; it can decode what it holds to the first.
         contexts: list[tuple[str, tuple[str, ...]]] = [(uid, (EXPLICIT_LE, IMPLICIT_LE)) for uid in classes]
-        contexts += [(uid, tuple(compressed)) for uid in classes[: _CONTEXTS - 1 - len(classes)]]
+        contexts += [(uid, _COMPRESSED) for uid in classes[: _CONTEXTS - 1 - len(classes)]]
 
         def on_store(event: Any) -> int:
             return store(Path(event.dataset_path))

@@ -1,0 +1,161 @@
+"""An Orthanc as PACS: we fetch from it and send to it, and it commits what we sent."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.settings import load
+from service.app import Service
+from service.errors import NotFound
+from tests.makers import Made, study
+from tests.peers.test_storage_peers import free_port
+
+pytestmark = pytest.mark.peer("Orthanc")
+
+
+class Pacs:
+    """An Orthanc that knows us."""
+
+    def __init__(self, folder: Path, ours: int) -> None:
+        self.http, self.dicom = free_port(), free_port()
+        folder.mkdir()
+        (folder / "orthanc.json").write_text(
+            json.dumps(
+                {
+                    "StorageDirectory": str(folder / "db"),
+                    "DicomPort": self.dicom,
+                    "HttpPort": self.http,
+                    "DicomAet": "ORTHANC",
+                    "DicomModalities": {"burnish": ["BURNISH", "127.0.0.1", ours]},
+                    "RegisteredUsers": {"test": "test"},
+                    "DicomAlwaysAllowGet": True,
+                    "Plugins": [],
+                }
+            )
+        )
+        self.process = subprocess.Popen(
+            ["Orthanc", str(folder / "orthanc.json")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+    def ask(self, path: str, data: bytes | None = None, method: str | None = None) -> Any:
+        request = urllib.request.Request(f"http://127.0.0.1:{self.http}{path}", data, method=method)
+        request.add_header("Authorization", "Basic " + base64.b64encode(b"test:test").decode())
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return json.load(response)
+
+    def is_up(self) -> bool:
+        try:
+            return bool(self.ask("/system"))
+        except OSError:
+            return False
+
+    def uids(self) -> set[str]:
+        return {self.ask(f"/instances/{one}")["MainDicomTags"]["SOPInstanceUID"] for one in self.ask("/instances")}
+
+
+def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+    return value
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    settings = load(data=tmp_path / "data", overrides={"dicom": {"port": 0, "acceptors": 1}, "http": {"port": 0}})
+    running = Service(settings)
+    running.port = running.start()["dicom"]["port"]  # type: ignore[attr-defined]
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def pacs(service: Service, tmp_path: Path) -> Iterator[Pacs]:
+    program = Pacs(tmp_path / "orthanc", service.port)  # type: ignore[attr-defined]
+    try:
+        until(program.is_up)
+        service.operations.add_node({"name": "pacs", "ae_title": "ORTHANC", "host": "127.0.0.1", "port": program.dicom})
+        yield program
+    finally:
+        program.process.terminate()
+        program.process.wait(timeout=60)
+
+
+def uids_of(made: list[Made]) -> set[str]:
+    return {str(one.dataset.SOPInstanceUID) for one in made}
+
+
+def held(service: Service) -> int:
+    return sum(one["instances"] for one in service.operations.studies())
+
+
+@pytest.mark.parametrize("by", ["move", "get"])
+def test_a_study_is_fetched(service: Service, pacs: Pacs, by: str) -> None:
+    made = list(study("CT", 5, seed=70)) + list(study("MR", 3, seed=70, series=2))
+    for one in made:
+        pacs.ask("/instances", one.part10())
+    assert service.operations.echo_node("pacs")["seconds"] < 30
+    uid = str(made[0].dataset.StudyInstanceUID)
+    heard: list[dict[str, Any]] = []
+    document = service.operations.pull("pacs", {"study": [uid]}, heard.append, by=by)
+    assert (document["instances"], document["received"], document["missing"]) == (8, 8, 0)
+    assert held(service) == 8
+    assert heard[-1] == {"phase": "fetch", "done": 8, "total": 8, "unit": "instances"}
+    # Again: everything is here already, and nothing is fetched twice.
+    (again,) = service.operations.pull("pacs", {"patient_id": [str(made[0].dataset.PatientID)]}, heard.append)[
+        "studies"
+    ]
+    assert (again["already"], again["received"]) == (8, 8)
+    with pytest.raises(NotFound):
+        service.operations.pull("pacs", {"study": ["1.2.3.4"]}, heard.append)
+
+
+def test_only_what_is_missing_is_fetched(service: Service, pacs: Pacs, tmp_path: Path) -> None:
+    made = list(study("CT", 6, seed=71))
+    for one in made:
+        pacs.ask("/instances", one.part10())
+    path = made[2].write(tmp_path / "one.dcm")
+    with path.open("rb") as stream:
+        service.operations.ingest_stream(stream)
+    (document,) = service.operations.pull("pacs", {"study": [str(made[0].dataset.StudyInstanceUID)]}, lambda _: None)[
+        "studies"
+    ]
+    assert (document["already"], document["received"], document["missing"]) == (1, 6, [])
+
+
+def test_instances_are_sent_and_committed(service: Service, pacs: Pacs, tmp_path: Path) -> None:
+    made = list(study("CT", 4, seed=72))
+    for number, one in enumerate(made):
+        with one.write(tmp_path / f"{number}.dcm").open("rb") as stream:
+            service.operations.ingest_stream(stream)
+    document = service.operations.send("pacs", {"all": True}, lambda _: None, commit=True)
+    assert (document["sent"], document["failed"]) == (4, [])
+    assert pacs.uids() == uids_of(made)
+    assert (document["commitment"]["state"], document["commitment"]["committed"]) == ("committed", 4)
+
+
+def test_orthanc_asks_us_to_commit(service: Service, pacs: Pacs) -> None:
+    made = list(study("CT", 3, seed=73))
+    ids = [pacs.ask("/instances", one.part10())["ID"] for one in made]
+    pacs.ask("/modalities/burnish/store", json.dumps({"Resources": ids, "Synchronous": True}).encode())
+    missing = {"SOPClassUID": str(made[0].dataset.SOPClassUID), "SOPInstanceUID": "1.2.3.4.5"}
+    asked = {
+        "Resources": ids,
+        "DicomInstances": [missing],
+        "Timeout": 30,
+    }
+    transaction = pacs.ask("/modalities/burnish/storage-commitment", json.dumps(asked).encode())["ID"]
+    report = until(lambda: (found := pacs.ask(f"/storage-commitment/{transaction}"))["Status"] != "Pending" and found)
+    assert report["Status"] == "Failure"
+    assert {one["SOPInstanceUID"] for one in report["Success"]} == uids_of(made)
+    assert [one["SOPInstanceUID"] for one in report["Failures"]] == ["1.2.3.4.5"]
