@@ -137,7 +137,7 @@ class LocalDrive:
         written = is_written(medium, content)
         found |= {
             "medium": medium.profile if medium.fill.name != "ABSENT" else "",
-            "status": medium.fill.value if not written or medium.fill.name != "BLANK" else "written",
+            "status": "written" if written and medium.overwritable else medium.fill.value,
             "blank": not written and medium.fill.name == "BLANK",
             "volume_id": content.volume_id,
             "writable_sectors": medium.writable,

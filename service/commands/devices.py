@@ -54,7 +54,7 @@ def _show(documents: list[dict[str, Any]]) -> None:
 
 
 def _more(drive: dict[str, Any]) -> str:
-    return _words({key: value for key, value in drive.items() if key not in ("name", "state", "medium")})
+    return _words({key: value for key, value in drive.items() if key not in ("name", "state", "medium", "blank")})
 
 
 def _words(values: dict[str, Any]) -> str:
