@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from jobs import planning
 from jobs.context import Context
 from jobs.options import OptionsError, RequestOptions
+from media.labelcodes import symbology_of
 from media.problems import MediaError
 from store import creations, jobs, plans
 from store.creations import PROFILE_UNSUPPORTED, PROFILES_CONFLICT, Failed, Reference
@@ -27,6 +28,16 @@ _PREFIX = 9
 """Characters that a File-set ID has before its running number."""
 _NOT_OFFERED = {"IncludeNonDICOMObjects": "NO", "IncludeDisplayApplication": "NO"}
 """Attributes that ask for what we do not do unless they say this (S.3.2.1.1.7 and 8 leave it open)."""
+
+
+_LABEL = {
+    "label_text": "LabelText",
+    "label_style_selection": "LabelStyleSelection",
+    "media_disposition": "MediaDisposition",
+    "barcode_value": "BarcodeValue",
+    "barcode_symbology": "BarcodeSymbology",
+}
+"""Options of requests with the attributes that they come from."""
 
 
 class Creating:
@@ -90,7 +101,13 @@ class Creating:
             "allow_splitting": {"YES": True, "NO": False}.get(asked.get("AllowMediaSplitting", "")),
             "file_set_prefix": _prefix(asked.get("StorageMediaFileSetID", "")),
             "profile": profile,
+            "label_using_information_extracted_from_instances": {"YES": True, "NO": False}.get(
+                asked.get("LabelUsingInformationExtractedFromInstances", "")
+            ),
+            **{option: str(asked[keyword]) for option, keyword in _LABEL.items() if asked.get(keyword)},
         }
+        if _unknown_symbology(creation):  # the discs are wanted all the same
+            given["barcode_value"] = given["barcode_symbology"] = None
         return RequestOptions.from_settings(self._context.settings, given)
 
     def _cancel(self, sop_instance_uid: str) -> dict[str, Any]:
@@ -123,6 +140,10 @@ def _unfit_profile(options: RequestOptions, references: list[Reference]) -> tupl
     return None
 
 
+def _unknown_symbology(creation: MediaCreation) -> bool:
+    return not symbology_of(str(creation.attributes.get("BarcodeSymbology") or ""))
+
+
 def _all(references: list[Reference], reason: int) -> list[Failed]:
     return [Failed(each.sop_class_uid, each.sop_instance_uid, reason) for each in references]
 
@@ -140,6 +161,8 @@ def _note(session: Session, creation: MediaCreation, job_id: int) -> None:
         if (value := creation.attributes.get(keyword)) is not None and value != plain
     )
     detail: dict[str, Any] = {"media_creation": creation.sop_instance_uid, "calling_ae": creation.calling_ae}
+    if _unknown_symbology(creation):
+        left.append("BarcodeSymbology")
     if left:
         detail["not_offered"] = left
     if disposition := creation.attributes.get("MediaDisposition"):

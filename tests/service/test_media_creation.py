@@ -154,6 +154,28 @@ def test_a_request_becomes_verified_discs(scu: Scu, tmp_path: Path) -> None:
         assert any(event.detail.get("media_disposition") == "Dr. Müller" for event in first)
 
 
+@pytest.mark.parametrize(("symbology", "printed"), [("CODE_39", "MCR-7"), ("HIEROGLYPHS", "")])
+def test_what_is_asked_of_the_label_stands_on_it(scu: Scu, tmp_path: Path, symbology: str, printed: str) -> None:
+    made = hold(scu, tmp_path / "in", list(study("CT", 1, seed=5)))
+    uid = scu.create(
+        made,
+        LabelUsingInformationExtractedFromInstances="NO",
+        LabelText="For the tumour board",
+        MediaDisposition="Dr. Miller",
+        BarcodeValue="MCR-7",
+        BarcodeSymbology=symbology,
+    )
+    assert scu.initiate(uid) == 0
+    scu.until_ended(uid)
+    creation = row(scu, uid)
+    told = scu.service.operations.label(f"J{creation.job_id}", volume=None, printer="")
+    assert "For the tumour board" in told["lines"] and "Dr. Miller" in told["lines"]
+    assert (told["fields"]["barcode_value"], told["fields"]["patient_name"]) == (printed, "")
+    with scu.service.operations.context.db.read() as session:
+        events = session.query(Event).filter_by(job_id=creation.job_id).all()
+        assert any("BarcodeSymbology" in event.detail.get("not_offered", ()) for event in events) is not bool(printed)
+
+
 def test_only_what_is_asked_for_is_told(scu: Scu, tmp_path: Path) -> None:
     uid = scu.create(hold(scu, tmp_path / "in", list(study("CT", 1))))
     answer = scu.get(uid, [0x21000020, 0x00880130])
