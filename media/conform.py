@@ -103,6 +103,9 @@ def _edited(source: Path, part: Path, recipe: str, edits: Edits) -> ConformResul
                 result = _recoded(between, part, recipe, edited.sop_instance_uid)
             except NotDicom as error:
                 raise NotDicom(str(error).replace(str(between), str(source))) from None
+            except InstanceRefused as error:
+                new, old = edits.new_sop_instance_uid or edited.sop_instance_uid, edited.sop_instance_uid
+                raise InstanceRefused(error.code, error.reason.replace(new, old)) from None
     finally:
         if between is not part:
             between.unlink(missing_ok=True)
