@@ -165,19 +165,17 @@ def _jpeg_lossless(samples: Samples, form: PixelFormat) -> bytes:
     # that know of no sign give back the very cells.
     precision = form.bits_allocated if form.signed else max(form.bits_stored, 2)
     cells = samples.view(f"u{form.bits_allocated // 8}")
-    if form.samples == 1 and cells.size <= jpeglossless.LARGEST:
+    if form.samples == 1:
         return jpeglossless.encode_grey(cells.reshape(form.rows, form.columns), precision)
     import imagecodecs
 
-    shape = (form.rows, form.columns) if form.samples == 1 else (form.rows, form.columns, form.samples)
-    colour = None if form.samples == 1 else "RGB"  # both sides alike: no transform
     data = imagecodecs.jpeg8_encode(
-        cells.reshape(shape),
+        cells.reshape(form.rows, form.columns, form.samples),
         lossless=True,
         predictor=1,
         bitspersample=precision,
-        colorspace=colour,
-        outcolorspace=colour,
+        colorspace="RGB",
+        outcolorspace="RGB",  # both sides alike: no transform
     )
     return bytes(data)
 

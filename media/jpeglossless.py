@@ -7,7 +7,7 @@ other in tests, and every frame is decoded by libjpeg-turbo before it is used (`
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-LARGEST = 1 << 22
-"""Samples of a frame beyond which the arrays would take much memory (some 60 bytes a sample)."""
+_BLOCK = 1 << 18
+"""Samples that are looked at together: the arrays take some 60 bytes for each."""
 _CATEGORIES = 17
 _LENGTH_AT = 58
 """A table's entry has the bits to be written below this bit, and their number above."""
 
 
 def encode_grey(cells: Array, precision: int) -> bytes:
-    """A codestream of unsigned ``cells`` (rows x columns, at most ``LARGEST``), each below 2 to the ``precision``."""
+    """A codestream of unsigned ``cells`` (rows x columns), each below 2 to the ``precision``."""
     import numpy
 
     rows, columns = cells.shape
@@ -35,15 +35,21 @@ def encode_grey(cells: Array, precision: int) -> bytes:
     numpy.subtract(wide[:, 1:], wide[:, :-1], out=differences[:, 1:])
     numpy.subtract(wide[1:, 0], wide[:-1, 0], out=differences[1:, 0])
     differences[0, 0] = (int(wide[0, 0]) - (1 << (precision - 1))) & 0xFFFF
-    index = differences.reshape(-1).astype(numpy.intp)
-    counts, symbols = huffman_table(_frequencies(index))
-    return b"".join(
-        (
-            _head(rows, columns, precision, counts, symbols),
-            _entropy(_entries(counts, symbols).take(index)).replace(b"\xff", b"\xff\0"),
-            b"\xff\xd9",
-        )
-    )
+    flat = differences.reshape(-1)
+    counts, symbols = huffman_table(_frequencies(_blocks(flat)))
+    bits = _Bits()
+    for block in _blocks(flat):
+        bits.append(_entries(counts, symbols).take(block))
+    head = _head(rows, columns, precision, counts, symbols)
+    return b"".join((head, bits.finish().replace(b"\xff", b"\xff\0"), b"\xff\xd9"))
+
+
+def _blocks(differences: Array) -> Iterator[Array]:
+    """The differences as indices, some at a time."""
+    import numpy
+
+    for start in range(0, differences.size, _BLOCK):
+        yield differences[start : start + _BLOCK].astype(numpy.intp)
 
 
 def _head(rows: int, columns: int, precision: int, counts: Sequence[int], symbols: Sequence[int]) -> bytes:
@@ -69,11 +75,13 @@ def _categories() -> Array:
     return found
 
 
-def _frequencies(index: Array) -> list[int]:
+def _frequencies(blocks: Iterable[Array]) -> list[int]:
     """How often each category is there."""
     import numpy
 
-    each = numpy.bincount(index, minlength=1 << 16)
+    each = numpy.zeros(1 << 16, "i8")
+    for block in blocks:
+        each += numpy.bincount(block, minlength=1 << 16)
     found = [int(each[0])]
     for category in range(1, 16):
         low, high = 1 << (category - 1), 1 << category
@@ -143,29 +151,41 @@ def _entries(counts: tuple[int, ...], symbols: tuple[int, ...]) -> Array:
     return entries
 
 
-def _entropy(entries: Array) -> bytes:
-    """The entries' bits one after the other, the last byte filled with ones."""
-    import numpy
+class _Bits:
+    """The bits of entries one after the other, the last byte filled with ones."""
 
-    if entries.size % 4:
-        entries = numpy.concatenate((entries, numpy.zeros(-entries.size % 4, "u8")))
-    lengths = entries >> numpy.uint64(_LENGTH_AT)
-    bits = entries & numpy.uint64((1 << _LENGTH_AT) - 1)
-    bits, lengths = _joined(bits, lengths)  # of two entries: 62 bits at most
-    if int((lengths[::2] + lengths[1::2]).max()) <= 64:
-        bits, lengths = _joined(bits, lengths)
-    ends = numpy.cumsum(lengths)
-    total = int(ends[-1])
-    last = ((ends - numpy.uint64(1)) >> numpy.uint64(6)).astype(numpy.intp)
-    spare = (numpy.uint64(0) - ends) & numpy.uint64(63)
-    words = numpy.zeros((total + 63) // 64, "u8")
-    starts = numpy.concatenate(([0], numpy.flatnonzero(last[1:] != last[:-1]) + 1))
-    words[last[starts]] = numpy.bitwise_or.reduceat(bits << spare, starts)
-    across = numpy.flatnonzero((ends - lengths) >> numpy.uint64(6) != last.astype("u8"))
-    words[last[across] - 1] |= bits[across] >> (numpy.uint64(64) - spare[across])
-    data = bytearray(words.byteswap().tobytes()[: (total + 7) // 8])
-    data[-1] |= (1 << (-total % 8)) - 1
-    return bytes(data)
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._word, self._filled = 0, 0
+        """The word that is not yet full, and how many of its bits are, from the top."""
+
+    def append(self, entries: Array) -> None:
+        import numpy
+
+        if entries.size % 4:
+            entries = numpy.concatenate((entries, numpy.zeros(-entries.size % 4, "u8")))
+        lengths = entries >> numpy.uint64(_LENGTH_AT)
+        bits = entries & numpy.uint64((1 << _LENGTH_AT) - 1)
+        bits, lengths = _joined(bits, lengths)  # of two entries: 62 bits at most
+        if int((lengths[::2] + lengths[1::2]).max()) <= 64:
+            bits, lengths = _joined(bits, lengths)
+        ends = numpy.cumsum(lengths) + numpy.uint64(self._filled)
+        last = ((ends - numpy.uint64(1)) >> numpy.uint64(6)).astype(numpy.intp)
+        spare = (numpy.uint64(0) - ends) & numpy.uint64(63)
+        total = int(ends[-1])
+        words = numpy.zeros(total // 64 + 1, "u8")
+        starts = numpy.concatenate(([0], numpy.flatnonzero(last[1:] != last[:-1]) + 1))
+        words[last[starts]] = numpy.bitwise_or.reduceat(bits << spare, starts)
+        across = numpy.flatnonzero((ends - lengths) >> numpy.uint64(6) != last.astype("u8"))
+        words[last[across] - 1] |= bits[across] >> (numpy.uint64(64) - spare[across])
+        words[0] |= numpy.uint64(self._word)
+        self._parts.append(words[:-1].byteswap().tobytes())
+        self._word, self._filled = int(words[-1]), total % 64
+
+    def finish(self) -> bytes:
+        word = self._word | ((1 << (64 - self._filled)) - 1)
+        self._parts.append(word.to_bytes(8, "big")[: (self._filled + 7) // 8])
+        return b"".join(self._parts)
 
 
 def _joined(bits: Array, lengths: Array) -> tuple[Array, Array]:

@@ -51,13 +51,15 @@ def test_codes_are_no_longer_than_16_bits() -> None:
     assert sum(count << (16 - length) for length, count in enumerate(counts, 1)) < 1 << 16  # no code is all ones
 
 
-def test_large_frames_go_to_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    from media.codecs import PixelFormat
-    from media.encoders import encode, encoders
+@pytest.mark.parametrize("block", [4, 64, 100, 4096])
+def test_blocks_join_without_a_seam(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = numpy.random.default_rng(block)
+    monkeypatch.setattr(jpeglossless, "_BLOCK", block)
+    for kind, make in IMAGES.items():
+        cells = make(random, (61, 67), 65535).astype("<u2")
+        assert encode_grey(cells, 16) == _reference(cells, 16), kind
 
-    cells = numpy.random.default_rng(1).integers(0, 4096, 64 * 48).astype("<u2")
-    form = PixelFormat(64, 48, 1, "MONOCHROME2", 0, 16, 12, 11, signed=False)
-    ours = encode(encoders()["jpeg-lossless/1"], cells, form)
-    monkeypatch.setattr(jpeglossless, "LARGEST", 0)
-    monkeypatch.setattr(jpeglossless, "encode_grey", None)
-    assert encode(encoders()["jpeg-lossless/1"], cells, form) == ours
+
+def test_a_large_frame() -> None:
+    cells = numpy.random.default_rng(2).integers(0, 4096, (1400, 1100)).astype("<u2")
+    assert encode_grey(cells, 12) == _reference(cells, 12)
