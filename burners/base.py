@@ -144,7 +144,8 @@ class BurnOrder:
     """True while the claim on this disc holds; asks the database, and notes the digest of the image there, so that it
     is known even if the next thing that happens is a crash. None: the driver does not know the digest."""
     label: Mapping[str, str] = field(default_factory=dict)
-    """Text for the disc's label: patient names, dates ... Hostile text, as received."""
+    """Text for the disc's label: patient names, dates ... by the names of ``media.labelfacts.merge_fields``, one line
+    each, without control characters. What a robot's language gives a meaning is the driver's to remove."""
     medium: str = ""
     """Media type that the volume was planned for, a name of ``config/mediatypes.toml``; empty: not known."""
     write_label: Callable[[Path, str], None] | None = field(default=None, repr=False)

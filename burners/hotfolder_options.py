@@ -11,6 +11,7 @@ from burners.exporting import raise_faults
 from burners.hotfolder_dialect import Dialect
 from burners.hotfolder_paths import PathMap
 from burners.hotfolder_text import check_code_page
+from media.labeltables import LabelError, printer
 
 NAMES = (
     "folder",
@@ -81,6 +82,11 @@ def check(options: Mapping[str, Any], data: Path, kind: type[Dialect]) -> tuple[
         faults.append(f"discs: {discs!r} is not a list of {', '.join(FAMILIES)}")
     seconds = {key: _positive(options, key, default, faults) for key, default in _SECONDS.items()}
     template = _template(text["template"], data, kind, faults)
+    if text["label_printer"]:
+        try:
+            printer(text["label_printer"])
+        except LabelError as error:
+            faults.append(f"label_printer: {error}")
     dialect = kind({key: options[key] for key in kind.option_names if key in options}, faults)
     raise_faults(faults)
     return Options(

@@ -62,7 +62,6 @@ def facts_of_disc(session: Session, settings: Settings, disc: Disc, volume: Volu
 
 def style_of(session: Session, settings: Settings, volume: Volume) -> tuple[LabelStyle, tuple[str, ...]]:
     """How the label looks, and a word where the request's Label Style Selection (2200,0003) is none of ours."""
-    from media.label import LabelStyle
     from media.labeltables import layouts
 
     wanted = session.execute(
@@ -71,18 +70,31 @@ def style_of(session: Session, settings: Settings, volume: Volume) -> tuple[Labe
     asked = str(wanted.get("label_style_selection", ""))
     # From the network: a name of ours, never a path.
     chosen = next((name for name in layouts() if name.lower() == asked.strip().lower()), "")
+    unknown = (f"the label style {asked!r} is not known: the site's own is used",) if asked and not chosen else ()
+    return _style(settings, chosen), unknown
+
+
+def _style(settings: Settings, layout: str = "") -> LabelStyle:
+    from media.label import LabelStyle
+
     section = settings.label
     own = str(settings.data / section.layout) if section.layout.endswith(".toml") else section.layout
-    style = LabelStyle(
+    return LabelStyle(
         printer=section.printer,
-        layout=chosen or own,
+        layout=layout or own,
         logo=settings.data / section.logo if section.logo else None,
         fonts=tuple(settings.data / font for font in section.fonts),
         outer_mm=section.outer_mm,
         inner_mm=section.inner_mm,
     )
-    unknown = (f"the label style {asked!r} is not known: the site's own is used",) if asked and not chosen else ()
-    return style, unknown
+
+
+def try_style(settings: Settings) -> None:
+    """Raises MediaError where no label can be drawn with the settings: printer, layout, logo or a font is wrong."""
+    from media.label import label_of
+
+    patient = LabelPatient("Doe^Jane", "1", studies=(LabelStudy("20260101", "Study", ("CT",)),))
+    label_of(LabelFacts((patient,), "SAMPLE", "1.2.3", "2026-01-01"), _style(settings)).drawn("svg")
 
 
 def draw(session: Session, settings: Settings, facts: LabelFacts, volume: Volume, *, printer: str = "") -> Label:

@@ -29,8 +29,8 @@ def foreign_packages(home: Path | None = None) -> list[str]:
 
 
 def wrong_settings(settings: Settings) -> list[str]:
-    """What each setting's own check cannot see: profiles, media and rules that do not fit together, one line each."""
-    from jobs import planning, rules
+    """What each setting's own check cannot see: profiles, labels, rules that do not fit, one line each."""
+    from jobs import labelling, planning, rules
     from jobs.options import OptionsError, RequestOptions
     from media.problems import MediaError
 
@@ -39,4 +39,9 @@ def wrong_settings(settings: Settings) -> list[str]:
         planning.require_pair(RequestOptions.from_settings(settings, {}))
     except (OptionsError, MediaError) as error:
         found.append(f"plan.profile, plan.medium: {error}")
+    try:
+        labelling.try_style(settings)
+    except MediaError as error:
+        text = str(error)
+        found.append(text if text.startswith("label.") else f"label: {text}")
     return found + rules.problems(settings)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from config.settings import Settings, load
+from service.checks import wrong_settings
 from tests.service.test_cli import burnish
 
 
@@ -65,3 +69,28 @@ def test_of_a_job_and_a_disc(imported: Path) -> None:
 def test_refusals(imported: Path, arguments: list[str], status: int, said: str) -> None:
     burnish("plan", "--all", "--data", imported, "--json")
     assert said in burnish("label", *arguments, "--data", imported, status=status)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ('printer = "toaster"', "label: there is no label printer 'toaster'"),
+        ('layout = "own.toml"', "own.toml"),
+        ('logo = "none.png"', "label.logo: "),
+        ('fonts = ["none.ttf"]', "label.fonts: "),
+        ("outer_mm = 30.0", "label printer generic: a ring"),
+    ],
+)
+def test_a_wrong_setting_stops_the_start(settings: Settings, tmp_path: Path, setting: str, said: str) -> None:
+    assert wrong_settings(settings) == []
+    config = tmp_path / "burnish.toml"
+    config.write_text(f"[label]\n{setting}\n")
+    (line,) = wrong_settings(load(config=config, data=settings.data))
+    assert said in line
+
+
+def test_no_drawing_library_is_loaded_before_a_label_is_wanted() -> None:
+    libraries = {"uharfbuzz", "jinja2", "resvg_py", "zxingcpp"}
+    code = f"import sys, service.operations, jobs.dispatch; print({libraries} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
