@@ -127,6 +127,11 @@ class MessageDecoder:
         """Whether a message has begun and is not complete."""
         return self._data_set is not None or bool(self._command)
 
+    @property
+    def storing(self) -> bool:
+        """Whether the data set of a C-STORE-RQ is on its way."""
+        return isinstance(self._data_set, Reception)
+
     def feed(self, body: memoryview) -> None:
         """The variable field of a P-DATA-TF PDU. ProtocolError where it is malformed or out of order."""
         at, size = 0, len(body)
@@ -341,6 +346,8 @@ class Provider(DULServiceProvider):
                 self._log_end("the peer closed the connection within a message")
             self.event_queue.put("Evt17")
             return False
+        if not self._decoder.storing:
+            self._pdus.acknowledge()  # DCMTK writes a short PDU in two pieces, the second once the first has arrived
         kind, length = self._head[0], int.from_bytes(self._head[2:6], "big")
         if kind == _P_DATA_TF and self.state_machine.current_state == "Sta6":
             if length > len(self._body):

@@ -141,6 +141,7 @@ class Sender:
         head = memoryview(bytearray(6))
         if not self._pdus.read(head, timeout):
             raise ConnectionError("the connection was closed")
+        self._pdus.acknowledge()  # DCMTK writes an answer in two pieces, the second once the first has arrived
         length = int.from_bytes(head[2:6], "big")
         if length > _PDU_LIMIT:
             raise ProtocolError(f"a PDU of {length} bytes")

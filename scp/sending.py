@@ -13,6 +13,8 @@ from scp.commands import command_pdus
 _PDU_LIMIT = 131072
 _BUFFER = 1 << 20
 _PARTS = 512  # of one sendmsg; the system takes 1,024
+_LARGEST_FRAME = 9216
+_LOCAL_BUFFER = 64 << 10
 _HEAD = struct.Struct(">BBIIBB")
 
 
@@ -33,6 +35,12 @@ class Outlet:
         self._max_pdu = max_pdu
         limit = min(max_pdu, _PDU_LIMIT) if max_pdu else _PDU_LIMIT
         self._room = max(limit - 6, 2) & ~1  # presentation data values have even lengths
+        self._parts = _PARTS
+        if sock.family != socket.AF_UNIX and sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) > _LARGEST_FRAME:
+            # Segments larger than any frame: the peer is on this machine. If its window is small, as DCMTK's is, it
+            # acknowledges such segments only after 40 ms; it does at once where they come a PDU at a time.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LOCAL_BUFFER)
+            self._parts = 2
         self._buffer = memoryview(bytearray(max(_BUFFER - _BUFFER % self._room, self._room)))
 
     def send(self, context_id: int, command: bytes, stream: Stream, length: int) -> None:
@@ -51,7 +59,7 @@ class Outlet:
                 count = len(piece)
                 head = _HEAD.pack(0x04, 0, count + 6, count + 2, context_id, 2 if last else 0)
                 parts += (whole if count == room and not last else head, piece)
-            send_parts(self._sock, parts)
+            send_parts(self._sock, parts, self._parts)
             parts = []
 
 
@@ -64,13 +72,13 @@ def _fill(stream: Stream, target: memoryview) -> None:
         done += count
 
 
-def send_parts(sock: socket.socket, parts: Sequence[bytes | memoryview]) -> None:
-    """All of them, in few calls and without joining them."""
+def send_parts(sock: socket.socket, parts: Sequence[bytes | memoryview], at_once: int = _PARTS) -> None:
+    """All of them, so many with each call, without joining them."""
     if isinstance(sock, ssl.SSLSocket):
         sock.sendall(b"".join(parts))
         return
-    for at in range(0, len(parts), _PARTS):
-        group = list(parts[at : at + _PARTS])
+    for at in range(0, len(parts), at_once):
+        group = list(parts[at : at + at_once])
         sent, total = sock.sendmsg(group), sum(map(len, group))
         if sent < total:
             sock.sendall(memoryview(b"".join(group))[sent:])

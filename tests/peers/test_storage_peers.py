@@ -112,13 +112,15 @@ class Orthanc:
 
     def __init__(self, folder: Path, target: int) -> None:
         self.port = free_port()
+        self.dicom_port = free_port()
         (folder / "orthanc.json").write_text(
             json.dumps(
                 {
                     "StorageDirectory": str(folder / "db"),
-                    "DicomPort": free_port(),
+                    "DicomPort": self.dicom_port,
                     "HttpPort": self.port,
                     "DicomAet": "ORTHANC",
+                    "DefaultEncoding": "Utf8",
                     "DicomModalities": {"burnish": ["BURNISH", "127.0.0.1", target]},
                     "RegisteredUsers": {"test": "test"},
                     "RemoteAccessAllowed": False,
