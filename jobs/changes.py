@@ -10,6 +10,8 @@ from media.codecs import transfer_syntax
 from media.elements import dictionary_vr
 from media.recipes import EDIT_RECIPE, is_lossy, recipe_syntax
 
+_ALIKE = 3
+"""Ways of one attribute to change up to which each is a group of its own."""
 _FOLLOWS = "the reference follows the new SOP Instance UID"
 
 
@@ -19,29 +21,30 @@ def change_groups(changes: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
     ``old`` or ``new`` is empty where it is another in each of many instances; ``changes`` counts places,
     ``instances`` what has any of them.
     """
-    by_tag: dict[tuple[str, str], dict[str, Any]] = {}
+    by_tag: dict[str, dict[tuple[str, str], list[str]]] = {}
     for change in changes:
-        new = change["new"]
-        kind = new.rpartition(": ")[2] if new.endswith(_FOLLOWS) else ""
-        group = by_tag.setdefault(
-            (change["tag"], kind), {"uids": set(), "old": Counter(), "new": Counter(), "changes": 0}
-        )
-        group["uids"].add(change["sop_instance_uid"])
-        group["old"][change["old"]] += 1
-        group["new"][kind or new] += 1
-        group["changes"] += 1
-    found = [
-        {
-            "tag": tag,
-            "name": _name(tag),
-            "old": _only(group["old"]),
-            "new": _only(group["new"]),
-            "instances": len(group["uids"]),
-            "changes": group["changes"],
-        }
-        for (tag, _), group in by_tag.items()
-    ]
-    return sorted(found, key=lambda group: (-group["instances"], group["tag"]))
+        new = _FOLLOWS if change["new"].endswith(_FOLLOWS) else change["new"]
+        old = "" if new == _FOLLOWS else change["old"]
+        by_tag.setdefault(change["tag"], {}).setdefault((old, new), []).append(change["sop_instance_uid"])
+    found = []
+    for tag, ways in by_tag.items():
+        groups = ways
+        if len(ways) > _ALIKE:
+            one_old, one_new = ({pair[side] for pair in ways} for side in (0, 1))
+            told = (one_old.pop() if len(one_old) == 1 else "", one_new.pop() if len(one_new) == 1 else "")
+            groups = {told: [uid for uids in ways.values() for uid in uids]}
+        found += [
+            {
+                "tag": tag,
+                "name": _name(tag),
+                "old": old,
+                "new": new,
+                "instances": len(set(uids)),
+                "changes": len(uids),
+            }
+            for (old, new), uids in groups.items()
+        ]
+    return sorted(found, key=lambda group: (-group["instances"], group["tag"], group["new"]))
 
 
 def compression_groups(instances: Iterable[tuple[str, str, str]]) -> list[dict[str, Any]]:
@@ -61,10 +64,6 @@ def compression_groups(instances: Iterable[tuple[str, str, str]]) -> list[dict[s
         {"what": what, "note": note, "instances": count}
         for (what, note), count in sorted(counts.items(), key=lambda each: (-each[1], each[0]))
     ]
-
-
-def _only(values: Counter[str]) -> str:
-    return next(iter(values)) if len(values) == 1 else ""
 
 
 def _name(tag: str) -> str:

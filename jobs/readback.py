@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from burners.base import Burner, BurnState, Outcome, Ticket
 from jobs.dispatch import wait_until_free
@@ -15,7 +15,7 @@ from media.manifest import FILE_NAME as MANIFEST
 from media.verify import Expected, VerifyCancelled, VerifyResult, verify_path
 from store import discs, jobs
 from store.discs import ClaimLost, DiscFacts
-from store.models import Instance, Plan, Volume, VolumeInstance, now
+from store.models import Derived, Instance, Plan, Volume, VolumeInstance, now
 from store.nodes import Lease
 from store.states import DISC_FINAL, DiscState
 
@@ -86,11 +86,12 @@ def read_back(work: Work, facts: DiscFacts, image: Path, lease: Lease, wish: Wis
         profile = session.execute(select(Plan.profile).where(Plan.id == volume.plan_id)).scalar_one()
         written = session.execute(select(Volume.image_sha256).where(Volume.id == volume.id)).scalar_one()
         rows = session.execute(
-            select(Instance.sop_instance_uid, VolumeInstance.sha256)
+            select(func.coalesce(Derived.new_sop_instance_uid, Instance.sop_instance_uid), VolumeInstance.sha256)
             .join(Instance, Instance.id == VolumeInstance.instance_id)
+            .outerjoin(Derived, Derived.id == VolumeInstance.derived_id)
             .where(VolumeInstance.volume_id == volume.id)
         )
-        instances = {row.sop_instance_uid: row.sha256 for row in rows}
+        instances = dict(rows.tuples().all())
 
     def tell(done: int, total: int) -> None:
         with work.ctx.db.begin() as session:

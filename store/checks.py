@@ -107,6 +107,7 @@ def _instances(session: Session, volume_id: int) -> list[dict[str, Any]]:
         "study_description": Study.study_description,
         "patient_id": Patient.patient_id,
         "patient_name": Patient.patient_name,
+        "facts": Derived.facts,
     }
     rows = session.execute(
         select(*columns.values())
@@ -119,7 +120,14 @@ def _instances(session: Session, volume_id: int) -> list[dict[str, Any]]:
         .order_by(VolumeInstance.position)
         .execution_options(yield_per=2000)
     )
-    return [{name: "" if value is None else value for name, value in zip(columns, row, strict=True)} for row in rows]
+    found = []
+    for row in rows:
+        values: dict[str, Any] = {
+            name: "" if value is None else value for name, value in zip(columns, row, strict=True)
+        }
+        corrected = values.pop("facts") or {}
+        found.append({name: corrected.get(name, value) for name, value in values.items()})
+    return found
 
 
 def record_check(session: Session, disc_id: int, *, good: bool, how: str, detail: dict[str, Any]) -> dict[str, Any]:

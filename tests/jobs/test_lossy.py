@@ -14,12 +14,18 @@ from pydicom.dataset import Dataset
 from config.settings import load
 from jobs.assemble import volume_items
 from jobs.context import Context
+from jobs.documents import job_document
 from media.recipes import is_lossy
+from media.verify import verify_path
 from store import migrate, retention
+from store.catalogue import find
+from store.checks import volume_document
 from store.db import Database
-from store.models import Derived
+from store.models import Derived, Volume
 from store.selection import Selection, instance_ids
 from store.spool import Spool
+from store.states import JobState
+from tests.jobs.conftest import House
 from tests.jobs.test_correcting import burnt, files, found, ingest, plan, volumes
 from tests.makers import Made, make
 
@@ -210,3 +216,28 @@ def test_without_leave_nothing_is_lost(ctx: Context, tmp_path: Path) -> None:
     assert not [c for c in document["changes"] if c["tag"] == "(0008,0018)"]
     assert {group["note"] for group in document["compression"]} == {"the request does not allow lossy compression"}
     assert pydicom.uid.JPEG2000Lossless in {ds.file_meta.TransferSyntaxUID for ds in files(ctx, document)}
+
+
+def test_a_job_burns_verifies_and_reports_what_was_changed(any_house: House, tmp_path: Path) -> None:
+    house = any_house
+    ingest(house.ctx, tmp_path / "in", *clinic().values())
+    rule = {"name": "moved", "set": {"PatientID": "NEW-1", "PatientName": "Müller^Änne"}}
+    job_id = house.order(coerce=[rule], **LOSSY)
+    engine = house.engine()
+    engine.start()
+    assert engine.wait(job_id, timeout=60) is JobState.DONE
+    with house.db.read() as session:
+        document = job_document(session, job_id)
+    (disc,) = document["discs"]
+    assert (disc["state"], disc["verified_by"]) == ("VERIFIED", "read-back")
+    groups = {(one["tag"], one["new"]): one["instances"] for one in document["report"]["changed"]}
+    assert groups["(0010,0020)", "NEW-1: rule moved"] == 6
+    assert groups["(0008,1155)", "the reference follows the new SOP Instance UID"] == 5
+    assert len(groups) < 25
+    with house.db.read() as session:
+        assert len(find(session, patient_name="muller")) == len(find(session, patient_id="NEW-1")) == 1
+        (volume,) = session.query(Volume)
+        told = volume_document(session, file_set_uid=volume.file_set_uid)
+    assert b"NEW-1" in volume.readme and b"PAT-0001" not in volume.readme
+    assert told is not None and {one["patient_id"] for one in told["instances"]} == {"NEW-1"}
+    assert verify_path(Path(disc["image"])).ok
