@@ -79,6 +79,8 @@ class HotFolder(Exporter):
         self._status = StatusWatch(self._options, self._dialect)
         self._watches: dict[str, _Watch] = {}
         self._wishes: set[str] = set()
+        self._handed: set[str] = set()
+        """Orders that this process handed over."""
         self._watch_lock = threading.Lock()
 
     @classmethod
@@ -109,7 +111,8 @@ class HotFolder(Exporter):
                 raise BurnRefused(f"folder {place} has {free} bytes free; the image needs {need}")
         return {
             "mark": job_id,
-            "final": str(self._records.place(job_id) / "image.iso"),
+            "final": f"{job_id}/image.iso",
+            "robot": self._options.share.robot,
             "volume_id": order.file_set_id,
             "size": need,
             "family": family,
@@ -153,7 +156,7 @@ class HotFolder(Exporter):
             return handed
         self._records.place(job_id).mkdir(exist_ok=True)
         sync_folder(self._options.images)
-        digest = self._papers.image(order, ticket, writer)
+        digest = self._papers.image(order, ticket, self._records.place(job_id), writer)
         if writer.abandon.is_set():
             return cancelled
         text, note = self._papers.order(order, ticket, self._records.place(job_id))
@@ -172,6 +175,7 @@ class HotFolder(Exporter):
             _log.warning("order %s of burner %s: %s", job_id, self.name, note)
         try:
             part.rename(self._options.folder / f"{job_id}{self.dialect.order_suffix}")
+            self._handed.add(job_id)
             sync_folder(self._options.folder)
         except FileNotFoundError:  # a newer claim has taken our file away: nothing was handed over by this one
             (self._records.place(job_id) / f"handed.{order.epoch}").unlink(missing_ok=True)
@@ -216,15 +220,26 @@ class HotFolder(Exporter):
             ending = self._records.ending(job_id)
             if ending is not None:
                 return BurnReport(ending.state, 1.0, ending.message, sha256=ending.sha256, device_free=True)
-            suffixes = self._suffixes(job_id)
-            handed = set(self._records.handed(job_id))
-            parts = self._records.order_parts(job_id)
-            if not suffixes and handed <= set(parts):
+            if ticket.get("robot", self._options.share.robot) != self._options.share.robot:
+                reason = f"given to a robot at {ticket['robot']}, which the settings do not have any more"
+                return BurnReport(BurnState.FAILED, message=f"{reason}: a disc may exist", device_free=True)
+            if self._withdrawn(job_id).exists():
+                return self._taken_back(job_id)
+            if self._is_unknown(job_id):
                 return BurnReport(BurnState.UNKNOWN, device_free=True)
             return self._ask(job_id)
         except OSError as error:
             reason = f"{self.name}: folder {error.filename or self._options.folder}: {error.strerror or error}"
             return BurnReport(BurnState.WAITING, message=reason)
+
+    def _is_unknown(self, job_id: str) -> bool:
+        """Neither folder, notes nor status have a trace of it, and this process never handed it over."""
+        if self._suffixes(job_id) or job_id in self._handed:
+            return False
+        if not set(self._records.handed(job_id)) <= set(self._records.order_parts(job_id)):
+            return False
+        # Our notes may have been deleted: the robot may know more.
+        return self._dialect.judge(job_id, frozenset(), self._status.now().status).state is Phase.ABSENT
 
     def _ask(self, job_id: str) -> BurnReport:
         """How the robot stands with an order that it has, or had."""
@@ -235,8 +250,8 @@ class HotFolder(Exporter):
             watch = self._watches.setdefault(job_id, _Watch(since=time.monotonic()))
         if self._wants_cancel(job_id) and not job.state.final:
             self._seek_cancel(job_id, job, suffixes, seen, watch)
-            if self._records.ending(job_id):
-                return self._found({"mark": job_id})
+            if (ending := self._records.ending(job_id)) is not None:
+                return BurnReport(ending.state, 1.0, ending.message, sha256=ending.sha256, device_free=True)
         report = self._judged(job_id, job, seen, watch)
         return replace(report, supplies=seen.status.supplies)
 
@@ -318,7 +333,8 @@ class HotFolder(Exporter):
         if job.state is Phase.OFFERED and (self._dialect.withdraws or seen.offline) and self._withdraw(job_id):
             return
         paper = self._dialect.cancellation(job_id)
-        if paper is None or at < watch.asked_again or job.state is Phase.ENDED:
+        answered = suffixes & frozenset(self._dialect.cancel_answers)
+        if paper is None or answered or at < watch.asked_again or job.state is Phase.ENDED:
             return
         watch.asked_again = at + _CANCEL_AGAIN_SECONDS
         target = self._options.folder / paper.name
@@ -336,16 +352,22 @@ class HotFolder(Exporter):
     def _withdraw(self, job_id: str) -> bool:
         """Rename the order away: the robot cannot take what has gone."""
         order = self._options.folder / f"{job_id}{self.dialect.order_suffix}"
-        away = order.with_name(f"{job_id}.withdrawn")
         try:
-            order.rename(away)
+            order.rename(self._withdrawn(job_id))
         except FileNotFoundError:
             return False  # it was faster
-        self._end(job_id, BurnState.CANCELLED, "taken back before the robot took it")
-        away.unlink(missing_ok=True)
+        self._taken_back(job_id)
+        return True
+
+    def _withdrawn(self, job_id: str) -> Path:
+        return self._options.folder / f"{job_id}.withdrawn"
+
+    def _taken_back(self, job_id: str) -> BurnReport:
+        report = self._end(job_id, BurnState.CANCELLED, "taken back before the robot took it")
+        self._withdrawn(job_id).unlink(missing_ok=True)
         if (paper := self._dialect.cancellation(job_id)) is not None:
             (self._options.folder / paper.name).unlink(missing_ok=True)
-        return True
+        return report
 
     def _put_away(self, ticket: Ticket, outcome: Outcome) -> str:
         job_id = ticket["mark"]
@@ -355,6 +377,7 @@ class HotFolder(Exporter):
         with self._watch_lock:
             self._watches.pop(job_id, None)
             self._wishes.discard(job_id)
+            self._handed.discard(job_id)
         made = ending is not None and ending.state is BurnState.BURNT
         return (self._options.location or f"output of {self.name}") if made else ""
 

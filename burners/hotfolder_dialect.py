@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 _LONGEST_STATUS = 4 << 20
+_ATTEMPTS = 6
 
 
 class Phase(StrEnum):
@@ -139,10 +140,8 @@ class StatusFolder:
         if path is None:
             return None
         try:
-            with path.open("rb") as file:
-                data = file.read(_LONGEST_STATUS)
-                facts = os.fstat(file.fileno())
-        except (FileNotFoundError, PermissionError):  # renamed at this moment, or held by the robot's Windows
+            data, facts = _opened(path)
+        except FileNotFoundError:  # renamed at this moment
             return None
         whole = data[: data.rfind(b"\n") + 1]
         text = whole.decode(self._code_page, "replace").replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff")
@@ -167,6 +166,19 @@ class StatusFolder:
                 return None
             path = path / there[0]
         return path
+
+
+def _opened(path: Path) -> tuple[bytes, os.stat_result]:
+    """Content and facts of a file that the robot's Windows may hold for a moment: tried for a tenth of a second."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            with path.open("rb") as file:
+                return file.read(_LONGEST_STATUS), os.fstat(file.fileno())
+        except PermissionError:
+            if attempt == _ATTEMPTS - 1:
+                raise
+            time.sleep(0.02)
+    raise AssertionError
 
 
 def _names(folder: Path, *, missing_ok: bool) -> list[str]:
@@ -211,6 +223,8 @@ class Dialect(Protocol):
     """Of a drawn label that the robot prints: ``.png``, ``.pdf`` or any that ``adapt_label`` makes; empty: none."""
     verifies: ClassVar[bool]
     """The robot compares each disc with the image when it is told to (and by default it is)."""
+    cancel_answers: ClassVar[tuple[str, ...]]
+    """Suffixes that the file of a cancellation gets as the robot's answer; after one it is not asked again."""
     withdraws: ClassVar[bool]
     """An order that the robot has not taken may be taken back by renaming its file, while the robot is at work too.
     (Where the robot is offline, that is done in any case.)"""

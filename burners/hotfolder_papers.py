@@ -53,9 +53,9 @@ class Papers:
             raise BurnRefused(f"the volume needs a {family} ({what}); the robot has {', '.join(self._options.discs)}")
         return family
 
-    def image(self, order: BurnOrder, ticket: Ticket, writer: Writer) -> str:
+    def image(self, order: BurnOrder, ticket: Ticket, place: Path, writer: Writer) -> str:
         """Write the image beside its final name, then give it that; returns its SHA-256."""
-        final = Path(ticket["final"])
+        final = place / "image.iso"
         part = final.with_name(f"image.{order.epoch}.part")
         image = order.open_image()
         size: int = ticket["size"]

@@ -88,6 +88,7 @@ class Records:
     def wish_cancel(self, job_id: str) -> None:
         path = self.place(job_id) / "cancel"
         if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
             write_durably(path, b"")
 
     def wished(self, job_id: str) -> bool:

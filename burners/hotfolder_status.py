@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 import time
 from contextlib import suppress
@@ -63,6 +65,8 @@ class StatusWatch:
         folder = self._options.folder
         try:
             folder.stat()
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, "it cannot be written to", str(folder))
             self._set_clock(at)
             reader = StatusFolder(folder, code_page=self._options.code_page, clock=self._server_time)
             status = self._dialect.status(reader)

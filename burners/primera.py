@@ -85,6 +85,7 @@ MergeField = {merge}
     example: ClassVar[Mapping[str, Any]] = {}
     label_suffix: ClassVar[str] = ".bmp"
     verifies: ClassVar[bool] = True
+    cancel_answers: ClassVar[tuple[str, ...]] = ()
     withdraws: ClassVar[bool] = False
     """PTBurn may have read an order before it renames it, so one that has gone may be made all the same."""
 

@@ -71,6 +71,7 @@ class RimageXmlDialect:
     example: ClassVar[Mapping[str, Any]] = {}
     label_suffix: ClassVar[str] = ".pdf"
     verifies: ClassVar[bool] = False
+    cancel_answers: ClassVar[tuple[str, ...]] = ()
     withdraws: ClassVar[bool] = True
 
     def __init__(self, options: Mapping[str, Any], faults: list[str]) -> None:

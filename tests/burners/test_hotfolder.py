@@ -150,6 +150,51 @@ def test_a_restored_database_does_not_burn_again(place: Place) -> None:
         place.driver().prepare(order())
 
 
+def test_notes_that_somebody_deleted_do_not_burn_a_second_disc(place: Place) -> None:
+    robot = place.driver()
+    ticket = handed(robot, place)
+    shutil.rmtree(place.folder / "burnish")
+    (place.folder / f"{ticket['mark']}.JDF").unlink()
+    assert robot.poll(ticket).state is not BurnState.UNKNOWN, "this process knows that it was handed over"
+    stf.write(place.folder, {ticket["mark"]: stf.DONE | {"STATUS": "2", "DETAIL_STATUS": "3"}})
+    later = place.driver()
+    wait_for(lambda: later.poll(ticket).state is BurnState.BURNING, "another to see it in the status")
+    later.submit(order(epoch=8), ticket)
+    assert later.poll(ticket).state is BurnState.BURNING
+    later.cancel(ticket)
+    assert not later.poll(ticket).state.ended
+    assert place.names() == [f"{ticket['mark']}.JCF"]
+
+
+def test_settings_that_lead_to_another_robot_do_not_burn_a_second_disc(place: Place) -> None:
+    ticket = handed(place.driver(), place)
+    report = place.driver(robot_path=r"\\other\jobs").poll(ticket)
+    assert report.state is BurnState.FAILED and "a disc may exist" in report.message
+
+
+def test_killed_while_it_took_an_order_back(place: Place) -> None:
+    ticket = handed(place.driver(), place)
+    (place.folder / f"{ticket['mark']}.JDF").rename(place.folder / f"{ticket['mark']}.withdrawn")
+    assert place.driver().poll(ticket).state is BurnState.CANCELLED
+    assert place.names() == []
+
+
+def test_a_robot_that_said_no_is_not_asked_again(place: Place) -> None:
+    robot = place.driver(cancel_minutes=5)
+    ticket = handed(robot, place)
+    mark = ticket["mark"]
+    (place.folder / f"{mark}.JDF").rename(place.folder / f"{mark}.INP")
+    robot.cancel(ticket)
+    robot.poll(ticket)
+    (place.folder / f"{mark}.JCF").rename(place.folder / f"{mark}.CER")
+    later = place.driver(cancel_minutes=5)
+    assert later.poll(ticket).message == "the robot cannot cancel it"
+    assert place.names() == [f"{mark}.CER", f"{mark}.INP"]
+    (place.folder / f"{mark}.INP").rename(place.folder / f"{mark}.DON")
+    stf.write(place.folder, {mark: stf.DONE})
+    wait_for(lambda: later.poll(ticket).state is BurnState.BURNT, "the end")
+
+
 def test_done_without_a_word_in_the_status_is_no_success(place: Place) -> None:
     robot = place.driver()
     ticket = handed(robot, place)
@@ -247,9 +292,9 @@ def test_a_drawn_label_lies_beside_the_image(place: Place) -> None:
     def draw(path: Path, printer: str) -> None:
         path.write_bytes(f"label for {printer}".encode())
 
-    ticket = handed(place.driver(label_printer="PP-100"), place, order(write_label=draw))
+    ticket = handed(place.driver(label_printer="epson-pp100"), place, order(write_label=draw))
     drawn = place.folder / "burnish" / ticket["mark"] / "label.png"
-    assert drawn.read_bytes() == b"label for PP-100"
+    assert drawn.read_bytes() == b"label for epson-pp100"
     text = (place.folder / f"{ticket['mark']}.JDF").read_text()
     assert rf"LABEL=\\robot\jobs\burnish\{ticket['mark']}\label.png" in text
 

@@ -130,7 +130,8 @@ def test_a_fault(name: str, fault: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", TALKING)
 def test_while_it_waits_for_ink_nothing_else_is_given_to_it(name: str, tmp_path: Path) -> None:
     desk = Desk(name, tmp_path / "robot")
-    with Running.on(name, desk.folder, desk.options, faults=["out-of-ink"], speed=120) as robot:
+    with Running.on(name, desk.folder, desk.options, faults=["out-of-ink"], speed=300) as robot:
+        robot.robot.refill_seconds = 600  # 2 s
         first = desk.give()
         desk.see(first, lambda report: re.search(WORDS["out-of-ink"], report.message, re.I), "the ink to run out")
         assert desk.said[-1].state is BurnState.WAITING
