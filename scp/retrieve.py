@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import socket
 import time
 from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from pydicom.uid import UID
@@ -61,9 +63,26 @@ _WARNINGS = range(0xB000, 0xC000)
 _COUNT_LIMIT = 0xFFFF
 
 
-def service(database: Database, spool: Spool, *, ae_title: str, acse_timeout: float, dimse_timeout: float) -> Service:
-    """The service for all associations of a process; times in seconds, for associations to move destinations."""
-    provider = _Provider(database, spool, ae_title, acse_timeout, dimse_timeout)
+class Secure(Protocol):
+    """Takes the connected socket to a node that wants TLS, and returns one whose bytes go over it."""
+
+    def __call__(self, sock: socket.socket, *, remote: remotes.Remote) -> socket.socket: ...
+
+
+def service(
+    database: Database,
+    spool: Spool,
+    *,
+    ae_title: str,
+    acse_timeout: float,
+    dimse_timeout: float,
+    secure: Secure | None = None,
+) -> Service:
+    """The service for all associations of a process; times in seconds, for associations to move destinations.
+
+    Without ``secure`` nothing is moved to nodes that want TLS.
+    """
+    provider = _Provider(database, spool, ae_title, (acse_timeout, dimse_timeout), secure)
     return Service(
         sop_classes(MOVE, GET), operations={C_MOVE_RQ: provider.move, C_GET_RQ: provider.get}, extended=negotiate
     )
@@ -113,13 +132,18 @@ class _Tally:
 
 class _Provider:
     def __init__(
-        self, database: Database, spool: Spool, ae_title: str, acse_timeout: float, dimse_timeout: float
+        self,
+        database: Database,
+        spool: Spool,
+        ae_title: str,
+        timeouts: tuple[float, float],
+        secure: Secure | None,
     ) -> None:
         self._database = database
         self._spool = spool
         self._ae_title = ae_title
-        self._acse_timeout = acse_timeout
-        self._dimse_timeout = dimse_timeout
+        self._acse_timeout, self._dimse_timeout = timeouts
+        self._secure = secure
 
     def get(self, message: Message, channel: Channel) -> None:
         """C-GET: to the requestor, on the same association."""
@@ -131,19 +155,8 @@ class _Provider:
         exits: list[_OtherAssociation] = []
 
         def destination(contexts: list[tuple[str, str]]) -> Exit:
-            with self._database.read() as session:
-                remote = remotes.by_ae_title(session, title)
-            if remote is None:
-                raise Refused(UNKNOWN_DESTINATION)
             try:
-                sender = Sender(
-                    (remote.host, remote.port),
-                    calling=self._ae_title,
-                    called=remote.ae_title,
-                    contexts=contexts,
-                    acse_timeout=self._acse_timeout,
-                    dimse_timeout=self._dimse_timeout,
-                )
+                sender = self._sender(title, contexts)
             except SenderFailed as error:
                 _log.warning("C-MOVE of %s: %s", channel.peer, error)
                 raise Refused(DESTINATION_AWAY) from None
@@ -158,6 +171,27 @@ class _Provider:
             raise
         for each in exits:
             each.sender.release()
+
+    def _sender(self, title: str, contexts: list[tuple[str, str]]) -> Sender:
+        """An association with a move destination. Raises Refused, SenderFailed."""
+        with self._database.read() as session:
+            remote = remotes.by_ae_title(session, title)
+        if remote is None:
+            raise Refused(UNKNOWN_DESTINATION)
+        secure = None
+        if remote.tls:
+            if self._secure is None:
+                raise SenderFailed(f"{remote.ae_title} wants TLS, for which we have no certificates")
+            secure = partial(self._secure, remote=remote)
+        return Sender(
+            (remote.host, remote.port),
+            calling=self._ae_title,
+            called=remote.ae_title,
+            contexts=contexts,
+            acse_timeout=self._acse_timeout,
+            dimse_timeout=self._dimse_timeout,
+            secure=secure,
+        )
 
     def _serve(
         self, what: str, message: Message, channel: Channel, leave_by: Callable[[list[tuple[str, str]]], Exit]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from media.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -72,8 +72,12 @@ class Sender:
         contexts: Sequence[tuple[str, str]],
         acse_timeout: float,
         dimse_timeout: float,
+        secure: Callable[[socket.socket], socket.socket] | None = None,
     ) -> None:
-        """Opens the association. ``contexts`` are SOP class and transfer syntax. Raises SenderFailed."""
+        """Opens the association. ``contexts`` are SOP class and transfer syntax. Raises SenderFailed.
+
+        ``secure`` takes the connected socket and returns one whose bytes go over TLS.
+        """
         self._dimse_timeout = dimse_timeout
         self._message_id = 0
         self._open = True
@@ -85,6 +89,8 @@ class Sender:
         try:
             self._sock.settimeout(None)
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if secure is not None:
+                self._sock = secure(self._sock)
             self._sock.setsockopt(
                 socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", max(1, int(dimse_timeout)), 0)
             )
