@@ -152,6 +152,7 @@ class Fonts:
         self._chains = tuple(first + [Font(ours / pair[bold]) for pair in OURS] for bold in (0, 1))
         self._shaped: dict[tuple[str, bool, int | None], Line] = {}
         self._advances: dict[tuple[str, bool], float] = {}
+        self._rough: dict[tuple[str, bool], float] = {}
 
     def of(self, character: str, *, bold: bool) -> Font | None:
         """The first font that has the character."""
@@ -189,7 +190,12 @@ class Fonts:
 
     def rough_width(self, text: str, *, bold: bool) -> float:
         """Sum of the advances of unshaped letters, in em."""
-        return sum(map(self._advance, text, [bold] * len(text)))
+        known = self._rough.get((text, bold))
+        if known is None:
+            if len(self._rough) > 50_000:
+                self._rough.clear()
+            known = self._rough[text, bold] = sum(map(self._advance, text, [bold] * len(text)))
+        return known
 
     def _advance(self, character: str, bold: bool) -> float:
         known = self._advances.get((character, bold))

@@ -54,6 +54,8 @@ class Placed:
     x: float = 0.0
     y: float = 0.0
     """Of a line: left end and base line."""
+    shrunk: float = 1.0
+    """Of a line: its size by the size that its row wants."""
     code: Code | None = field(default=None, repr=False)
 
     @property
@@ -218,10 +220,9 @@ def _code(value: str, symbology: str, notices: list[str]) -> Code | None:
 def _fit(zone: Zone, blocks: list[_Block], fonts: Fonts, notices: list[str]) -> list[Placed]:
     """Press the rows of a zone harder and harder until they have room."""
     while blocks:
-        for attempt in _attempts():
-            placed = _anchored(zone, blocks, fonts, attempt)
-            if placed is not None:
-                return placed
+        best = _best(zone, blocks, fonts)
+        if best is not None:
+            return best
         longest = max((len(block.entries[0]) for block in blocks if block.entries), default=0)
         for cut in (False, True):
             found = _most_entries(zone, blocks, fonts, longest, cut=cut)
@@ -242,10 +243,21 @@ def _fit(zone: Zone, blocks: list[_Block], fonts: Fonts, notices: list[str]) -> 
     return []
 
 
-def _attempts() -> Iterator[_Attempt]:
-    yield from (_Attempt(scale) for scale in _SCALES)
-    for level in range(1, _LIST_LEVELS):
-        yield from (_Attempt(scale, level) for scale in _LIST_SCALES)
+def _best(zone: Zone, blocks: list[_Block], fonts: Fonts) -> list[Placed] | None:
+    """All rows and entries in full, or lists shorter: that in which the row that had to shrink most shrank least."""
+    for level in range(_LIST_LEVELS):
+        best: list[Placed] | None = None
+        reached = 0.0
+        for scale in _LIST_SCALES if level else _SCALES:
+            if scale <= reached:
+                break
+            placed = _anchored(zone, blocks, fonts, _Attempt(scale, level))
+            least = min((each.shrunk for each in placed or ()), default=0.0)
+            if placed is not None and least > reached:
+                best, reached = placed, least
+        if best is not None:
+            return best
+    return None
 
 
 def _most_entries(
@@ -467,23 +479,25 @@ def _beginning(
         return line if line.width * size <= right - left + 1e-9 else None
 
     left, right = zone.span(y, y + (ASCENT + DESCENT) * size)
-    pieces = _pieces(text)
-    near = _near(pieces, fonts, row.bold, (right - left) / size, text)
-    if near == len(pieces):
+    roughly = 1.06 * (right - left) / size + 1.0
+    ends = _near(text, _breaks(text), fonts, row.bold, roughly)
+    if ends[-1] == len(text):
         whole = fits(text)
         if whole is not None:
             return whole, ""
-    ends = [end for _, end, _ in pieces[: near + 1]]
+
+    def letters(end: int) -> list[int]:
+        return [place for place in _near(text, _places(text[:end]), fonts, row.bold, roughly) if place < len(text)]
+
     if cut:
-        return _first([end for end in ends if end < len(text)], lambda end: fits(_cut(text, end)), lambda _: "")
-    at_blanks = [end for _, end, whole_word in pieces[: near + 1] if whole_word and end < len(text)]
+        return _first(letters(ends[-1]), lambda end: fits(_cut(text, end)), lambda _: "")
 
     def rest(end: int) -> str:
         return _reopened(text, end)
 
+    found = _first([end for end in ends if end < len(text)], lambda end: fits(_balanced(text[:end].rstrip())), rest)
     # A word that is wider than the line comes in pieces.
-    found = _first(at_blanks, lambda end: fits(_balanced(text[:end].rstrip())), rest)
-    return found or _first(ends, lambda end: fits(_balanced(text[:end])) if end < len(text) else None, rest)
+    return found or _first(letters(ends[0]), lambda end: fits(_balanced(text[:end])), rest)
 
 
 def _first(
@@ -501,27 +515,15 @@ def _cut(text: str, end: int) -> str:
     return _balanced(text[:end].rstrip()) + "…"
 
 
-@lru_cache(maxsize=512)
-def _pieces(text: str) -> tuple[tuple[int, int, bool], ...]:
-    """The text in pieces that are never parted: begin, end, and whether a line may end there without parting a word."""
-    places = [*_places(text), len(text)] if text else []
-    found = []
-    begin = 0
-    for end in places:
-        whole_word = end == len(text) or text[end] == " " or _breaks(text, end)
-        found.append((begin, end, whole_word))
-        begin = end
-    return tuple(found)
-
-
-def _near(pieces: Sequence[tuple[int, int, bool]], fonts: Fonts, bold: bool, width: float, text: str) -> int:
-    """How many pieces are about as wide as ``width`` (em) together: a little more than surely fit."""
-    so_far = 0.0
-    for index, (begin, end, _) in enumerate(pieces):
+def _near(text: str, ends: Sequence[int], fonts: Fonts, bold: bool, width: float) -> Sequence[int]:
+    """Those of ``ends`` up to which the text is about as wide as ``width`` (em), and the next one."""
+    so_far, begin = 0.0, 0
+    for index, end in enumerate(ends):
         so_far += fonts.rough_width(text[begin:end], bold=bold)
-        if so_far > 1.06 * width + 1.0:
-            return index
-    return len(pieces)
+        if so_far > width:
+            return ends[: index + 1]
+        begin = end
+    return ends
 
 
 def _places(text: str) -> list[int]:
@@ -537,12 +539,21 @@ def _places(text: str) -> list[int]:
     return found
 
 
-def _breaks(text: str, end: int) -> bool:
-    """Whether a line may end between two characters that no blank parts: between ideographs, behind a hyphen."""
-    before, after = text[end - 1], text[end]
-    if before >= "\u3000" and after >= "\u3000":
-        return not unicodedata.category(after).startswith("P")
-    return before in "-/" and end > 1 and text[end - 2].isalpha() and after.isalpha()
+@lru_cache(maxsize=2048)
+def _breaks(text: str) -> tuple[int, ...]:
+    """Where a line may end: before blanks, between ideographs, behind a hyphen between letters; and at the end."""
+    found = []
+    for end in range(1, len(text)):
+        before, after = text[end - 1], text[end]
+        if after == " ":
+            if before != " ":
+                found.append(end)
+        elif before >= "\u3000" and after >= "\u3000":
+            if not unicodedata.category(after).startswith(("P", "M")):
+                found.append(end)
+        elif before in "-/" and end > 1 and text[end - 2].isalpha() and after.isalpha():
+            found.append(end)
+    return (*found, len(text))
 
 
 def _balanced(text: str) -> str:
@@ -565,4 +576,6 @@ def _placed(zone: Zone, row: Row, line: Line, size: float, y: float) -> Placed:
     free = max(0.0, right - left - width)
     x = left + {"left": 0.0, "center": free / 2, "right": free}[row.align]
     baseline = y + line.ascent * size
-    return Placed(row.kind, (x, y, x + width, y + height), line=line, size=size, x=x, y=baseline)
+    return Placed(
+        row.kind, (x, y, x + width, y + height), line=line, size=size, x=x, y=baseline, shrunk=size / row.size
+    )
