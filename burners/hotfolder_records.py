@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -122,8 +123,8 @@ class Records:
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Replace a file as a whole; it is on the disk when this returns."""
-    temporary = path.with_name(f".{path.name}.new")
+    """Replace a file as a whole; it is on the disk when this returns. Several threads may do so at once."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o660)
     try:
         view = memoryview(data)
