@@ -99,6 +99,7 @@ def _overview(*, site: bool) -> str:
         ("Storage (4.2.1)", "no", "yes", "no"),
         ("Media Creation Management (4.2.4)", "no", "yes", "no"),
         ("Storage Commitment Push Model (4.2.5)", "no", "yes", "no"),
+        ("Query/Retrieve: FIND, MOVE, GET (4.2.6)", "no", "yes", "no"),
         ("Media storage (5)", "", "", "FSC, FSR, FSU"),
     ]
     return f"""{head}
@@ -110,8 +111,8 @@ verifies and catalogues. It reads and updates file-sets, its own and other maker
 
 {table(("Service", "SCU", "SCP", "Media roles"), services)}
 
-It opens associations of its own to tell the results of storage commitments only. Query/Retrieve, Modality Worklist and
-print are not supported.
+It opens associations of its own to tell the results of storage commitments, and to send what a C-MOVE asks for.
+Modality Worklist and print are not supported.
 
 ## 2 Contents
 
@@ -136,6 +137,7 @@ said, and of the current edition for what was added since."""
 def _networking(values: Values) -> str:
     from service.conformance_commitment import commitment
     from service.conformance_creation import media_creation
+    from service.conformance_query import query_retrieve
 
     dicom = values["dicom"]
     return "\n\n".join(
@@ -146,7 +148,8 @@ def _networking(values: Values) -> str:
 
 One Application Entity, the Storage AE, accepts associations. It writes each data set to disk as it comes, enters it in
 a database, and answers then: 0000H means that the file is synced to disk and its row committed. What was received is
-put on media when an operator, a command, an HTTP client or a rule asks for it; nothing is sent back to the sender.
+put on media when an operator, a command, an HTTP client or a rule asks for it. It answers queries over all of it, and
+sends it where a retrieve wants it.
 
 ### 4.2 Storage AE
 
@@ -164,6 +167,7 @@ transfer syntax of table 4.2-2. No element is dropped or changed: a data set is 
             _statuses(),
             media_creation(),
             commitment(values["commitment"]),
+            query_retrieve(),
             _interfaces(),
             _configuration(values),
         )
@@ -236,11 +240,12 @@ def _association_policies(dicom: Mapping[str, Any]) -> str:
         )
     }
 
-Associations are initiated to tell the results of storage commitments only (4.2.5).
+Associations are initiated to tell the results of storage commitments (4.2.5) and for the C-STORE sub-operations of a
+C-MOVE (4.2.6): one presentation context for each SOP class and transfer syntax that is to be sent, at most 128.
 
 Acceptance: an association is rejected as follows, in this order; otherwise it is accepted, with every presentation
 context of a supported abstract syntax and at least one known transfer syntax. SCP/SCU role selection is accepted as
-proposed; extended negotiation and user identity are not answered.
+proposed; extended negotiation is answered for Query/Retrieve (4.2.6); user identity is not.
 
 {table(("Result", "Source", "Reason", "When"), rejections)}
 

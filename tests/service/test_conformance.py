@@ -12,10 +12,12 @@ from media.encoders import encoders, lossy_encoders
 from media.profiles import profiles
 from media.records import TYPES
 from media.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from scp.statuses import TABLE
+from scp.identifier import FIND, GET, MOVE, sop_classes
+from scp.statuses import QUERY_ANSWERS, TABLE
 from scp.storage import storage_classes, transfer_syntaxes
 from service.cli import app
 from service.conformance import shipped, statement
+from store.query_keys import KEYS
 
 TEXT = statement(shipped())
 
@@ -41,6 +43,17 @@ def test_every_sop_class_and_transfer_syntax_that_is_accepted() -> None:
 def test_every_status() -> None:
     said = {row[0].strip("| ") for row in rows("#### 4.2.3")}
     assert said == {f"{answer.status:04X}H" for answer in TABLE.values()} | {"0000H", "0110H"}
+
+
+def test_query_retrieve() -> None:
+    assert {row[1] for row in rows("#### 4.2.6")} == sop_classes(FIND, MOVE, GET)
+    assert {(row[0].strip("| "), row[1]) for row in rows("Table 4.2-6.")} == {
+        (key.level, key.keyword) for key in KEYS.values()
+    }
+    said = {(row[0].strip("| "), row[1]) for row in rows("Table 4.2-7.")}
+    assert said == {
+        (service, f"{answer.status:04X}H") for service, answers in QUERY_ANSWERS.items() for answer in answers
+    }
 
 
 def test_every_profile_with_its_roles() -> None:
