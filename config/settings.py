@@ -87,6 +87,7 @@ class Http(_Section):
 class Spool(_Section):
     folder: Path
     derived: Path
+    staging: Path
     high_water_percent: float = Field(gt=0, le=100)
     max_bytes: int = Field(ge=0)
 
@@ -100,6 +101,8 @@ class Plan(_Section):
     patients_per_disc: PatientsPerDisc
     conflicts: Conflicts
     iod: Literal["off", "report", "strict"]
+    protect: Literal["none", "rs02", "rs03"]
+    protect_percent: float = Field(ge=3.3, le=200)
 
 
 class CompressQuality(_Section):

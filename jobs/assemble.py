@@ -1,4 +1,5 @@
-"""The image of a planned volume, described from its rows. Nothing is staged: spool files are read as it is written."""
+"""The image of a planned volume, described from its rows: spool files are read as it is written. Nothing is staged, but
+for images that get error-correction data."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from sqlalchemy import select
 from jobs.context import Context
 from jobs.iconing import Pinned, restore, unpinned
 from jobs.people import People
+from jobs.protecting import layout_of, protected
 from media import signing
 from media.fileset import assemble
 from media.iso9660 import IsoImage
@@ -17,11 +19,12 @@ from media.items import Item
 from media.problems import MediaError
 from media.profile_keys import key_set
 from media.profiles import profile
+from media.protection import ProtectedImage
 from media.records import record_type
 from store.models import Derived, Instance, Patient, Plan, Series, Study, Volume, VolumeInstance
 
 
-def volume_image(ctx: Context, volume_id: int) -> IsoImage:
+def volume_image(ctx: Context, volume_id: int) -> IsoImage | ProtectedImage:
     """The image of a volume; the same rows give the same bytes, however often and wherever it is written.
 
     Raises ``MediaError`` naming an instance whose bytes are no longer there, or where the image would not have the
@@ -30,16 +33,18 @@ def volume_image(ctx: Context, volume_id: int) -> IsoImage:
     with ctx.db.read() as session:
         volume = session.get_one(Volume, volume_id)
         keys = key_set(profile(session.get_one(Plan, volume.plan_id).profile).directory_keys)
-    return assemble(
+    layout = layout_of(volume)
+    image = assemble(
         volume_items(ctx, volume_id),
         overview=volume.readme,
         file_set_id=volume.file_set_id,
         file_set_uid=volume.file_set_uid,
         created=volume.created_at,
-        sectors=volume.sectors,
+        sectors=layout.iso_sectors if layout else volume.sectors,
         keys=keys,
         seal=signing.kept(volume.signing_key, volume.signature) if volume.signing_key and volume.signature else None,
     ).image
+    return protected(ctx, volume, image, layout) if layout else image
 
 
 def volume_items(ctx: Context, volume_id: int) -> list[tuple[Item, tuple[str, ...]]]:

@@ -20,6 +20,7 @@ from jobs.checking import Checked, check, refuse_unfit, without_conflicts
 from jobs.compression import Compression, is_lossy_already
 from jobs.context import Context
 from jobs.options import RequestOptions
+from jobs.protecting import ProtectionRefused, protection_of
 from media import mediatypes, profiles
 from media.problems import InstanceRefused
 from media.profiles import Profile, ProfileError
@@ -138,9 +139,14 @@ def _pairs(ctx: Context, options: RequestOptions) -> list[tuple[int, Profile, li
 
 def _capacity(ctx: Context, options: RequestOptions, medium: mediatypes.MediaType) -> int:
     plan = ctx.settings.plan
-    return options.capacity_sectors or medium.usable_sectors(
+    usable = options.capacity_sectors or medium.usable_sectors(
         reserve_percent=plan.reserve_percent, reserve_sectors=plan.reserve_sectors
     )
+    try:
+        protection = protection_of(options, medium, ctx.settings, usable)
+    except ProtectionRefused:
+        return usable  # the plan says why
+    return protection.iso_sectors if protection else usable
 
 
 def _bound(

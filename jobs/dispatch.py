@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from burners.base import Burner, BurnOrder, BurnRefused, BurnReport, BurnState, Outcome, Ticket
+from burners.registry import DISCS
 from jobs.labelling import label_of_disc
 from jobs.leases import Abandoned
+from jobs.protecting import takes_images, unsuitable
 from jobs.work import Teller, Wish, Work
 from store import discs, jobs, slots
 from store.discs import ClaimLost, DiscFacts
@@ -46,6 +48,10 @@ def _burn(work: Work, facts: DiscFacts, lease: Lease) -> None:
     burner = work.burners.get(disc.burner)
     if burner is None:
         why = f"burner {disc.burner}: {work.burners.why_not(disc.burner)}"
+        _end(work, disc.id, lease, DiscState.FAILED, error=why, free=disc.ticket is None)
+        return
+    if facts.volume.protection and not takes_images(frozenset(getattr(burner, "families", DISCS))):
+        why = unsuitable(disc.burner)
         _end(work, disc.id, lease, DiscState.FAILED, error=why, free=disc.ticket is None)
         return
     wish = Wish(work, disc.job_id, lease)
@@ -216,9 +222,10 @@ def _burnt(work: Work, disc_id: int, lease: Lease, report: BurnReport) -> None:
 
 
 def _finish_cancelled(work: Work, burner: Burner, ticket: Ticket, disc_id: int, lease: Lease) -> None:
-    burner.finish(ticket, Outcome.CANCELLED)
+    where = burner.finish(ticket, Outcome.CANCELLED)
     wait_until_free(work, burner, ticket, lease)
-    _end(work, disc_id, lease, DiscState.CANCELLED, error=None)
+    late = f"made before the cancellation came: the disc is in {where}" if where else None
+    _end(work, disc_id, lease, DiscState.CANCELLED, error=late)
 
 
 def wait_until_free(work: Work, burner: Burner, ticket: Ticket, lease: Lease) -> None:

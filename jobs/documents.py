@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from jobs.options import PRIORITIES
+from jobs.protecting import protection_document
 from store.discs import latest_discs
 from store.jobs import JobNotFound
 from store.models import BurnerSlot, Disc, Event, Job, Plan, Request, Volume
@@ -113,6 +114,7 @@ def _disc(disc: Disc, volume: Volume) -> dict[str, Any]:
         "image": disc.image,
         "sha256": disc.sha256,
         "sectors": volume.sectors,
+        **protection_document(volume),
         "state": disc.state,
         "progress": disc.progress,
         "verified_by": disc.verified_by,

@@ -9,6 +9,7 @@ from typing import Any
 from config.settings import Settings
 from jobs.compression import Compression
 from media import coercion
+from media.ecc import METHODS
 from media.iod import Level
 from media.labelcodes import SYMBOLOGIES, symbology_of
 from media.recipes import COMPRESS
@@ -63,6 +64,10 @@ class RequestOptions:
     """Whether patient and study attributes become those of the catalogue."""
     iod: str = "off"
     """What is done with the IOD check: one of ``media.iod.Level``."""
+    protect: str = "none"
+    """Error-correction data: one of ``jobs.protecting.CHOICES``."""
+    protect_percent: float = 20.0
+    """Its least redundancy, percent of the data."""
     label_text: str = ""
     """Label Text (2200,0002), as the next ones of PS3.3 C.22.1."""
     label_using_information_extracted_from_instances: bool = True
@@ -104,6 +109,8 @@ class RequestOptions:
             "allow_lossy": settings.compress.allow_lossy,
             "coerce_catalogue": settings.coerce.catalogue,
             "iod": settings.plan.iod,
+            "protect": settings.plan.protect,
+            "protect_percent": settings.plan.protect_percent,
             "allow_splitting": True,
             "file_set_prefix": settings.plan.file_set_prefix,
         }
@@ -131,6 +138,7 @@ class RequestOptions:
             ("conflicts", ("first", "latest", "refuse", "keep-both")),
             ("compress", ("", *COMPRESS)),
             ("iod", tuple(level.value for level in Level)),
+            ("protect", ("none", *METHODS)),
         ):
             if values[option] not in allowed:
                 raise OptionsError(f"{option} is {values[option]!r}; it may be {', '.join(allowed)}")
@@ -139,6 +147,8 @@ class RequestOptions:
         values["coerce"] = _rules(settings, given.get("coerce"))
         if values["compress"] == "lossy" and not values["allow_lossy"]:
             raise OptionsError("compress is 'lossy', and lossy compression is not allowed: allow_lossy must say so")
+        if not 3.3 <= values["protect_percent"] <= 200:
+            raise OptionsError(f"protect-percent is {values['protect_percent']}; it may be 3.3 to 200")
         if not 1 <= values["copies"] <= 99:
             raise OptionsError(f"copies is {values['copies']}; it may be 1 to 99")
         if values["capacity_sectors"] is not None and values["capacity_sectors"] < 1:

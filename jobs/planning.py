@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -27,8 +28,10 @@ from jobs.correcting import correct
 from jobs.iconing import make_icons, pins, restore, unpinned
 from jobs.iodcheck import check_iods
 from jobs.options import AUTO, RequestOptions
+from jobs.protecting import Protection, ProtectionRefused, protection_document, protection_of
 from media import mediatypes, profiles
 from media.contents import arrange
+from media.ecc import Layout
 from media.fileids import FileIds
 from media.fileset import assemble, overview, sizing
 from media.items import Icon, Item
@@ -250,11 +253,12 @@ def _pack(
     capacity = options.capacity_sectors or medium.usable_sectors(
         reserve_percent=plan_settings.reserve_percent, reserve_sectors=plan_settings.reserve_sectors
     )
+    protection = _protection(ctx, options, medium, capacity)
     text = DiscText(
         product=f"Burnish {version('burnish')}",
         profile=profile.identifier,
         medium=medium.name,
-        medium_note=medium.note,
+        medium_note="\n".join(filter(None, (medium.note, protection.note if protection else ""))),
         institution=ctx.settings.site.institution,
         contact=ctx.settings.site.contact,
     )
@@ -273,7 +277,7 @@ def _pack(
     try:
         packing = pack(
             contents,
-            capacity_sectors=capacity,
+            capacity_sectors=protection.iso_sectors if protection else capacity,
             sizing=sizing(
                 text,
                 file_set_id_length=len(options.file_set_prefix) + plans.FILE_SET_DIGITS,
@@ -288,6 +292,7 @@ def _pack(
         raise PlanRefused(error.code, str(error).removeprefix(f"{error.code}: ")) from error
     for oversized in packing.refused:
         checked.refused.append(Refusal(by_id[oversized.item.key].row, oversized.code, oversized.reason))
+    layouts = _layouts(protection, packing)
     created = datetime.now(UTC).replace(microsecond=0)
     with ctx.db.begin() as session:
         ids = plans.take_file_set_ids(session, options.file_set_prefix, len(packing.volumes))
@@ -296,6 +301,20 @@ def _pack(
         _new_volume(volume, file_set_id, created, text, derived, keys, seal, profile.random_file_ids)
         for volume, file_set_id in zip(packing.volumes, ids, strict=True)
     ]
+    if protection is not None:
+        capacity = protection.capacity_sectors
+        volumes = [
+            replace(
+                volume,
+                sectors=layout.sectors,
+                capacity_sectors=capacity,
+                protection=layout.method,
+                protection_roots=layout.roots,
+                iso_sectors=layout.iso_sectors,
+            )
+            for volume, layout in zip(volumes, layouts, strict=True)
+        ]
+        report = report | {"protection": protection.as_json()}
     with ctx.db.begin() as session:
         return plans.add_plan(
             session,
@@ -306,6 +325,23 @@ def _pack(
             report=_report(checked, derived, packing, medium) | report,
             volumes=volumes,
         )
+
+
+def _protection(ctx: Context, options: RequestOptions, medium: mediatypes.MediaType, usable: int) -> Protection | None:
+    try:
+        return protection_of(options, medium, ctx.settings, usable)
+    except ProtectionRefused as error:
+        raise PlanRefused("NOT_SUPPORTED", str(error)) from error
+
+
+def _layouts(protection: Protection | None, packing: Packing) -> list[Layout]:
+    """How each volume is protected; empty: not at all."""
+    if protection is None:
+        return []
+    try:
+        return [protection.layout(volume.sectors) for volume in packing.volumes]
+    except MediaError as error:
+        raise PlanRefused("NOT_SUPPORTED", str(error)) from error
 
 
 def _seal(ctx: Context) -> Seal | None:
@@ -462,6 +498,7 @@ def plan_document(session: Session, plan_id: int) -> dict[str, Any]:
                 "file_set_uid": volume.file_set_uid,
                 "sectors": volume.sectors,
                 "capacity_sectors": volume.capacity_sectors,
+                **protection_document(volume),
                 **contents[volume.id],
             }
             for volume in volumes

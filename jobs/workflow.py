@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 from jobs.dispatch import burn
 from jobs.leases import Abandoned
+from jobs.protecting import tidy
 from jobs.readback import verify
 from jobs.work import Teller, Wish, Work
 from store import discs, jobs
@@ -34,6 +35,8 @@ def make_disc(work: Work, disc_id: int) -> None:
     """PLANNED -> SUBMITTED -> BURNING -> BURNT -> VERIFYING -> VERIFIED."""
     work.step("burn", lambda: burn(work, disc_id))
     work.step("verify", lambda: verify(work, disc_id))
+    with suppress(OSError):
+        tidy(work.ctx)
 
 
 def plan(work: Work, job_id: int) -> str:

@@ -287,6 +287,9 @@ class NewVolume:
     signing_key: bytes | None = None
     """See ``Volume``."""
     signature: bytes | None = None
+    protection: str | None = None
+    protection_roots: int | None = None
+    iso_sectors: int | None = None
 
 
 def take_file_set_ids(session: Session, prefix: str, count: int) -> list[str]:
@@ -329,6 +332,9 @@ def add_plan(
             readme=volume.readme,
             signing_key=volume.signing_key,
             signature=volume.signature,
+            protection=volume.protection,
+            protection_roots=volume.protection_roots,
+            iso_sectors=volume.iso_sectors,
         )
         session.add(row)
         session.flush()

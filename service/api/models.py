@@ -46,6 +46,8 @@ class OptionsBody(_Body):
     coerce: list[dict[str, Any]] | None = Field(default=None, max_length=1000)
     coerce_catalogue: bool | None = None
     iod: str | None = None
+    protect: str | None = None
+    protect_percent: float | None = Field(default=None, ge=3.3, le=200)
     allow_splitting: bool | None = None
     file_set_prefix: str | None = Field(default=None, pattern=r"^[A-Z0-9_]{0,9}$")
     label_text: str | None = None

@@ -102,6 +102,18 @@ IodOption = Annotated[
         help="IOD check: what instances lack of what PS3.3 demands is told, or (strict) refused.",
     ),
 ]
+ProtectOption = Annotated[
+    str | None,
+    typer.Option(
+        "--protect",
+        metavar="rs02|rs03|none",
+        help="Error-correction data behind the file system, by dvdisaster: RS02 of any size, RS03 fills the medium.",
+    ),
+]
+ProtectPercentOption = Annotated[
+    float | None,
+    typer.Option("--protect-percent", metavar="N", help="Least redundancy of error-correction data, percent."),
+]
 NoSplittingOption = Annotated[
     bool, typer.Option("--no-splitting", help="Fail rather than spread the request over several volumes.")
 ]

@@ -51,6 +51,11 @@ def plan(document: dict[str, Any]) -> None:
     _some("supplied in the directory", document["supplied"], _pairs)
     _some("refused", document["refused"], lambda one: f"{one['sop_instance_uid']}: {one['reason']}")
     iod(document)
+    for volume in document["volumes"]:
+        if volume.get("protection"):
+            spent = size_text((volume["sectors"] - volume["iso_sectors"]) * _SECTOR)
+            how = f"{volume['protection'].upper()}, {volume['redundancy']:g} % redundancy, {spent}"
+            typer.echo(f"error-correction data of volume {volume['number']}: {how}")
     for note in document.get("notes", ()):
         typer.echo(f"note: {plain(note)}")
     _labels(document)
