@@ -27,7 +27,11 @@ _ATTRIBUTES = (
         "(2200,000A)",
         "instances stay until they are purged",
     ),
-    ("Allow Lossy Compression", "(2200,000F)", "kept and returned"),
+    (
+        "Allow Lossy Compression",
+        "(2200,000F)",
+        "YES allows the lossy compression that settings `[compress]` want; else nothing is compressed lossily",
+    ),
     ("Referenced SOP Sequence", "(0008,1199)", "the instances; type 1"),
     (
         "> Requested Media Application Profile",

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import groupby
 
+from pydicom.datadict import dictionary_description
+
 from media import mediatypes, records
+from media.coercion import attributes
+from media.elements import tag_text
 from media.encoders import encoders, lossy_encoders
 from media.profile_keys import AddedKey, key_set, key_sets
 from media.profile_rules import names, rules_of
@@ -349,6 +353,21 @@ def _coercions() -> str:
             "removed",
         ),
     ]
+    corrected = [
+        (
+            f"{dictionary_description(one.tag)} {tag_text(one.tag)}",
+            one.level,
+            "removed only"
+            if " or " in one.vr
+            else "corrected"
+            if one.needed == 1
+            else "corrected, emptied"
+            if one.needed
+            else "corrected, emptied, removed",
+            {"patient": "of the patient", "study": "of the study"}.get(one.catalogue, ""),
+        )
+        for one in attributes().values()
+    ]
     return f"""### 5.5 Conforming
 
 An instance goes on a medium byte for byte where it need not be conformed; what is conformed is a copy. Every change is
@@ -373,4 +392,20 @@ It changes, beside Bits Allocated, Bits Stored, High Bit and Planar Configuratio
 
 {table(("Element", "Becomes"), derived)}
 
-Attributes of patients, studies and series are never changed."""
+Never compressed lossily, whatever the request says: the modalities of setting `compress.protected_modalities` and the
+SOP classes of `compress.protected_sop_classes` (mammography, unless a site says otherwise), and what was compressed
+lossily before. In instances of the same request, references to what got a new SOP Instance UID follow: every value of
+VR UI in an item of a sequence, however deep, and SOP Instance UID of Concatenation Source (0020,0242). These instances
+keep their own UID. References from and to instances that are not in the request stay.
+
+Corrections, on request (`--coerce`, `--coerce-catalogue`, settings `[coerce]`), in the instance and its directory
+records. Without a request nothing of this is changed. An instance whose attributes alone are changed keeps its transfer
+syntax and its pixel data; private attributes are kept; Digital Signatures Sequence (FFFA,FFFA) and MAC Parameters
+Sequence (4FFE,0001) of what was edited are removed. Where the character set of an instance cannot hold a new value,
+Specific Character Set (0008,0005) becomes ISO_IR 192 if all other text is ASCII; else the instance is refused.
+
+{table(("Attribute", "Level", "By rules", "From the catalogue"), corrected)}
+
+Of two instances that were received under one SOP Instance UID with different content, both go on a medium if the
+request says so (`--conflicts keep-both`); the later one gets a new SOP Instance UID. Attributes of type 2 that the
+application profile demands and the instance lacks (PS3.11 Table K.3-4) are added without a value."""

@@ -98,6 +98,7 @@ class Creating:
         given: dict[str, Any] = {
             "copies": copies,
             "priority": priority,
+            "allow_lossy": asked.get("AllowLossyCompression") == "YES",
             "allow_splitting": {"YES": True, "NO": False}.get(asked.get("AllowMediaSplitting", "")),
             "file_set_prefix": _prefix(asked.get("StorageMediaFileSetID", "")),
             "profile": profile,
