@@ -18,12 +18,16 @@ from media.codecs import FRAME_LIMIT, FrameError, PixelFormat
 from media.elements import PIXEL_DATA
 from media.encoders import Encoder, encode
 from media.framewriter import is_palette
+from media.pixellimits import pixel_limits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Samples = NDArray[Any]
 
+SOP_CLASS = 0x00080016
+KEPT = pixels.FACTS | {SOP_CLASS}
+"""Attributes of the top level that are kept, beside palettes."""
 _FLOATS = frozenset((0x7FE00008, 0x7FE00009))
 _HELD = 1 << 18
 _WAVELETS = 1 << 5
@@ -53,7 +57,7 @@ class FrameCollector:
         if self._depth == 0 and tag == PIXEL_DATA:
             self._compress(length, pieces)
             return
-        keep = self._depth == 0 and length <= _HELD and (tag in pixels.FACTS or is_palette(tag))
+        keep = self._depth == 0 and length <= _HELD and (tag in KEPT or is_palette(tag))
         value = bytearray()
         for piece in pieces:
             if keep:
@@ -109,6 +113,9 @@ class FrameCollector:
             )
             return lambda samples: table[samples.reshape(-1)], after
         if self._encoder.codec != "rle" and before.bits_allocated == 16 and before.bits_stored <= 8:
+            if pixel_limits(pixels.text(self._values, SOP_CLASS)).sixteen_bits:
+                require_wide_cells(self._encoder)
+                return lambda samples: samples, before
             cell = "i1" if before.signed else "u1"
             return lambda samples: samples.astype(cell), replace(before, bits_allocated=8)
         return lambda samples: samples, before
@@ -146,6 +153,12 @@ def require_suitable(form: PixelFormat, encoder: Encoder, length: int) -> None:
             raise Unsuitable(words)
 
 
+def require_wide_cells(encoder: Encoder) -> None:
+    """Unsuitable where the encoder brings 8 bits stored into cells of 8 bits, and the SOP class demands 16."""
+    if encoder.codec != "jpeg-lossless" and encoder.max_bits != 12:
+        raise Unsuitable("its SOP class demands 16 bits allocated, this codec makes 8 of what has no more")
+
+
 def samples_of(frame: bytes, form: PixelFormat, encoder: Encoder) -> Samples:
     """One frame colour-by-pixel. Unsuitable where a cell holds more than the sample (an overlay, say)."""
     import numpy
@@ -171,6 +184,7 @@ def palette_table(values: dict[int, bytes], form: PixelFormat) -> Samples:
     if form.signed or form.bits_allocated > 16:
         raise Unsuitable("its palette has signed or very large indices")
     palette = Dataset()
+    palette.set_original_encoding(is_implicit_vr=False, is_little_endian=True)
     for tag, value in values.items():
         if tag in range(0x00281101, 0x00281104) and len(value) == 6:
             palette.add_new(tag, "US", list(struct.unpack("<3H", value)))

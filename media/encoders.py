@@ -164,6 +164,8 @@ def _jpeg_lossless(samples: Samples, form: PixelFormat) -> bytes:
     # Sign-extended cells of full width: differences are taken modulo 2^16, so the sign costs nothing, and decoders
     # that know of no sign give back the very cells.
     precision = form.bits_allocated if form.signed else max(form.bits_stored, 2)
+    if form.bits_allocated == 16 and precision <= 8:
+        precision = 12  # so that decoders make cells of 16 bits
     cells = samples.view(f"u{form.bits_allocated // 8}")
     if form.samples == 1:
         return jpeglossless.encode_grey(cells.reshape(form.rows, form.columns), precision)

@@ -15,11 +15,19 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from media import pixels
 from media.codecs import FrameError, PixelFormat
-from media.compress import FrameCollector, Unsuitable, palette_table, require_suitable, samples_of
+from media.compress import (
+    SOP_CLASS,
+    FrameCollector,
+    Unsuitable,
+    palette_table,
+    require_suitable,
+    require_wide_cells,
+    samples_of,
+)
 from media.elements import PIXEL_DATA
 from media.encoders import Encoder, encode_lossy
 from media.framewriter import is_palette
-from media.recipes import lossy_limits
+from media.pixellimits import PixelLimits, pixel_limits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,7 +36,6 @@ if TYPE_CHECKING:
 
 MODALITY_LUT, LUT_DESCRIPTOR, LUT_TYPE, LUT_DATA = 0x00283000, 0x00283002, 0x00283004, 0x00283006
 INTERCEPT, SLOPE, RESCALE_TYPE = 0x00281052, 0x00281053, 0x00281054
-_SOP_CLASS = 0x00080016
 _ELSEWHERE = {0x00289145: "the rescaling in its functional groups", 0x00409096: "its real world value mapping"}
 _FLOATS = frozenset((0x7FE00008, 0x7FE00009))
 _HELD = 1 << 18
@@ -139,8 +146,11 @@ class Survey:
             before = pixels.pixel_format(self.values)
         except FrameError as error:
             raise Unsuitable(str(error)) from None
-        if pixels.text(self.values, _SOP_CLASS) in lossy_limits().never:
+        limits = pixel_limits(pixels.text(self.values, SOP_CLASS))
+        if limits.never_lossy:
             raise Unsuitable("its samples are measures or labels, which no lossy codec may touch")
+        if limits.original_only:
+            raise Unsuitable("its SOP class has attributes that a DERIVED image may not have")
         require_suitable(before, self._encoder, length)
         if before.samples == 3 or before.photometric == "PALETTE COLOR":
             treatment = self._colour(before)
@@ -158,8 +168,10 @@ class Survey:
         if any(piece.strip(b"\0") for piece in source.rest()):
             raise Unsuitable("there is more pixel data than its attributes say")
         if treatment.after.samples == 1:
-            treatment = self._grey(treatment, low, high)
-        if treatment.moves and pixels.text(self.values, _SOP_CLASS) in lossy_limits().fixed_rescale:
+            treatment = self._grey(treatment, low, high, limits)
+            if limits.filled_cells and treatment.after.bits_stored != treatment.after.bits_allocated:
+                raise Unsuitable("its SOP class demands as many bits stored as allocated")
+        if treatment.moves and limits.fixed_rescale:
             raise Unsuitable("its samples must be shifted for this codec, and its SOP class allows no rescaling")
         if treatment.moves and self._elsewhere:
             raise Unsuitable(f"its samples must be shifted for this codec, and {self._elsewhere} would be wrong then")
@@ -180,7 +192,7 @@ class Survey:
         after = replace(after, photometric=photometric, planar=0)
         return Treatment(before, after, (1 << after.bits_stored) - 1, palette=palette, to_rgb=to_rgb)
 
-    def _grey(self, treatment: Treatment, low: int, high: int) -> Treatment:
+    def _grey(self, treatment: Treatment, low: int, high: int, limits: PixelLimits) -> Treatment:
         after, step = treatment.after, 1
         if treatment.modality_lut is not None:
             bits = max(8, high.bit_length())
@@ -191,8 +203,10 @@ class Survey:
                 subtract, step = low, max(1, -(-(high - low) // top))
             if step > 1 and self._encoder.max_bits == 8:
                 raise Unsuitable(f"its {high - low + 1} grey levels are more than the 256 of this codec")
-            bits = 8 if after.bits_stored <= 8 else self._encoder.max_bits
+            bits = 8 if after.bits_stored <= 8 and not limits.sixteen_bits else self._encoder.max_bits
             after = replace(after, signed=False, bits_stored=bits, high_bit=bits - 1)
+        if after.bits_stored <= 8 and limits.sixteen_bits:
+            require_wide_cells(self._encoder)
         after = replace(after, bits_allocated=8 if after.bits_stored <= 8 else 16)
         peak = max((high - low) // step, _LEVELS - 1)
         return replace(treatment, after=after, low=subtract, step=step, peak=peak)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from media.codecs import FrameError, transfer_syntax
-from media.compress import FrameCollector, Unsuitable
+from media.compress import SOP_CLASS, FrameCollector, Unsuitable
 from media.elements import ITEM, ITEM_END, PIXEL_DATA, SEQUENCE_END, UNDEFINED
 from media.encoders import Encoder
 from media.explicit import ExplicitWriter
@@ -26,7 +26,7 @@ LARGEST = 1 << 26
 """Bytes of a file that is held in memory."""
 _DEEPEST = 16
 _PADDING = 0xFFFCFFFC
-_SOP_CLASS, _SOP_INSTANCE = 0x00080016, 0x00080018
+_SOP_INSTANCE = 0x00080018
 _SHORT = frozenset(vr.encode("ascii") for vr in VRS - LONG_VRS)
 _LONG = frozenset(vr.encode("ascii") for vr in LONG_VRS)
 _HEAD = struct.Struct("<HH2sH")
@@ -77,9 +77,9 @@ def compress_quickly(source: Path, part: Path, encoder: Encoder) -> Quick | None
     try:
         elements = _data_set(data, _data_set_at(data))
         found = {element.tag: element for element in elements if not element.sequence}
-        sop_class, sop_instance = (_uid(data, found.get(tag)) for tag in (_SOP_CLASS, _SOP_INSTANCE))
+        sop_class, sop_instance = (_uid(data, found.get(tag)) for tag in (SOP_CLASS, _SOP_INSTANCE))
         for tag, element in found.items():
-            if tag >> 16 in (0x0028, 0x7FE0):
+            if tag == SOP_CLASS or tag >> 16 in (0x0028, 0x7FE0):
                 collector.value(tag, "", element.end - element.value_at, _pieces(data, element))
     except (_Unusual, Unsuitable, FrameError, struct.error):
         return None

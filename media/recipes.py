@@ -7,16 +7,14 @@ or ratio, as in ``jpeg-extended-q95/1``.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache
-from importlib import resources
 from typing import Protocol
 
 from media.codecs import TransferSyntax, require_decodable, transfer_syntax
 from media.encoders import encoder_of, encoders, lossy_encoders
 from media.part10 import EXPLICIT_LE
+from media.pixellimits import pixel_limits
 from media.problems import InstanceRefused, MediaError
 from media.profiles import Profile
 
@@ -56,21 +54,6 @@ class Quality:
 DEFAULT_QUALITY = Quality()
 
 
-@dataclass(frozen=True, slots=True)
-class LossyLimits:
-    """SOP classes by what lossy compression may do to them (config/lossy.toml)."""
-
-    never: frozenset[str]
-    fixed_rescale: frozenset[str]
-
-
-@cache
-def lossy_limits() -> LossyLimits:
-    """The table as it stands."""
-    rows = tomllib.loads(resources.files("config").joinpath("lossy.toml").read_text("utf-8"))
-    return LossyLimits(frozenset(rows["never"]), frozenset(rows["fixed_rescale"]))
-
-
 def recipe_syntax(recipe: str) -> str:
     """UID of the transfer syntax that a recipe writes; ``""`` where it keeps the instance's own.
 
@@ -107,7 +90,7 @@ def recipe_for(
     writes, holds = profile.may_write(instance.sop_class_uid), profile.may_hold(instance.sop_class_uid)
     if compress == "keep" and syntax.uid in holds:
         return None
-    may_lose = instance.has_pixel_data and instance.sop_class_uid not in lossy_limits().never
+    may_lose = instance.has_pixel_data and pixel_limits(instance.sop_class_uid).may_lose
     if compress == "lossy" and may_lose and not syntax.refused and _has_all(syntax):
         for recipe in _lossy(instance, quality):
             if recipe_syntax(recipe) in holds:
