@@ -100,12 +100,12 @@ class _Find:
         level = logging.INFO if answer in (SUCCESS, CANCELLED) else logging.WARNING
         _log.log(
             level,
-            "C-FIND of %s: %d matches in %.3f s, %04XH %s",
+            "C-FIND of %s: %d matches in %.3f s, %04XH%s",
             channel.peer,
             count,
             time.monotonic() - begun,
             answer.status,
-            answer.comment,
+            f" {answer.comment}" if answer.comment else "",
         )
         channel.respond(answer)
 

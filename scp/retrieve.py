@@ -217,7 +217,7 @@ class _Provider:
         reasons = "".join(f"; {count} x {reason}" for reason, count in list(tally.reasons.items())[:5])
         _log.log(
             logging.INFO if answer in (SUCCESS, CANCELLED) else logging.WARNING,
-            "%s of %s: %d sent, %d with a warning, %d failed in %.3f s, %04XH %s%s",
+            "%s of %s: %d sent, %d with a warning, %d failed in %.3f s, %04XH%s%s",
             what,
             channel.peer,
             tally.completed,
@@ -225,7 +225,7 @@ class _Provider:
             tally.failed,
             time.monotonic() - begun,
             answer.status,
-            answer.comment,
+            f" {answer.comment}" if answer.comment else "",
             reasons,
         )
         counts = tally.counts(final=answer is not CANCELLED)
