@@ -60,7 +60,7 @@ class Drives:
     guard: threading.RLock = field(default_factory=threading.RLock)
 
     def lock_of(self, drive: str) -> Path:
-        return self.locks / f"{drive.replace('%', '%25').replace('/', '%2F')[-200:]}.lock"
+        return self.locks / lock_name(drive)
 
     def busy(self, drive: str) -> bool:
         """A burn runs in it, be it of this service's time or from before."""
@@ -102,6 +102,11 @@ class Drives:
     def leave(self, mark: str) -> None:
         with self.guard:
             self.claims = {drive: holder for drive, holder in self.claims.items() if holder != mark}
+
+
+def lock_name(drive: str) -> str:
+    """Name of the file that is locked while a drive is written to, in the folder ``drives`` of the data folder."""
+    return f"{drive.replace('%', '%25').replace('/', '%2F')[-200:]}.lock"
 
 
 @dataclass

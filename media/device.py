@@ -7,14 +7,18 @@ place cannot be read there, and reading goes on behind it.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import stat
+import struct
 from collections.abc import Iterable
 from pathlib import Path
 
 from media.problems import FileSetInvalid
 
 SECTOR = 2048
+_MULTISESSION = 0x5310
+_BY_SECTOR = 1
 
 
 class Device:
@@ -31,6 +35,8 @@ class Device:
             raise FileSetInvalid(f"{path}: cannot be opened: {error.strerror or error}") from error
         self.is_drive = stat.S_ISBLK(mode)
         """A drive may show more than the image that was burnt."""
+        self.session_start = last_session(self._file.fileno()) if self.is_drive else 0
+        """Sector at which the last session of the disc in a drive begins; its volume is the one that counts."""
         try:
             self.size = self._file.seek(0, os.SEEK_END)
             """Bytes that can be read, as far as the system says."""
@@ -52,6 +58,17 @@ class Device:
 
     def close(self) -> None:
         self._file.close()
+
+
+def last_session(descriptor: int) -> int:
+    """First sector of a disc's last session (``CDROMMULTISESSION``, linux/cdrom.h); 0: there is one, or no drive."""
+    question = bytearray(struct.pack("=iBBxx", 0, 0, _BY_SECTOR))
+    try:
+        fcntl.ioctl(descriptor, _MULTISESSION, question)
+    except OSError:
+        return 0
+    start, is_multisession, _ = struct.unpack("=iBBxx", question)
+    return max(0, int(start)) if is_multisession else 0
 
 
 def drop_from_cache(descriptor: int) -> None:

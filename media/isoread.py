@@ -59,6 +59,8 @@ class IsoVolume:
         self.problems: list[Problem] = []
         self._directory_bytes = 0
         self.device = device or Device(path)
+        self.first_descriptor = (self.device.session_start + _FIRST_DESCRIPTOR) * _SECTOR
+        """Byte at which the volume descriptors begin: those of the last session."""
         self.image_size = self.device.size
         try:
             self._read_descriptor()
@@ -90,7 +92,7 @@ class IsoVolume:
     def _read_descriptor(self) -> None:
         primary = None
         for index in range(_DESCRIPTOR_LIMIT):
-            descriptor = self.device.read_at((_FIRST_DESCRIPTOR + index) * _SECTOR, _SECTOR)
+            descriptor = self.device.read_at(self.first_descriptor + index * _SECTOR, _SECTOR)
             if len(descriptor) < _SECTOR or descriptor[1:6] != b"CD001":
                 if index == 0 and descriptor[1:6] in (b"BEA01", b"NSR02", b"NSR03"):
                     raise self._invalid(

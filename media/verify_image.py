@@ -18,7 +18,6 @@ from media.verify_values import quoted
 Report = Callable[[ProblemKind, str, str], None]
 
 _SECTOR = 2048
-_PRIMARY = 16 * _SECTOR
 _DESCRIPTORS = 64
 _TABLE_LIMIT = 4 * 1024 * 1024
 """Bytes of a path table: 65,535 directories of level 1 need a quarter of it."""
@@ -55,7 +54,7 @@ def _is_level_1(raw: str) -> bool:
 
 
 def _check_descriptors(volume: IsoVolume, report: Report) -> None:
-    primary = volume.read_at(_PRIMARY, _SECTOR)
+    primary = volume.read_at(volume.first_descriptor, _SECTOR)
     for offset, what in _BOTH_16.items():
         if primary[offset : offset + 2] != primary[offset + 2 : offset + 4][::-1]:
             report(ProblemKind.STRUCTURE, "", f"The {what} differs between its two byte orders.")
@@ -64,7 +63,7 @@ def _check_descriptors(volume: IsoVolume, report: Report) -> None:
     if primary[6] != 1 or primary[881] != 1:
         report(ProblemKind.STRUCTURE, "", "The primary volume descriptor is not of version 1.")
     for index in range(_DESCRIPTORS):
-        descriptor = volume.read_at(_PRIMARY + index * _SECTOR, 7)
+        descriptor = volume.read_at(volume.first_descriptor + index * _SECTOR, 7)
         if descriptor[:6] == b"\xffCD001":
             return
         if descriptor[1:6] != b"CD001":
@@ -73,7 +72,7 @@ def _check_descriptors(volume: IsoVolume, report: Report) -> None:
 
 
 def _check_path_tables(volume: IsoVolume, report: Report) -> None:
-    primary = volume.read_at(_PRIMARY, _SECTOR)
+    primary = volume.read_at(volume.first_descriptor, _SECTOR)
     size = int.from_bytes(primary[132:136], "little")
     if size > _TABLE_LIMIT:
         report(ProblemKind.STRUCTURE, "", f"The path table claims {size} bytes.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,8 @@ from media.profile_keys import key_set
 from media.profiles import Profile, profile
 from media.signing import Seal, SiteKey
 from media.update import Held, Updated, contents, profile_of, update
+from media.update_change import Change, Orders, outcome
+from media.update_session import Session, append_to_disc, append_to_image
 from service.contract import Document, OnProgress, Operations, number
 from service.errors import NotDone, UsageError
 
@@ -39,8 +42,16 @@ def add(
     progress: OnProgress,
     *,
     copy: bool = False,
+    session: bool = False,
+    close: bool = False,
 ) -> Document:
-    """Plan a selection as for discs and add what came of it to ``target``; ``copy`` as in ``remove``."""
+    """Plan a selection as for discs and add what came of it to ``target``; ``copy`` as in ``remove``.
+
+    ``session``: append it as a session, as is always done to the disc in a drive; ``close``: the disc's last one.
+    """
+    session = session or close or target.is_block_device()
+    if session and not (target.is_block_device() or target.is_file()):
+        raise UsageError(f"a session is appended to an image or to the disc in a drive; {target} is neither")
     contents(target)  # says what is wrong with it before any work
     _spare_catalogue(settings, target, copy=copy)
     row = _may_be_updated(options.get("profile") or _profile(target))
@@ -55,15 +66,38 @@ def add(
         raise NotDone("nothing can be added: every instance is refused", "REFUSED")
     _may_be_updated(plan["profile"])
     rules = row or profile(plan["profile"])
-    done = update(
-        target,
-        add=items,
-        now=datetime.now(UTC),
-        keys=key_set(rules.directory_keys),
-        seal=_seal(settings),
-        random_file_ids=rules.random_file_ids,
-    )
+    now, keys, seal = datetime.now(UTC), key_set(rules.directory_keys), _seal(settings)
+    if session:
+        orders = Orders(tuple(items), frozenset(), now, keys, seal, rules.random_file_ids)
+        done = outcome(_append(settings, target, orders, close=close))
+    else:
+        done = update(target, add=items, now=now, keys=keys, seal=seal, random_file_ids=rules.random_file_ids)
     return _document(target, done, plan=plan["plan"], refused=refused)
+
+
+def _append(settings: Settings, target: Path, orders: Orders, *, close: bool) -> Change:
+    """Append a session by xorriso. A drive belongs to us alone meanwhile: no burner of this node uses it."""
+    from burners import session
+    from burners.drive_record import take
+    from burners.drive_work import lock_name
+
+    def append(made: Session, place: str) -> None:
+        session.append(made, place, close=close)
+
+    if not target.is_block_device():
+        return append_to_image(target, orders, append)
+    room = settings.data / "drives"
+    room.mkdir(parents=True, exist_ok=True)
+    held = [take(room / lock_name(name), patience=0.0) for name in (str(target), f"stdio:{target}")]
+    try:
+        if None in held:
+            raise NotDone(f"{target} is burning a disc", "DRIVE_BUSY")
+        work = room / f"session{lock_name(str(target))}"
+        return append_to_disc(target, orders, append, work, lambda: session.ready(str(target)))
+    finally:
+        for descriptor in held:
+            if descriptor is not None:
+                os.close(descriptor)
 
 
 def remove(settings: Settings, target: Path, selection: Mapping[str, Any], *, copy: bool = False) -> Document:

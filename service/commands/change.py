@@ -35,7 +35,7 @@ from service.errors import UsageError
 
 
 def update(
-    target: Annotated[Path, typer.Argument(metavar="TARGET", help="A folder, a mounted medium, or an image file.")],
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="A folder, mounted medium, image or drive.")],
     action: Annotated[str, typer.Argument(metavar="add|remove", help="What to do with the instances.")],
     *,
     study: StudyOption = None,
@@ -53,6 +53,12 @@ def update(
     skip_refused: SkipRefusedOption = False,
     copy: Annotated[
         bool, typer.Option("--copy", help="This is a copy of a disc, and the catalogue does not count on it.")
+    ] = False,
+    session: Annotated[
+        bool, typer.Option("--session", help="Append a session, by xorriso; the disc in a drive always gets one.")
+    ] = False,
+    close: Annotated[
+        bool, typer.Option("--close", help="Append the last session: the disc is closed, nothing comes after it.")
     ] = False,
     json: JsonOption = False,
     data: DataOption = None,
@@ -79,13 +85,15 @@ def update(
     )
     settings = load_settings(config, data)
     if action == "remove":
-        if profile or conflicts or skip_refused:
-            raise UsageError("--profile, --conflicts and --skip-refused belong to add")
+        if profile or conflicts or skip_refused or session or close:
+            raise UsageError("--profile, --conflicts, --skip-refused, --session and --close belong to add")
         document = updating.remove(settings, target, chosen, copy=copy)
     else:
         options = {"profile": profile, "conflicts": conflicts, "skip_refused": skip_refused or None}
         with operations(settings, locked_for="update") as ops, show.phases() as told:
-            document = updating.add(settings, ops, target, chosen, options, told, copy=copy)
+            document = updating.add(
+                settings, ops, target, chosen, options, told, copy=copy, session=session, close=close
+            )
     if json:
         print_json(document)
     say(
