@@ -58,6 +58,8 @@ def burnish(folder: Path, acceptors: int) -> Iterator[int]:
         database_url=settings.database_url,
         node="bench",
         commitment=settings.commitment,
+        tls=settings.tls,
+        data=settings.data,
     )
     _, port = server.start()
     try:

@@ -10,6 +10,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,6 +55,18 @@ class Dicom(_Section):
     network_timeout: float = Field(gt=0)
     acceptors: int = Field(ge=1, le=64)
     private_sop_classes: tuple[str, ...]
+    allowed_addresses: tuple[str, ...]
+    associations_per_address: int = Field(ge=0)
+    connections_per_minute: int = Field(ge=0)
+    user_identity: Literal["ignore", "optional", "required"]
+    users_file: Path
+
+    @field_validator("allowed_addresses")
+    @classmethod
+    def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            ip_network(text, strict=False)
+        return value
 
     @field_validator("ae_title", "called_ae_titles", "calling_ae_titles")
     @classmethod
@@ -62,6 +75,17 @@ class Dicom(_Section):
             if not _AE_TITLE.match(title):
                 raise ValueError(f"{title!r} is no AE title (1-16 printable characters without backslash, PS3.5 6.2)")
         return value
+
+
+class Tls(_Section):
+    enabled: bool
+    port: int = Field(ge=0, le=65535)
+    only: bool
+    certificate: str
+    key: str
+    ca: str
+    client_certificates: Literal["required", "optional", "none"]
+    check_host: bool
 
 
 class Commitment(_Section):
@@ -205,6 +229,7 @@ class Settings(BaseSettings):
     site: Site
     database: Database
     dicom: Dicom
+    tls: Tls
     commitment: Commitment
     remote: Remote
     http: Http
@@ -241,6 +266,10 @@ class Settings(BaseSettings):
     def signing_key(self) -> Path | None:
         """Where the key is that signs discs; None: they are not signed."""
         return self.data / self.site.signing_key if self.site.signing_key else None
+
+    def in_data(self, name: str) -> str:
+        """A file that a setting names, in the data folder or absolute; an empty text stays one."""
+        return str(self.data / name) if name else ""
 
     @property
     def spool_dir(self) -> Path:

@@ -12,16 +12,24 @@ import os
 import select
 import signal
 import socket
+import ssl
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scp.questions import Questions
 from store.processes import die_with_parent
+
+if TYPE_CHECKING:
+    from scp.association import StorageAssociation
+    from scp.tls import TlsFiles
+    from store.remotes import Remote
 
 _log = logging.getLogger(__name__)
 _REJECTIONS = 32
@@ -40,6 +48,7 @@ class AcceptorConfig:
     parent: int
     """Process id of who started it."""
     listen_fd: int
+    """The listening socket without TLS; -1: none."""
     seats_fd: int
     database_url: str
     spool_dir: str
@@ -55,6 +64,19 @@ class AcceptorConfig:
     dimse_timeout: float
     network_timeout: float
     private_sop_classes: tuple[str, ...]
+    allowed_addresses: tuple[str, ...]
+    peers_fd: int
+    associations_per_address: int
+    connections_per_minute: int
+    user_identity: str
+    users_file: str
+    tls_fd: int
+    """The listening socket for TLS; -1: none."""
+    tls_certificate: str
+    tls_key: str
+    tls_ca: str
+    tls_client_certificates: str
+    tls_check_host: bool
     commitment_discs: int
     commitment_wait_hours: float
     commitment_give_up_hours: float
@@ -66,7 +88,7 @@ class AcceptorConfig:
     @classmethod
     def from_json(cls, text: str) -> AcceptorConfig:
         values = json.loads(text)
-        for name in ("called_ae_titles", "calling_ae_titles", "private_sop_classes"):
+        for name in ("called_ae_titles", "calling_ae_titles", "private_sop_classes", "allowed_addresses"):
             values[name] = tuple(values[name])
         return cls(**values)
 
@@ -96,21 +118,44 @@ class _Reports(logging.Handler):
 class Acceptor:
     """Accepts connections on the inherited socket and runs an association for each."""
 
-    def __init__(self, config: AcceptorConfig, listener: socket.socket, questions: Questions) -> None:
+    def __init__(
+        self,
+        config: AcceptorConfig,
+        listener: socket.socket | None,
+        tls_listener: socket.socket | None,
+        questions: Questions,
+    ) -> None:
         from pynetdicom.ae import ApplicationEntity
 
         from media.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-        from scp import commitment, media_creation, query, retrieve
+        from scp import commitment, identity, media_creation, query, retrieve
         from scp.association import Associations, Policy
+        from scp.peers import Peers, networks
         from scp.seats import Seats
         from scp.services import Services
         from scp.storage import Storage
+        from scp.tls import TlsFiles, server_context
         from store.db import Database
         from store.instances import Registrar, sweep
         from store.spool import Spool
 
         self.questions = questions
-        self._listener = listener
+        self._listeners = [listener] if listener is not None else []
+        self._tls: ssl.SSLContext | None = None
+        files = TlsFiles(config.tls_certificate, config.tls_key, config.tls_ca)
+        if tls_listener is not None:
+            self._listeners.append(tls_listener)
+            self._tls = server_context(files, client_certificates=config.tls_client_certificates)
+        self._tls_listener = tls_listener
+        self._handshake_timeout = config.acse_timeout
+        self._allowed = networks(config.allowed_addresses)
+        self._peers = Peers(
+            config.peers_fd,
+            config.acceptors,
+            own=config.number,
+            at_once=config.associations_per_address,
+            per_minute=config.connections_per_minute,
+        )
         self._seats = Seats(config.seats_fd, config.acceptors, own=config.number, limit=config.max_associations)
         self._database = Database(config.database_url)
         self._reading = Database(config.database_url)
@@ -140,6 +185,7 @@ class Acceptor:
                     ae_title=config.ae_title,
                     acse_timeout=config.acse_timeout,
                     dimse_timeout=config.dimse_timeout,
+                    secure=partial(_secured, files, config) if config.tls_ca else None,
                 ),
             ]
         )
@@ -151,6 +197,9 @@ class Acceptor:
             config.acse_timeout,
             config.dimse_timeout,
             config.network_timeout,
+            config.user_identity,
+            {} if config.user_identity == "ignore" else identity.read_users(Path(config.users_file)),
+            self._needs_tls,
         )
         self._entity = ApplicationEntity(config.ae_title)
         self._entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
@@ -160,9 +209,11 @@ class Acceptor:
 
     def serve(self) -> None:
         """Accept until ``stop``; then end what still runs."""
-        self._listener.setblocking(False)
         poll = select.poll()
-        poll.register(self._listener, select.POLLIN)
+        for listener in self._listeners:
+            listener.setblocking(False)
+            poll.register(listener, select.POLLIN)
+        by_fd = {listener.fileno(): listener for listener in self._listeners}
         poll.register(self._stop_read, select.POLLIN)
         while True:
             ready = {fd for fd, _ in poll.poll()}
@@ -170,15 +221,16 @@ class Acceptor:
                 break
             if self._seats.is_busiest():
                 time.sleep(_POLITE_SECONDS)  # another process has fewer: it may be first
+            listener = by_fd[min(ready)]
             try:
-                sock, peer = self._listener.accept()
+                sock, peer = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionError):
                 continue
             except OSError as error:
                 _log.error("a connection cannot be accepted: %s", error.strerror)
                 time.sleep(0.1)  # out of file descriptors, most likely
                 continue
-            self._begin(sock, peer)
+            self._begin(sock, peer, secure=listener is self._tls_listener)
         self._associations.cut_all(_LAST_WORDS_SECONDS)
         self._database.close()
         self._reading.close()
@@ -186,34 +238,74 @@ class Acceptor:
     def stop(self) -> None:
         os.write(self._stop_write, b"x")
 
-    def _begin(self, sock: socket.socket, peer: tuple[Any, ...]) -> None:
-        from scp.association import StorageAssociation
+    def _over(self, association: StorageAssociation) -> None:
+        self._peers.leave(association.address)
+        self._associations.ended(association)
 
+    def _needs_tls(self, ae_title: str) -> bool:
+        """Whether this AE title is that of a node whose associations must be over TLS."""
+        from store import remotes
+
+        with self._reading.read() as session:
+            remote = remotes.by_ae_title(session, ae_title)
+        return remote is not None and remote.tls
+
+    def _begin(self, sock: socket.socket, peer: tuple[Any, ...], *, secure: bool) -> None:
+        from scp import tls
+        from scp.association import StorageAssociation
+        from scp.peers import is_allowed
+
+        address = str(peer[0])
+        refusal = "" if is_allowed(address, self._allowed) else "its address is not allowed"
+        refusal = refusal or self._peers.enter(address)
+        if refusal:
+            _log.warning("the connection from %s:%d is refused: %s", address, peer[1], refusal)
+            sock.close()
+            return
         seated = self._seats.enter()
         if not seated and len(self._associations) > self._seats.total() + _REJECTIONS:
             sock.close()  # not even time to reject politely
+            self._peers.leave(address)
             return
+        local = sock.getsockname()
         try:
             sock.setblocking(True)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if secure:
+                assert self._tls is not None
+                sock = tls.ended(sock, self._tls, peer=f"{address}:{peer[1]}", timeout=self._handshake_timeout)
             association = StorageAssociation(
                 self._entity,
                 sock,
                 peer,
+                local,
+                secure=secure,
                 policy=self._policy,
                 storage=self._storage,
                 services=self._services,
                 over_limit=not seated,
-                ended=self._associations.ended,
+                ended=self._over,
             )
             self._associations.add(association, counted=seated)
             association.start()
         except Exception:  # noqa: BLE001 - the next connection may be better
             _log.exception("a connection cannot be served")
             sock.close()
+            self._peers.leave(address)
             if seated:
                 self._seats.leave()
+
+
+def _secured(files: TlsFiles, config: AcceptorConfig, sock: socket.socket, *, remote: Remote) -> socket.socket:
+    """A connection of ours to a node, over TLS. Raises OSError where our certificates cannot be used."""
+    from scp import tls
+
+    try:
+        context = tls.client_context(files, check_host=config.tls_check_host)
+    except tls.TlsError as error:
+        raise OSError(str(error)) from error
+    return tls.ended(sock, context, peer=f"{remote.name}", timeout=config.acse_timeout, server_hostname=remote.host)
 
 
 def main() -> int:
@@ -225,8 +317,12 @@ def main() -> int:
     reports = _Reports()
     logging.basicConfig(level=config.log_level, handlers=[reports])
     logging.getLogger("pynetdicom").setLevel(max(logging.ERROR, config.log_level))
-    with socket.socket(fileno=config.listen_fd) as listener:
-        acceptor = Acceptor(config, listener, Questions(reports.say))
+    with ExitStack() as stack:
+        plain, secure = (
+            stack.enter_context(socket.socket(fileno=fd)) if fd >= 0 else None
+            for fd in (config.listen_fd, config.tls_fd)
+        )
+        acceptor = Acceptor(config, plain, secure, Questions(reports.say))
         threading.Thread(target=_obey, args=(acceptor,), daemon=True).start()
         reports.say(event="ready")
         acceptor.serve()

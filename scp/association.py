@@ -6,7 +6,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +15,15 @@ from pydicom.uid import UID
 from pynetdicom.acse import ACSE
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
-from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation, SOPClassExtendedNegotiation
+from pynetdicom.pdu_primitives import (
+    SCP_SCU_RoleSelectionNegotiation,
+    SOPClassExtendedNegotiation,
+    UserIdentityNegotiation,
+)
 from pynetdicom.presentation import PresentationContext, build_role
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
+from scp import identity
 from scp.channel import Operation
 from scp.commands import StoreRequest
 from scp.receive import Provider
@@ -31,6 +36,7 @@ _ABSTRACT_SYNTAX_NOT_SUPPORTED, _TRANSFER_SYNTAXES_NOT_SUPPORTED = 0x03, 0x04
 # Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 9.3.4).
 _CALLING_AE_NOT_RECOGNISED = (1, 1, 3)
 _CALLED_AE_NOT_RECOGNISED = (1, 1, 7)
+_IDENTITY_NOT_ACCEPTED = (1, 1, 1)
 _LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
 
 
@@ -47,6 +53,12 @@ class Policy:
     acse_timeout: float
     dimse_timeout: float
     network_timeout: float
+    user_identity: str
+    """``ignore``, ``optional`` or ``required``."""
+    users: Mapping[str, str]
+    """Digests of passcodes by user name (``scp.identity``)."""
+    needs_tls: Callable[[str], bool]
+    """Whether a calling AE title may come over TLS only."""
 
 
 class _Negotiation(ACSE):
@@ -70,6 +82,11 @@ class _Negotiation(ACSE):
             self.acceptor.add_negotiation_item(role)
         for item in self._extended():
             self.acceptor.add_negotiation_item(item)
+        given = self.requestor.user_identity
+        if given is not None and given.positive_response_requested and assoc.identifies:
+            answer = UserIdentityNegotiation()
+            answer.server_response = b""
+            self.acceptor.add_negotiation_item(answer)
         self.send_accept()
         assoc.is_established = True
         _log.info("association with %s is accepted", assoc.peer)
@@ -143,7 +160,9 @@ class StorageAssociation(Association):
         ae: ApplicationEntity,
         sock: socket.socket,
         peer: tuple[Any, ...],
+        local: tuple[Any, ...],
         *,
+        secure: bool,
         policy: Policy,
         storage: Storage,
         services: Services,
@@ -162,6 +181,7 @@ class StorageAssociation(Association):
         self._over_limit = over_limit
         self._ended = ended
         self._peer = peer
+        self._secure = secure
         self._sock = sock
         self._begin: Callable[[StoreRequest, str, str], Reception] | None = None
         self.acse = _Negotiation(self)
@@ -175,12 +195,22 @@ class StorageAssociation(Association):
         self.set_socket(AssociationSocket(self, client_socket=sock))
         self.acceptor.maximum_length = policy.max_pdu
         self.acceptor.ae_title = policy.ae_title
-        self.acceptor.address_info = AddressInformation.from_tuple(sock.getsockname())
+        self.acceptor.address_info = AddressInformation.from_tuple(local)
         self.acceptor.implementation_class_uid = ae.implementation_class_uid
         self.acceptor.implementation_version_name = ae.implementation_version_name
         self.requestor.address_info = AddressInformation.from_tuple(peer)
         for event, handler in services.handlers():
             self.bind(event, handler)
+
+    @property
+    def identifies(self) -> bool:
+        """Whether user identities are looked at; only then they are answered."""
+        return self._policy.user_identity != "ignore"
+
+    @property
+    def address(self) -> str:
+        """The peer's address, without its port."""
+        return str(self._peer[0])
 
     @property
     def peer(self) -> str:
@@ -198,7 +228,25 @@ class StorageAssociation(Association):
             return _CALLED_AE_NOT_RECOGNISED, "the called AE title is not allowed"
         if self._policy.calling_ae_titles and request.calling_ae_title not in self._policy.calling_ae_titles:
             return _CALLING_AE_NOT_RECOGNISED, "the calling AE title is not allowed"
+        if not self._secure and self._policy.needs_tls(str(request.calling_ae_title)):
+            return _CALLING_AE_NOT_RECOGNISED, "this node's associations must be over TLS"
+        if not self._identified():
+            return _IDENTITY_NOT_ACCEPTED, "the user identity is missing or wrong"
         return None
+
+    def _identified(self) -> bool:
+        """Whether the other side is who it says, as far as the policy asks (PS3.7 D.3.3.7)."""
+        if self._policy.user_identity == "ignore":
+            return True
+        given = self.requestor.user_identity
+        if given is None:
+            return self._policy.user_identity == "optional"
+        return identity.is_known(
+            self._policy.users,
+            int(given.user_identity_type or 0),
+            given.primary_field or b"",
+            given.secondary_field or b"",
+        )
 
     def supports(self, abstract_syntax: str) -> bool:
         return (

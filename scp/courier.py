@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
-from scp.commitment import SOP_CLASS, tell
+from scp.remote import Peer, RemoteFailed
 from store import commitments, remotes
 from store.commitments import Outcome
 from store.db import Database
@@ -27,10 +27,17 @@ class Courier:
     """``start`` and ``stop`` once each."""
 
     def __init__(
-        self, database: Database, *, ae_title: str, discs: int, patience: timedelta, give_up_after: timedelta
+        self,
+        database: Database,
+        peer: Callable[[Remote], Peer],
+        *,
+        discs: int,
+        patience: timedelta,
+        give_up_after: timedelta,
     ) -> None:
+        """``peer`` tells how a node is reached."""
         self._database = database
-        self._ae_title = ae_title
+        self._peer = peer
         self._discs = discs
         self._patience = patience
         self._give_up_after = give_up_after
@@ -78,22 +85,8 @@ class Courier:
                 commitments.not_reported(session, commitment_id, reason, give_up_after=self._give_up_after)
 
     def _send(self, remote: Remote, transaction_uid: str, outcome: Outcome) -> str | None:
-        from pynetdicom.ae import ApplicationEntity
-        from pynetdicom.presentation import build_role
-
-        from media.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-
-        entity = ApplicationEntity(self._ae_title)
-        entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
-        entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-        entity.connection_timeout = 10
-        entity.add_requested_context(SOP_CLASS)
-        # The one who opens this association is SCP of the service, so it has to say so (PS3.7 D.3.3.4).
-        role: Any = build_role(SOP_CLASS, scp_role=True)
-        association = entity.associate(remote.host, remote.port, ae_title=remote.ae_title, ext_neg=[role])
-        if not association.is_established:
-            return f"{remote.name} ({remote.host}:{remote.port}) does not accept an association"
         try:
-            return tell(association, transaction_uid, outcome)
-        finally:
-            association.release()
+            self._peer(remote).report(transaction_uid, outcome)
+        except RemoteFailed as error:
+            return str(error)
+        return None

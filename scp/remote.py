@@ -14,22 +14,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scp.tls import TlsError
 from store.remotes import Remote
 
 if TYPE_CHECKING:
+    import ssl
+
     from pydicom import Dataset
     from pynetdicom.association import Association
+
+    from store.commitments import Outcome
 
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
 VERIFICATION = "1.2.840.10008.1.1"
 EXPLICIT_LE, IMPLICIT_LE = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
-_COMPRESSED = tuple(
-    f"1.2.840.10008.1.2.{end}"
-    for end in (
-        "4.70 4.90 4.91 4.80 4.81 4.50 4.51 4.57 5 4.201 4.202 4.203 4.100 4.101 4.102 4.103 4.104 4.105 4.106"
-    ).split()
+_COMPRESSED = (
+    *(f"1.2.840.10008.1.2.4.{end}" for end in (70, 90, 91, 80, 81, 50, 51, 57)),
+    "1.2.840.10008.1.2.5",
+    *(f"1.2.840.10008.1.2.4.{end}" for end in (201, 202, 203, 100, 101, 102, 103, 104, 105, 106)),
 )
 """Transfer syntaxes in which we take what another holds compressed; DCMTK hangs where a request has very many."""
 _PENDING = (0xFF00, 0xFF01)
@@ -106,13 +110,17 @@ class Peer:
         connect_timeout: float = 10.0,
         acse_timeout: float = 30.0,
         dimse_timeout: float = 60.0,
+        tls: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
-        """``ae_title``: ours. Times in seconds; ``dimse_timeout`` for one response, however many there are."""
+        """``ae_title``: ours. ``tls`` makes the context for a node that is reached over TLS. Times in seconds;
+        ``dimse_timeout`` for one response, however many there are.
+        """
         self.remote = remote
         self._ae_title = ae_title
         self._connect_timeout = connect_timeout
         self._acse_timeout = acse_timeout
         self._dimse_timeout = dimse_timeout
+        self._tls = tls
 
     def echo(self) -> float:
         """Seconds that the answer to a C-ECHO took, association included. Raises RemoteFailed."""
@@ -249,6 +257,19 @@ class Peer:
             while not heard and association.is_established and time.monotonic() < deadline:
                 time.sleep(0.05)
 
+    def report(self, transaction_uid: str, outcome: Outcome) -> None:
+        """Tell the result of a storage commitment that was asked of us (J.3.3). Raises RemoteFailed."""
+        from pynetdicom import build_role
+
+        from scp import commitment
+
+        # The one who opens this association is SCP of the service, so it has to say so (PS3.7 D.3.3.4).
+        roles = [build_role(commitment.SOP_CLASS, scp_role=True)]
+        with self._association([(commitment.SOP_CLASS, (EXPLICIT_LE, IMPLICIT_LE))], roles=roles) as association:
+            reason = commitment.tell(association, transaction_uid, outcome)
+        if reason is not None:
+            raise RemoteFailed(reason)
+
     # -- associations ------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -275,6 +296,7 @@ class Peer:
         association = entity.associate(
             remote.host,
             remote.port,
+            tls_args=self._tls_arguments(),
             contexts=[build_context(uid, list(syntaxes)) for uid, syntaxes in contexts],
             ae_title=remote.ae_title,
             ext_neg=list(roles),
@@ -296,6 +318,16 @@ class Peer:
         finally:
             if association.is_established:
                 association.release()
+
+    def _tls_arguments(self) -> tuple[ssl.SSLContext, str] | None:
+        if not self.remote.tls:
+            return None
+        if self._tls is None:
+            raise RemoteFailed(f"{self.remote.name} is reached over TLS, and there is none here", transient=False)
+        try:
+            return self._tls(), self.remote.host
+        except TlsError as error:
+            raise RemoteFailed(f"{self.remote.name} is reached over TLS: {error}", transient=False) from error
 
     def _retrieved(
         self, responses: Iterator[tuple[Dataset, Dataset | None]], what: str, progress: Callable[[int, int], None]

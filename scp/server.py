@@ -18,11 +18,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from config.settings import Commitment, Dicom
+from config.settings import Commitment, Dicom, Tls
 from config.settings import Spool as SpoolSettings
+from scp import identity
 from scp.acceptor import AcceptorConfig
+from scp.peers import Peers
 from scp.questions import Answerer, answer_line
 from scp.seats import Seats
+from scp.tls import TlsError, TlsFiles, server_context
 
 _log = logging.getLogger(__name__)
 _BACKLOG = 256
@@ -55,7 +58,7 @@ class _Acceptor:
             [sys.executable, "-m", "scp.acceptor"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            pass_fds=(config.listen_fd, config.seats_fd),
+            pass_fds=[fd for fd in (config.listen_fd, config.tls_fd, config.seats_fd, config.peers_fd) if fd >= 0],
             env=environment,
         )
         self._send(config.to_json().encode() + b"\n")
@@ -113,15 +116,23 @@ class StorageServer:
         database_url: str,
         node: str,
         commitment: Commitment,
+        tls: Tls,
+        data: Path,
         answerer: Answerer | None = None,
     ) -> None:
-        """``answerer`` hears what acceptors ask (``scp.questions``); it is called from several threads."""
+        """``data``: the folder that relative files of the settings lie in. ``answerer`` hears what acceptors ask
+        (``scp.questions``); it is called from several threads.
+        """
         self._dicom = dicom
         self._spool = spool
         self._spool_dir = spool_dir
         self._database_url = database_url
         self._node = node
         self._commitment = commitment
+        self._tls = tls
+        self._data = data
+        self._tls_listener: socket.socket | None = None
+        self._peers_fd = -1
         self._answerer = answerer
         self._answering = ThreadPoolExecutor(_ANSWERING_THREADS, thread_name_prefix="answers")
         self._acceptors: dict[int, _Acceptor] = {}
@@ -133,12 +144,17 @@ class StorageServer:
         self._seats_fd = -1
 
     def start(self) -> tuple[str, int]:
-        """Open the port and start the acceptors; returns address and port once all of them accept.
+        """Open the ports and start the acceptors; returns address and port (without TLS; 0: none) once all accept.
 
         Raises ServerFailed.
         """
-        self._listener = self._listen()
+        self._check_security()
+        if not (self._tls.enabled and self._tls.only):
+            self._listener = self._listen(self._dicom.port)
+        if self._tls.enabled:
+            self._tls_listener = self._listen(self._tls.port)
         self._seats_fd = Seats.create(self._dicom.acceptors)
+        self._peers_fd = Peers.create(self._dicom.acceptors)
         # Helpers are killed when the thread that started them ends, so one thread lives as long as they do.
         self._keeper = threading.Thread(target=self._keep, name="acceptors", daemon=True)
         self._keeper.start()
@@ -146,21 +162,45 @@ class StorageServer:
         if failure is not None:
             self.stop()
             raise failure
-        host, port = self._listener.getsockname()[:2]
-        _log.info("DICOM: listening on %s port %d as %s", host, port, self._dicom.ae_title)
+        host, port = self._listener.getsockname()[:2] if self._listener is not None else (self._dicom.host, 0)
+        if self._listener is not None:
+            _log.info("DICOM: listening on %s port %d as %s", host, port, self._dicom.ae_title)
+        if self._tls_listener is not None:
+            _log.info("DICOM over TLS: listening on %s port %d as %s", host, self.tls_port, self._dicom.ae_title)
         return str(host), int(port)
+
+    @property
+    def tls_port(self) -> int:
+        """The port for TLS; 0: there is none."""
+        return int(self._tls_listener.getsockname()[1]) if self._tls_listener is not None else 0
+
+    def _check_security(self) -> None:
+        """Tell what cannot be used now, rather than by an acceptor that does not come up. Raises ServerFailed."""
+        try:
+            if self._tls.enabled:
+                files = TlsFiles(
+                    *(self._in_data(name) for name in (self._tls.certificate, self._tls.key, self._tls.ca))
+                )
+                server_context(files, client_certificates=self._tls.client_certificates)
+            if self._dicom.user_identity != "ignore":
+                identity.read_users(self._data / self._dicom.users_file)
+        except (TlsError, identity.IdentityError) as error:
+            raise ServerFailed(str(error)) from error
 
     def stop(self) -> None:
         """Close the port, end the associations and wait until all acceptors are gone."""
-        if self._keeper is None or self._listener is None:
+        if self._keeper is None:
             return
         self._stopping.set()
         self._ended.put(-1)
         self._keeper.join()
         self._keeper = None
         self._answering.shutdown(cancel_futures=True)
-        self._listener.close()
+        for listener in (self._listener, self._tls_listener):
+            if listener is not None:
+                listener.close()
         os.close(self._seats_fd)
+        os.close(self._peers_fd)
 
     @property
     def processes(self) -> list[int]:
@@ -176,8 +216,8 @@ class StorageServer:
         finally:
             seats.close()
 
-    def _listen(self) -> socket.socket:
-        host, port = self._dicom.host, self._dicom.port
+    def _listen(self, port: int) -> socket.socket:
+        host = self._dicom.host
         try:
             family, kind, protocol, _, address = socket.getaddrinfo(
                 host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -191,13 +231,15 @@ class StorageServer:
             raise ServerFailed(f"the DICOM port {port} on {host} cannot be opened: {error.strerror}") from error
         return listener
 
+    def _in_data(self, name: str) -> str:
+        return str(self._data / name) if name else ""
+
     def _config(self, number: int) -> AcceptorConfig:
-        assert self._listener is not None
         return AcceptorConfig(
             number=number,
             acceptors=self._dicom.acceptors,
             parent=os.getpid(),
-            listen_fd=self._listener.fileno(),
+            listen_fd=self._listener.fileno() if self._listener is not None else -1,
             seats_fd=self._seats_fd,
             database_url=self._database_url,
             spool_dir=str(self._spool_dir),
@@ -213,6 +255,18 @@ class StorageServer:
             dimse_timeout=self._dicom.dimse_timeout,
             network_timeout=self._dicom.network_timeout,
             private_sop_classes=self._dicom.private_sop_classes,
+            allowed_addresses=self._dicom.allowed_addresses,
+            peers_fd=self._peers_fd,
+            associations_per_address=self._dicom.associations_per_address,
+            connections_per_minute=self._dicom.connections_per_minute,
+            user_identity=self._dicom.user_identity,
+            users_file=str(self._data / self._dicom.users_file),
+            tls_fd=self._tls_listener.fileno() if self._tls_listener is not None else -1,
+            tls_certificate=self._in_data(self._tls.certificate),
+            tls_key=self._in_data(self._tls.key),
+            tls_ca=self._in_data(self._tls.ca),
+            tls_client_certificates=self._tls.client_certificates,
+            tls_check_host=self._tls.check_host,
             commitment_discs=self._commitment.discs,
             commitment_wait_hours=self._commitment.wait_hours,
             commitment_give_up_hours=self._commitment.give_up_hours,
@@ -264,6 +318,9 @@ class StorageServer:
             seats = self._seats()
             seats.clear(number)
             seats.close()
+            peers = Peers(self._peers_fd, self._dicom.acceptors, own=0, at_once=1, per_minute=0)
+            peers.clear(number)
+            peers.close()
             deaths = [at for at in deaths if at > time.monotonic() - _RESTART_WINDOW] + [time.monotonic()]
             if len(deaths) > _RESTARTS:
                 pause = 2.0 ** min(len(deaths) - _RESTARTS, 5)

@@ -134,6 +134,8 @@ class Service:
             database_url=settings.database_url,
             node=workshop.context.spool.node,
             commitment=settings.commitment,
+            tls=settings.tls,
+            data=settings.data,
             answerer=Creating(workshop.context, workshop.engine.submit).answer,
         )
         dicom_host, dicom_port = storage.start()
@@ -141,7 +143,7 @@ class Service:
         workshop.operations.receiving = True
         courier = Courier(
             workshop.context.db,
-            ae_title=settings.dicom.ae_title,
+            workshop.operations.exchange.peer,
             discs=settings.commitment.discs,
             patience=timedelta(hours=settings.commitment.wait_hours),
             give_up_after=timedelta(hours=settings.commitment.give_up_hours),
@@ -160,7 +162,8 @@ class Service:
         log.info("ready", dicom=f"{dicom_host}:{dicom_port}", http=url)
         return {
             "event": "ready",
-            "dicom": {"host": dicom_host, "port": dicom_port, "ae_title": settings.dicom.ae_title},
+            "dicom": {"host": dicom_host, "port": dicom_port, "ae_title": settings.dicom.ae_title}
+            | ({"tls_port": storage.tls_port} if storage.tls_port else {}),
             "http": {"url": url},
         }
 

@@ -9,7 +9,21 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from service.commands import change, devices, label, look, nodes, produce, profiles, receive, serve, simulate, verify
+from service.commands import (
+    change,
+    devices,
+    label,
+    look,
+    nodes,
+    produce,
+    profiles,
+    receive,
+    repair,
+    security,
+    serve,
+    simulate,
+    verify,
+)
 from service.commands.common import print_json
 from service.errors import as_refusal
 
@@ -81,11 +95,13 @@ app.command("update")(change.update)
 app.command("purge")(receive.purge)
 app.command("delete")(receive.delete)
 app.command("verify")(verify.verify)
+app.command("repair")(repair.repair)
 app.command("find")(look.find)
 app.add_typer(nodes.nodes, name="nodes")
 app.command("pull")(nodes.pull)
 app.command("send")(nodes.send)
 app.command("label")(label.label)
+app.command("passcode")(security.passcode)
 app.command("burners")(devices.burners)
 app.command("doctor")(look.doctor)
 app.command("conformance")(look.conformance)

@@ -68,11 +68,11 @@ class ServiceOperations:
             for line in lines:
                 if "progress" in line:
                     progress(line["progress"])
-                elif "plan" in line:
-                    return dict(line["plan"])
+                elif name in line:
+                    return dict(line[name])
                 elif "problem" in line:
                     raise _refusal(int(line["problem"]["status"]), line["problem"])
-        raise NotDone("the service stopped before the plan was ready")
+        raise NotDone(f"the service stopped before the {name} was ready")
 
     def check(self, selection: Mapping[str, Any], options: Mapping[str, Any]) -> Document:
         return self._one("POST", "/checks", {"selection": dict(selection), "options": _given(options)})

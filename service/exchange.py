@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
+from config.settings import Settings
 from jobs.conform_pool import Task, conform_all
 from jobs.context import Context
 from media.problems import MediaError
@@ -29,6 +30,8 @@ from store.selection import parse_date_range
 from store.spool import SpoolFull
 
 if TYPE_CHECKING:
+    import ssl
+
     from pydicom import Dataset
 
 _CHUNK = 500
@@ -74,7 +77,10 @@ class Exchange:
 
     def _peer(self, name: str) -> Peer:
         with self._context.db.read() as session:
-            remote = remotes.by_name(session, name)
+            return self.peer(remotes.by_name(session, name))
+
+    def peer(self, remote: Remote) -> Peer:
+        """How a node is reached."""
         settings = self._context.settings
         return Peer(
             remote,
@@ -82,6 +88,7 @@ class Exchange:
             connect_timeout=settings.remote.connect_timeout,
             acse_timeout=settings.dicom.acse_timeout,
             dimse_timeout=settings.remote.answer_timeout,
+            tls=partial(tls_context, settings),
         )
 
     # -- pull ----------------------------------------------------------------------------------------------------
@@ -372,6 +379,15 @@ class Exchange:
                 for each in outcome.failed
             ],
         }
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext:
+    """For associations that we open. Raises ``scp.tls.TlsError``."""
+    from scp.tls import TlsFiles, client_context
+
+    tls = settings.tls
+    files = TlsFiles(settings.in_data(tls.certificate), settings.in_data(tls.key), settings.in_data(tls.ca))
+    return client_context(files, check_host=tls.check_host)
 
 
 @dataclass(frozen=True, slots=True)

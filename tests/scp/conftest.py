@@ -64,8 +64,15 @@ class Receiver:
 Start = Callable[..., Receiver]
 
 
-def _start(folder: Path, *, url: str = "", spool: dict[str, Any] | None = None, **dicom: Any) -> Receiver:
-    overrides = {"dicom": {"port": 0, "acceptors": 1, **dicom}, "spool": spool or {}, "database": {"url": url}}
+def _start(
+    folder: Path, *, url: str = "", spool: dict[str, Any] | None = None, tls: dict[str, Any] | None = None, **dicom: Any
+) -> Receiver:
+    overrides = {
+        "dicom": {"port": 0, "acceptors": 1, **dicom},
+        "spool": spool or {},
+        "database": {"url": url},
+        "tls": tls or {},
+    }
     settings = load(data=folder, overrides=overrides)
     db = Database(settings.database_url)
     migrate.upgrade(db)
@@ -78,6 +85,8 @@ def _start(folder: Path, *, url: str = "", spool: dict[str, Any] | None = None, 
         database_url=settings.database_url,
         node="test",
         commitment=settings.commitment,
+        tls=settings.tls,
+        data=settings.data,
     )
     _, port = server.start()
     return Receiver(server, port, db, spool_of)

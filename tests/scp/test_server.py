@@ -114,7 +114,8 @@ settings = load(data=Path(sys.argv[1]), overrides={"dicom": {"port": int(sys.arg
 db = Database(settings.database_url)
 sweep(db, Spool(settings.spool_dir, node="test"))
 server = StorageServer(settings.dicom, settings.spool, spool_dir=settings.spool_dir,
-                       database_url=settings.database_url, node="test", commitment=settings.commitment)
+                       database_url=settings.database_url, node="test", commitment=settings.commitment,
+                       tls=settings.tls, data=settings.data)
 host, port = server.start()
 print(json.dumps({"port": port, "pids": server.processes}), flush=True)
 sys.stdin.read()
