@@ -16,7 +16,7 @@ _FOLLOWS = "the reference follows the new SOP Instance UID"
 
 
 def change_groups(changes: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
-    """``[{"tag", "name", "old", "new", "instances", "changes"}]``, the most frequent first.
+    """``[{"tag", "name", "old", "new", "instances", "changes"}]``, corrections and then the most frequent first.
 
     ``old`` or ``new`` is empty where it is another in each of many instances; ``changes`` counts places,
     ``instances`` what has any of them.
@@ -44,7 +44,13 @@ def change_groups(changes: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
             }
             for (old, new), uids in groups.items()
         ]
-    return sorted(found, key=lambda group: (-group["instances"], group["tag"], group["new"]))
+    return sorted(found, key=lambda group: (not _corrects(group), -group["instances"], group["tag"], group["new"]))
+
+
+def _corrects(group: Mapping[str, Any]) -> bool:
+    """Whether somebody asked for just this: such changes are told before those that follow from a recipe."""
+    why = str(group["new"]).rpartition(": ")[2]
+    return why.startswith("rule ") or why == "as in the catalogue"
 
 
 def compression_groups(instances: Iterable[tuple[str, str, str]]) -> list[dict[str, Any]]:

@@ -11,7 +11,11 @@ from service.commands import show
 from service.commands.common import (
     AccessionOption,
     AllOption,
+    AllowLossyOption,
     CallingAeOption,
+    CatalogueOption,
+    CoerceOption,
+    CompressOption,
     ConfigOption,
     ConflictsOption,
     DataOption,
@@ -25,6 +29,7 @@ from service.commands.common import (
     SkipRefusedOption,
     SopOption,
     StudyOption,
+    coerce_rules,
     load_settings,
     operations,
     print_json,
@@ -51,6 +56,10 @@ def update(
     profile: ProfileOption = None,
     conflicts: ConflictsOption = None,
     skip_refused: SkipRefusedOption = False,
+    compress: CompressOption = None,
+    allow_lossy: AllowLossyOption = False,
+    coerce: CoerceOption = None,
+    coerce_catalogue: CatalogueOption = False,
     copy: Annotated[
         bool, typer.Option("--copy", help="This is a copy of a disc, and the catalogue does not count on it.")
     ] = False,
@@ -84,12 +93,21 @@ def update(
         not_on_disc=not_on_disc,
     )
     settings = load_settings(config, data)
+    changed = {
+        "compress": compress,
+        "allow_lossy": allow_lossy or None,
+        "coerce": coerce_rules(coerce),
+        "coerce_catalogue": coerce_catalogue or None,
+    }
     if action == "remove":
-        if profile or conflicts or skip_refused or session or close:
-            raise UsageError("--profile, --conflicts, --skip-refused, --session and --close belong to add")
+        if profile or conflicts or skip_refused or session or close or any(changed.values()):
+            raise UsageError(
+                "--profile, --conflicts, --skip-refused, --compress, --allow-lossy, --coerce, --coerce-catalogue, "
+                "--session and --close belong to add"
+            )
         document = updating.remove(settings, target, chosen, copy=copy)
     else:
-        options = {"profile": profile, "conflicts": conflicts, "skip_refused": skip_refused or None}
+        options = {"profile": profile, "conflicts": conflicts, "skip_refused": skip_refused or None, **changed}
         with operations(settings, locked_for="update") as ops, show.phases() as told:
             document = updating.add(
                 settings, ops, target, chosen, options, told, copy=copy, session=session, close=close

@@ -80,6 +80,8 @@ def clinic() -> dict[str, Made]:
 
     def key(ds: Dataset) -> None:
         ds.ContentSequence[1].ReferencedSOPSequence[0].ReferencedSOPInstanceUID = three.sop_instance_uid
+        evidence = ds.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0]
+        evidence.ReferencedSOPSequence[0].ReferencedSOPInstanceUID = three.sop_instance_uid
 
     def state(ds: Dataset) -> None:
         image = ds.ReferencedSeriesSequence[0].ReferencedImageSequence[0]
@@ -115,6 +117,8 @@ def test_mammography_stays_whole_and_references_follow(ctx: Context, tmp_path: P
     assert referred(on_disc["mg"]) == [new[made["one"].sop_instance_uid], new[made["three"].sop_instance_uid]]
     picked = on_disc["ko"].ContentSequence[1].ReferencedSOPSequence[0]
     assert picked.ReferencedSOPInstanceUID == new[made["three"].sop_instance_uid]
+    evidence = on_disc["ko"].CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0]
+    assert evidence.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == new[made["three"].sop_instance_uid]
     shown = on_disc["pr"].ReferencedSeriesSequence[0].ReferencedImageSequence[0]
     assert shown.ReferencedSOPInstanceUID == new[made["one"].sop_instance_uid]
     for name in ("mg", "ko", "pr"):
