@@ -232,14 +232,13 @@ class _Plan:
                 continue
             above = {row.row_id: getattr(row, f"{level}_id") for row in rows}
             entity = Series.study_id if level == "STUDY" else Series.id
-            firsts = dict(
-                session.execute(
-                    select(entity, func.min(Instance.id))
-                    .join(Instance, Instance.series_id == Series.id)
-                    .where(entity.in_(set(above.values())), first_of_its_uid())
-                    .group_by(entity)
-                ).tuples()
+            statement = (
+                select(entity, func.min(Instance.id))
+                .join(Instance, Instance.series_id == Series.id)
+                .where(entity.in_(set(above.values())), first_of_its_uid())
+                .group_by(entity)
             )
+            firsts = {entity_id: first for entity_id, first in session.execute(statement)}  # noqa: C416
             keys = select(Instance.id, Instance.directory_keys).where(Instance.id.in_(firsts.values()))
             parsed = {row_id: _parsed(blob) for row_id, blob in session.execute(keys)}
             for row_id, entity_id in above.items():
