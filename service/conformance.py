@@ -216,7 +216,8 @@ def _association_policies(dicom: Mapping[str, Any]) -> str:
     rejections = [
         ("2 (rejected transient)", "3 (presentation service provider)", "2 (local limit exceeded)", "too many"),
         ("1 (rejected permanent)", "1 (service user)", "7 (called AE title not recognized)", "setting"),
-        ("1 (rejected permanent)", "1 (service user)", "3 (calling AE title not recognized)", "setting"),
+        ("1 (rejected permanent)", "1 (service user)", "3 (calling AE title not recognized)", "setting; TLS wanted"),
+        ("1 (rejected permanent)", "1 (service user)", "1 (no reason given)", "user identity missing or wrong"),
     ]
     return f"""#### 4.2.2 Association policies
 
@@ -245,7 +246,7 @@ C-MOVE (4.2.6): one presentation context for each SOP class and transfer syntax 
 
 Acceptance: an association is rejected as follows, in this order; otherwise it is accepted, with every presentation
 context of a supported abstract syntax and at least one known transfer syntax. SCP/SCU role selection is accepted as
-proposed; extended negotiation is answered for Query/Retrieve (4.2.6); user identity is not.
+proposed; extended negotiation is answered for Query/Retrieve (4.2.6); user identity as 7 says.
 
 {table(("Result", "Source", "Reason", "When"), rejections)}
 
@@ -278,7 +279,7 @@ nothing of it."""
 def _interfaces() -> str:
     return """### 4.3 Network interfaces
 
-TCP/IP. No OSI stack, no TLS (see 7)."""
+TCP/IP, and TLS over it (see 7). No OSI stack."""
 
 
 def _configuration(values: Values) -> str:
@@ -298,7 +299,7 @@ def _commented() -> Iterable[tuple[str, str, str]]:
     for line in _defaults().splitlines():
         if heading := re.match(r"\[(\w+)\]", line):
             section = heading[1]
-        elif section in ("dicom", "spool", "plan") and (row := re.match(r"(\w+) = .*?# (.*)", line)):
+        elif section in ("dicom", "tls", "commitment", "remote", "spool", "plan") and (row := re.match(r"(\w+) = .*?# (.*)", line)):
             yield section, row[1], row[2]
 
 
@@ -326,9 +327,18 @@ the catalogue is by Unicode, without regard to case. README.TXT of a medium is U
 def _security() -> str:
     return """## 7 Security
 
-No secure transport connection profile, no user identity negotiation, no audit trail profile of PS3.15, no digital
-signatures in data sets and no media storage security profile is supported. Associations can be limited by AE titles
-(4.2.2) and by the address that is listened on (`dicom.host`). The HTTP interface needs a token.
+BCP 195 TLS Secure Transport Connection Profile (PS3.15 B.9): TLS 1.2 and 1.3, with forward secrecy and authenticated
+encryption only, on a port of its own (setting `tls.enabled`), for associations that we accept and that we open.
+Certificates of those who connect are demanded as `tls.client_certificates` says, against the authorities of `tls.ca`;
+of those whom we connect to they always are. A node that is entered with TLS is accepted over TLS only. Addresses
+(`dicom.allowed_addresses`) and AE titles (4.2.2) can be restricted, and associations and connections a minute limited
+for each address: who is one too many, or not allowed, is hung up on.
+
+User Identity Negotiation (PS3.7 D.3.3.7): user name and passcode (type 2), as `dicom.user_identity` says; other types
+are not accepted where one is required. A positive response is given where it is asked for.
+
+No audit trail profile of PS3.15, no digital signatures in data sets and no media storage security profile is supported.
+The HTTP interface needs a token.
 
 A medium has MANIFEST.TXT with the SHA-256 digests of its files. Where the setting `site.signing_key` names a key,
 that is signed (Ed25519): MANIFEST.SIG, SITEKEY.PEM, VERIFY.TXT. No directory record references these files."""
