@@ -35,7 +35,7 @@ A driver
 - MAY say by a class attribute ``families`` which families of media types it makes (``CD``, ``DVD``, ``BD``, ``FOLDER``;
   without it the three kinds of discs): the automatic choice of a profile takes no others;
 - MAY name by a class attribute ``programs`` the programs that its ``example`` needs on PATH;
-- MAY keep its device while a burnt disc waits to be read back: ``BURNT`` without ``device_free``, which ``finish`` ends;
+- MAY keep its device until a burnt disc was read back: ``BURNT`` without ``device_free``, which ``finish`` ends;
 - MAY report ``supplies`` (ink, blanks, bins) in reports and in ``probe``;
 - MAY be called from several threads at once, for different discs.
 """

@@ -55,6 +55,7 @@ from burners.exporting import SECTOR, SPARE_BYTES
 _STARTING_SECONDS = 30.0
 """After which a helper that has not begun never will."""
 _LOOK_SECONDS = 3.0
+_PROBE_SECONDS = 5.0
 _KEEP_SECONDS = 90 * 86400.0
 """So long the record of a finished burn is kept, with its transcript."""
 _QUIET_SECONDS = 600.0
@@ -129,8 +130,15 @@ class LocalDrive:
             return found | {"state": "offline", "trouble": "there is no such drive"}
         if tray in (Tray.OPEN, Tray.EMPTY, Tray.NOT_READY):
             return found | {"state": "open" if tray is Tray.OPEN else "empty"}
+        with self._lock:
+            held = self._drives.claims.get(drive)
+        if held is not None and Run(self._runs / held).read("end") is not None:
+            return self._shown.get(drive, found) | {"state": "reading back", "blank": False}
         try:
-            medium = self._tool.medium(drive)
+            with self._drives.asking(drive, patience=_PROBE_SECONDS) as alone:
+                if not alone:
+                    return self._shown.get(drive, found) | {"state": "busy", "blank": False}
+                medium = self._tool.medium(drive)
         except ToolError as error:
             return found | {"state": "offline", "trouble": str(error)}
         content = content_of(drive, medium)
@@ -339,6 +347,9 @@ class LocalDrive:
             at, report = self._looks.get(ticket["mark"], (0.0, BurnReport(BurnState.BURNT)))
         if time.monotonic() - at > _LOOK_SECONDS or at == 0.0:
             report = self._disc(order, end)
+            if report.state is BurnState.WAITING and (run.folder / "cancel").exists():
+                reason = f"{drive}: cancelled; the disc was burnt, taken out, and never read back"
+                return BurnReport(BurnState.CANCELLED, message=reason, device_free=True)
             with self._lock:
                 self._looks[ticket["mark"]] = (time.monotonic(), report)
         return report

@@ -28,7 +28,8 @@ from burners.drive_media import look
 from burners.drive_record import Run, boot_id, start_time, take
 from burners.drive_tools import Burn, environment, tool_of
 
-_LOCK_SECONDS = 20.0
+_LOCK_SECONDS = 120.0
+"""A question to the drive is waited for; a disc with scratches makes it slow."""
 
 
 def main(arguments: list[str]) -> int:
@@ -55,10 +56,13 @@ class Helper:
         order = self._run.read("order")
         if lock is None or order is None or order["token"] != self._token or self._run.read("started") is not None:
             return 1
-        drive_lock = take(Path(order["drive_lock"]), patience=_LOCK_SECONDS)
-        if drive_lock is None:
-            self._end("failed", f"{order['drive']} is used by another process; nothing was burnt", began=False)
-            return 1
+        locks = [lock]
+        for path in order["locks"]:
+            held = take(Path(path), patience=_LOCK_SECONDS)
+            if held is None:
+                self._end("failed", f"{order['drive']} is used by another process; nothing was burnt", began=False)
+                return 1
+            locks.append(held)
         me = os.getpid()
         self._run.write(
             "started",
@@ -72,7 +76,7 @@ class Helper:
             },
         )
         try:
-            self._burn(order, (lock, drive_lock))
+            self._burn(order, locks)
         except Exception as error:
             self._end("unknown", f"{type(error).__name__}: {error}")
             raise
@@ -80,7 +84,7 @@ class Helper:
             self._run.remove_bulk()
         return 0
 
-    def _burn(self, order: dict[str, Any], locks: tuple[int, ...]) -> None:
+    def _burn(self, order: dict[str, Any], locks: list[int]) -> None:
         tool = tool_of(order["tool"], order["program"])
         burn = Burn(**order["burn"])
         if self._wanted_no_more() or (self._run.folder / "cancel").exists():

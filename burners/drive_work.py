@@ -14,12 +14,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from burners import drive_tray
-from burners.base import BurnOrder, BurnRefused, BurnReport, BurnState, Ticket
+from burners.base import BurnOrder, BurnRefused, BurnReport, BurnState, ImageSource, Ticket
 from burners.drive_media import (
     HEAD_SECTORS,
     SECTOR,
@@ -33,7 +34,7 @@ from burners.drive_media import (
     why_not,
 )
 from burners.drive_options import Options
-from burners.drive_record import Run, is_held
+from burners.drive_record import Run, is_held, take
 from burners.drive_tools import Burn, Tool, ToolError
 from burners.drive_tray import Tray
 from burners.exporting import Sink
@@ -43,6 +44,8 @@ LOOK_SECONDS = 1.0
 """Between two looks at a drive in which a blank is awaited."""
 _ASK_AGAIN_SECONDS = 20.0
 """After which a tool is asked again about a medium that seems to be the same."""
+_ASKED_SECONDS = 30.0
+"""So long somebody else's question to a drive is waited for."""
 STAGED_SHARE = 0.2
 """Of the work until BURNT, for the progress that people see."""
 
@@ -61,6 +64,21 @@ class Drives:
 
     def lock_of(self, drive: str) -> Path:
         return self.locks / lock_name(drive)
+
+    @contextmanager
+    def asking(self, drive: str, *, patience: float) -> Iterator[bool]:
+        """Have a drive for a question, alone: two tools at once get in each other's way, and a burn would fail."""
+        self.locks.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = take(self.asked(drive), patience=patience)
+        try:
+            yield descriptor is not None
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def asked(self, drive: str) -> Path:
+        """The lock of who asks it, or burns in it."""
+        return self.locks / f"{lock_name(drive)}.asked"
 
     def busy(self, drive: str) -> bool:
         """A burn runs in it, be it of this service's time or from before."""
@@ -151,6 +169,7 @@ class Preparation:
         self._launch = launch
         self._after = after
         self._run = Run(Path(ticket["run"]))
+        self._streams = False
         self._seen: dict[str, Looked] = {}
         self._thread = threading.Thread(target=self._work, name=f"drive-{order.disc}", daemon=True)
 
@@ -205,7 +224,7 @@ class Preparation:
                 "tool": self._tool.name,
                 "program": self._tool.program,
                 "drive": drive,
-                "drive_lock": str(self._drives.lock_of(drive)),
+                "locks": [str(self._drives.lock_of(drive)), str(self._drives.asked(drive))],
                 "medium": {"profile": seen.medium.profile, "id": seen.medium.product, "before": seen.content.head},
                 "burn": asdict(burn),
                 "sha256": digest,
@@ -221,7 +240,7 @@ class Preparation:
         return Burn(
             drive=drive,
             sectors=self._ticket["sectors"],
-            source="-" if self._options.stream else str(self._run.image),
+            source="-" if self._streams else str(self._run.image),
             speed=self._options.speed,
             close=self._options.close,
             blank=bool(is_written(seen.medium, seen.content)),
@@ -247,8 +266,8 @@ class Preparation:
             share = done / (self._ticket["sectors"] * SECTOR) * STAGED_SHARE
             self.report = BurnReport(BurnState.BURNING, min(STAGED_SHARE, share), "making the image")
 
-        if self._options.stream:
-            self._run.source.write_bytes(pickle.dumps(image))
+        self._streams = self._options.stream and self._describe(image)
+        if self._streams:
 
             def look_on(data: bytes) -> None:
                 head.extend(data[: max(0, wanted - len(head))])
@@ -261,6 +280,14 @@ class Preparation:
             os.close(descriptor)
         with self._run.image.open("rb") as file:
             return digest, head_digest(file.read(wanted))
+
+    def _describe(self, image: ImageSource) -> bool:
+        """Write down what the helper needs to stream the image; False: it is of a kind that must be made first."""
+        try:
+            self._run.source.write_bytes(pickle.dumps(image))
+        except (pickle.PicklingError, TypeError, AttributeError):
+            return False
+        return True
 
     # ------------------------------------------------------------------ the blank
 
@@ -295,7 +322,10 @@ class Preparation:
         seen = self._seen.get(drive, Looked())
         if seen.sign != sign or time.monotonic() - seen.at > _ASK_AGAIN_SECONDS:
             try:
-                medium = self._tool.medium(drive)
+                with self._drives.asking(drive, patience=_ASKED_SECONDS) as alone:
+                    if not alone:
+                        return "it is asked by somebody else", Looked()
+                    medium = self._tool.medium(drive)
             except ToolError as error:
                 return str(error), Looked()
             seen = Looked(sign, time.monotonic(), medium, content_of(drive, medium))

@@ -88,7 +88,8 @@ def _append(settings: Settings, target: Path, orders: Orders, *, close: bool) ->
         return append_to_image(target, orders, append)
     room = settings.data / "drives"
     room.mkdir(parents=True, exist_ok=True)
-    held = [take(room / lock_name(name), patience=0.0) for name in (str(target), f"stdio:{target}")]
+    names = [lock_name(name) for name in (str(target), f"stdio:{target}")]
+    held = [take(room / name, patience=5.0) for name in (*names, *(f"{name}.asked" for name in names))]
     try:
         if None in held:
             raise NotDone(f"{target} is burning a disc", "DRIVE_BUSY")

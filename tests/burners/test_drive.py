@@ -38,7 +38,7 @@ from tests.burners.drives import (
     loop_device,
     small_file_system,
 )
-from tests.burners.orders import an_image, ended, order
+from tests.burners.orders import SlowImage, an_image, ended, order
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.peer("xorriso")
@@ -574,6 +574,10 @@ def test_a_disc_that_was_taken_out_too_early_is_asked_for(data: Path) -> None:
     taken = disc.rename(data / "on the table")
     assert "back into" in in_state(burner, ticket, BurnState.WAITING).message
     assert burner.poll(ticket).device_free
+    cancelled = drive(data)
+    (Path(ticket["run"]) / "cancel").touch()  # as cancel() leaves it
+    assert "never read back" in in_state(cancelled, ticket, BurnState.CANCELLED).message
+    (Path(ticket["run"]) / "cancel").unlink()
     disc.touch()  # a blank is not that disc
     assert "back into" in in_state(burner, ticket, BurnState.WAITING).message
     taken.rename(disc)
@@ -631,6 +635,37 @@ def test_a_drive_that_is_not_there_is_told_with_those_that_are(data: Path, fake:
     status = drive(data, drive="/dev/sr99", program=str(fake.program)).probe()
     assert status.state is DriverState.OFFLINE
     assert "/dev/sr99" in status.reason and "/dev/sr0 (TSSTcorp CDDVDW SH-S203B)" in status.reason
+
+
+def test_a_disc_that_is_read_back_is_not_disturbed(data: Path, fake: FakeTool) -> None:
+    disc = load_blank(data)
+    burner = drive(data, drive=str(disc), program=str(fake.program))
+    ticket = begun(burner)
+    in_state(burner, ticket, BurnState.BURNT)
+    fake.says(medium="libburn : FAILURE : nobody may ask now\n")
+    assert burner.probe().as_json()["drives"][0]["state"] == "reading back"
+    burner.finish(ticket, Outcome.GOOD)
+    assert "nobody may ask" in burner.probe().reason
+
+
+def test_one_tool_at_a_time_has_a_drive(data: Path, fake: FakeTool, monkeypatch: pytest.MonkeyPatch) -> None:
+    disc = load_blank(data)
+    burner = drive(data, drive=str(disc), program=str(fake.program))
+    monkeypatch.setattr(driving, "_PROBE_SECONDS", 0.0)
+    with burner._drives.asking(str(disc), patience=0.0) as alone:
+        assert alone and burner.probe().as_json()["drives"][0]["state"] == "busy"
+        ticket = begun(burner)
+        wait_for(lambda: burner.poll(ticket).progress >= 0.2, "the image")
+        assert not fake.burns()
+    in_state(burner, ticket, BurnState.BURNT)
+
+
+def test_an_image_that_cannot_be_described_is_made_first(data: Path) -> None:
+    path = load_blank(data)
+    image = SlowImage(an_image(size=200_000))  # holds a lock, which cannot be written down
+    image.go.set()
+    report = ended(drive(data, source="stream"), begun(drive(data, source="stream"), image=image))
+    assert report.state is BurnState.BURNT and digest(path, image.sectors) == report.sha256
 
 
 def test_a_tool_that_is_not_installed_is_told(data: Path) -> None:
