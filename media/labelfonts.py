@@ -79,7 +79,7 @@ class Font:
         return self._face.unicodes if tables & {"glyf", "CFF ", "CFF2"} else frozenset()
 
     def has(self, character: str) -> bool:
-        return ord(character) in self._characters
+        return bool(ord(character) in self._characters)
 
     @property
     def usable(self) -> bool:
@@ -156,7 +156,7 @@ class Fonts:
 
     def of(self, character: str, *, bold: bool) -> Font | None:
         """The first font that has the character."""
-        for font in self._chains[bold]:
+        for font in self._chains[bold] + (self._chains[False] if bold else []):
             if font.has(character):
                 return font
         return _of_system(character)
@@ -167,7 +167,7 @@ class Fonts:
         found: list[str] = []
         gap = ""
         for character in text:
-            if character in _INVISIBLE or character == " " or self.of(character, bold=False) is not None:
+            if _invisible(character) or character == " " or self.of(character, bold=False) is not None:
                 gap = ""
                 found.append(character)
                 continue
@@ -200,7 +200,7 @@ class Fonts:
     def _advance(self, character: str, bold: bool) -> float:
         known = self._advances.get((character, bold))
         if known is None:
-            font = None if character in _INVISIBLE else self.of(character, bold=bold)
+            font = None if _invisible(character) else self.of(character, bold=bold)
             glyph = font.hb.get_nominal_glyph(ord(character)) if font is not None else None
             known = font.hb.get_glyph_h_advance(glyph) / font.upem if font is not None and glyph else 0.0
             self._advances[character, bold] = known
@@ -250,7 +250,7 @@ class Fonts:
         ideographs = self._of_all([character for character in run if _is_ideograph(character)], bold)
         for character in run:
             common = not character.isalpha()
-            follows = character in _INVISIBLE or unicodedata.category(character)[0] == "M"
+            follows = _invisible(character) or unicodedata.category(character)[0] == "M"
             if font is not None and piece and (follows or (common and font.has(character))):
                 piece += character
                 continue
@@ -271,6 +271,11 @@ class Fonts:
         if not characters:
             return None
         return next((font for font in self._chains[bold] if all(map(font.has, characters))), None)
+
+
+def _invisible(character: str) -> bool:
+    """Joiners, the marks of isolates, variation selectors: fonts need not have them."""
+    return character in _INVISIBLE or "\ufe00" <= character <= "\ufe0f" or "\U000e0100" <= character <= "\U000e01ef"
 
 
 def _is_ideograph(character: str) -> bool:

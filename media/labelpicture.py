@@ -86,7 +86,12 @@ def _checked_svg(content: bytes, path: Path) -> str:
         root = ElementTree.fromstring(text)
     except (UnicodeDecodeError, ElementTree.ParseError) as error:
         raise LabelError(f"label.logo: {path} is neither PNG nor SVG: {error}") from error
+    of_uses = {
+        element.get("id") for element in root.iter() if any(_named(inner, "use") for inner in element.iter())
+    } - {None}
     for element in root.iter():
+        if _named(element, "use") and any(value.lstrip("#") in of_uses for value in element.attrib.values()):
+            raise LabelError(f"label.logo: {path} has <use> of <use>, which may grow without end")
         name = str(element.tag).rpartition("}")[2]
         if name not in _LOGO_ELEMENTS:
             what = "turn text into paths" if name in ("text", "tspan") else "only shapes may be in a logo"
@@ -99,6 +104,10 @@ def _checked_svg(content: bytes, path: Path) -> str:
         if name == "style" and _reaches_out(element.text or ""):
             raise LabelError(f"label.logo: {path} refers to something outside of it (in <style>)")
     return text
+
+
+def _named(element: ElementTree.Element, name: str) -> bool:
+    return str(element.tag).rpartition("}")[2] == name
 
 
 def _reaches_out(value: str) -> bool:
@@ -134,8 +143,8 @@ def _png_size(content: bytes, path: Path) -> tuple[float, float]:
     if len(content) < 33 or content[12:16] != b"IHDR":
         raise LabelError(f"label.logo: {path} is a broken PNG")
     width, height = struct.unpack(">II", content[16:24])
-    if not (0 < width <= 8000 and 0 < height <= 8000 and 0.02 < width / height < 50):
-        raise LabelError(f"label.logo: {path} is {width} x {height} pixels; at most 8000 on a side are used")
+    if not (0 < width <= 4000 and 0 < height <= 4000 and 0.02 < width / height < 50):
+        raise LabelError(f"label.logo: {path} is {width} x {height} pixels; at most 4000 on a side are used")
     return width, height
 
 
