@@ -15,6 +15,8 @@ from burners.hotfolder_options import Options
 
 _KEPT_SECONDS = 0.2
 _CLOCK_SECONDS = 60.0
+_LOOKS = 4
+_LOOK_AGAIN_SECONDS = 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,11 @@ class StatusWatch:
             self._set_clock(at)
             reader = StatusFolder(folder, code_page=self._options.code_page, clock=self._server_time)
             status = self._dialect.status(reader)
+            for _ in range(_LOOKS - 1):
+                if status.state is not RobotState.UNKNOWN or self._understood is not None:
+                    break
+                time.sleep(_LOOK_AGAIN_SECONDS)  # perhaps it was being written; the first look must not mislead
+                status = self._dialect.status(reader)
         except OSError as error:
             why = f"folder {folder}: {error.strerror or error}"
             return Seen(RobotStatus(RobotState.OFFLINE, why), why)

@@ -160,7 +160,7 @@ class Simulator(ABC):
         self.delivered = 0
         self._faults = [self._fault(text) for text in faults]
         self._seed = seed
-        self._speed = speed
+        self.speed = speed
         self._clock = clock
         self._began = clock()
         self._tell = tell
@@ -206,7 +206,7 @@ class Simulator(ABC):
     @property
     def now(self) -> float:
         """The robot's seconds since it was switched on."""
-        return (self._clock() - self._began) * self._speed
+        return (self._clock() - self._began) * self.speed
 
     def run(self, stop: threading.Event) -> None:
         """Be a robot until ``stop`` is set."""

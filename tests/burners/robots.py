@@ -47,6 +47,7 @@ class Running:
             tell=lines.append,
             **{"speed": SPEED} | more,
         )
+        robot.forget_seconds = 60.0 * robot.speed  # drivers do not look a thousand times as often
         running = cls(robot, lines)
         running._thread.start()
         try:

@@ -117,7 +117,8 @@ def test_as_many_good_discs_as_were_ordered(name: str, make: Callable[[str], Hou
         # A disc may be good a moment before its cancellation arrives; then it is not counted.
         cancelled = {disc.ticket["mark"] for disc, _ in discs if disc.ticket and disc.state == DiscState.CANCELLED}
         late = set(good) - set(verified)
-        assert late <= cancelled, "each good disc is one that was ordered and vouched for, and no other"
+        odd = {disc.ticket["mark"]: (disc.state, disc.error) for disc, _ in discs if disc.ticket}
+        assert late <= cancelled, {mark: odd[mark] for mark in late - cancelled}
         assert set(verified) <= set(good) and len(late) <= operator.cancelled
         for mark, volume in verified.items():
             assert hashlib.sha256(good[mark].read_bytes()).hexdigest() == volume.image_sha256
