@@ -200,6 +200,13 @@ class Recorded:
     rs02: Rs02 | None = None
 
 
+def first_correction_sector(recorded: Recorded) -> int:
+    """Where the correction data proper begins, of whose sectors there are no checksums."""
+    if recorded.rs02 is not None:
+        return recorded.rs02.protected
+    return (_WORD - recorded.layout.roots) * (recorded.layout.sectors // _WORD)
+
+
 FINGERPRINT_SECTOR = 16
 
 

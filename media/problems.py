@@ -19,6 +19,7 @@ class ProblemKind(StrEnum):
     PROFILE = "PROFILE"
     MANIFEST = "MANIFEST"
     SIGNATURE = "SIGNATURE"
+    PROTECTION = "PROTECTION"
 
 
 @dataclass(frozen=True, slots=True)

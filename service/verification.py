@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from media import dvdisaster, ecc
+from media.ecc import Layout
 from media.identity import Identity, identify
 from media.loss import Lost, lost_by_catalogue
-from media.problems import FileSetInvalid, Problem, ProblemKind
+from media.problems import FileSetInvalid, MediaError, Problem, ProblemKind
 from media.signing import SIGNATURE_FILE, fingerprint
 from media.trees import IsoTree, open_tree
 from media.verify import NO_DIRECTORY, Expected, VerifyResult, verify_tree
@@ -30,6 +32,7 @@ _LOSS = (
     ProblemKind.DIGEST,
     ProblemKind.MANIFEST,
     ProblemKind.SIGNATURE,
+    ProblemKind.PROTECTION,
 )
 """Problems of a medium that is not as it was made, or not all there."""
 
@@ -60,6 +63,8 @@ class Examined:
     recorded: str = ""
     """The disc that the result was recorded for."""
     notes: tuple[str, ...] = field(default=())
+    protection: Layout | None = None
+    """The error-correction data that lies behind its file system."""
 
     @property
     def state(self) -> str:
@@ -112,6 +117,8 @@ class Examined:
             "problems": [problem.as_json() for problem in self.problems],
             "lost": [lost.as_json() for lost in self.lost],
             "instances": len(self.known["instances"]) if self.known else len(self.result.instances),
+            "protection": self.protection.method if self.protection else None,
+            "redundancy": round(self.protection.redundancy, 1) if self.protection else None,
             "unreadable_sectors": [list(stretch) for stretch in self.result.unreadable],
             "signed_by": self.signed_by,
             "recorded": self.recorded or None,
@@ -146,7 +153,12 @@ def examine(
         before(known)
         expect = _expected(known, kind) if known is not None else Expected()
         judged = profile or (known["profile"] if known is not None else None)
+        protection = _protection(tree)
         result = verify_tree(tree, profile=judged, expect=expect, progress=progress)
+    faults: list[Problem] = []
+    if protection is not None and not _is_the_image(result, known):
+        faults, note = _tested(path, kind, protection)
+        notes = (*notes, note) if note else notes
     lost = result.lost
     if known is not None:
         lost = lost_by_catalogue(known["instances"], result.digests, result.problems)
@@ -155,12 +167,46 @@ def examine(
         kind=kind,
         identity=identity,
         result=result,
-        problems=(*result.problems, *signed_by_another(result, key)),
+        problems=(*result.problems, *signed_by_another(result, key), *faults),
         lost=lost,
         known=known,
         asked=catalogue is not None,
         notes=notes,
+        protection=protection,
     )
+
+
+def _protection(tree: FileTree) -> Layout | None:
+    """The error-correction data behind a file system, as its header says."""
+    if not isinstance(tree, IsoTree) or tree.volume.volume_size >= tree.volume.image_size:
+        return None
+    try:
+        found = ecc.recorded(tree.volume.read_at, tree.volume.volume_size // SECTOR)
+    except OSError:
+        return None
+    return found.layout if found is not None else None
+
+
+def _is_the_image(result: VerifyResult, known: Document | None) -> bool:
+    """Whether each bit is as the catalogue has it; the error-correction data was tested when the image was made."""
+    return known is not None and bool(known["image_sha256"]) and known["image_sha256"] == result.image_sha256
+
+
+def _tested(path: Path, kind: str, layout: Layout) -> tuple[list[Problem], str]:
+    """What dvdisaster finds wrong with an image; or why it was not asked."""
+    if kind != "image":
+        return [], f"{layout.text}: not tested in a drive; `burnish repair` reads the disc into an image and tests it"
+    if dvdisaster.installed() is None:
+        return [], f"{layout.text}: not tested, dvdisaster is not installed here"
+    try:
+        tested = dvdisaster.test(path)
+    except MediaError as error:
+        return [Problem(ProblemKind.PROTECTION, "", f"The error-correction data cannot be tested: {error}")], ""
+    if tested.good:
+        return [], f"{layout.text}, tested"
+    hope = "all of it can be repaired" if tested.recoverable else "not all of it can be repaired"
+    detail = f"{layout.text}: dvdisaster says {'; '.join(tested.faults)}. It expects that {hope} (`burnish repair`)."
+    return [Problem(ProblemKind.PROTECTION, "", detail)], ""
 
 
 def _kind(tree: FileTree) -> str:

@@ -78,7 +78,7 @@ def verify(
     if record and catalogue is False:
         raise UsageError("--record needs the catalogue")
     wanted = catalogue or (True if record else catalogue)
-    with _catalogue(wanted, config, data) as known:
+    with catalogue_at_hand(wanted, config, data) as known:
         each = _Each(known, profile, key.read_bytes() if key else None, record=record, disc=disc)
         if bulk:
             found = list(_bulk(each, paths, watch=watch, eject=eject, json=json))
@@ -156,7 +156,7 @@ def _reading(path: Path) -> Iterator[Any]:
 
 
 @contextmanager
-def _catalogue(wanted: bool | None, config: Path | None, data: Path | None) -> Iterator[Operations | None]:
+def catalogue_at_hand(wanted: bool | None, config: Path | None, data: Path | None) -> Iterator[Operations | None]:
     """The catalogue; None where none is at hand or wanted. ``wanted``: True: there must be one, None: if there is."""
     if wanted is False:
         yield None
@@ -217,12 +217,12 @@ def _tell(found: list[Examined], *, asked: bool, key: bool, json: bool) -> None:
         for problem in one.problems:
             where = f"{plain(problem.file)}: " if problem.file else ""
             typer.echo(f"{problem.kind.value:12} {where}{plain(problem.detail)}")
-        _tell_lost(one)
+        tell_lost(one)
         if one.recorded:
             say(f"  recorded for {one.recorded}: {'GOOD' if one.sound else 'DAMAGED'}")
 
 
-def _tell_lost(one: Examined, indent: str = "") -> None:
+def tell_lost(one: Examined, indent: str = "") -> None:
     """What is lost, a series a block."""
     if not one.lost:
         if one.problems and one.kind and (one.known is not None or one.result.instances):
@@ -273,7 +273,7 @@ def _tell_line(one: Examined, *, json: bool) -> None:
         out.write(f"  {plain(note)}\n")
     out.flush()
     if not json:
-        _tell_lost(one, "  ") if one.lost else None
+        tell_lost(one, "  ") if one.lost else None
 
 
 def _eject(path: Path) -> None:
