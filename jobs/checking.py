@@ -89,20 +89,26 @@ def check(
     has_source: Callable[[InstanceRow], bool],
     is_lossy_already: Callable[[InstanceRow], bool],
     values: Mapping[int, tuple[Edit, ...]] | None = None,
+    modalities: Mapping[int, str] | None = None,
 ) -> Checked:
     """Check each instance against the profile and the directory's needs.
 
     ``conflicts`` are the instances that share a UID and differ, ``policy`` is ``first``, ``latest``, ``refuse`` or
     ``keep-both``; ``has_source`` says whether an instance's bytes are still in the spool. Of instances that may be
     compressed lossily ``is_lossy_already`` looks into the file; all else that is asked stands in a row. ``values`` are
-    corrections by Instance id, which the rows have already.
+    corrections by Instance id, which the rows have already; ``modalities`` those as received of corrected ones.
     """
     checked = Checked()
     kept = list(without_conflicts(rows, conflicts, policy, checked))
     numbers = _numbers(kept)
 
     def decide(row: InstanceRow) -> Decision:
-        return compression.decide(row, profile, is_lossy_already=lambda: has_source(row) and is_lossy_already(row))
+        return compression.decide(
+            row,
+            profile,
+            is_lossy_already=lambda: has_source(row) and is_lossy_already(row),
+            received_as=(modalities or {}).get(row.id, ""),
+        )
 
     for row in kept:
         try:

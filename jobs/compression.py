@@ -56,16 +56,19 @@ class Compression:
     """One of ``media.recipes.COMPRESS``; ``""``: the settings decide."""
     allow_lossy: bool = False
 
-    def decide(self, row: Imaged, profile: Profile, *, is_lossy_already: Callable[[], bool]) -> Decision:
+    def decide(
+        self, row: Imaged, profile: Profile, *, is_lossy_already: Callable[[], bool], received_as: str = ""
+    ) -> Decision:
         """InstanceRefused where the instance can be on no disc of this profile.
 
         ``is_lossy_already`` says whether Lossy Image Compression (0028,2110) is 01; it is asked only where that counts.
+        ``received_as``: the modality, where that was corrected; its protection goes on.
         """
         mode = self.mode(row, profile)
         if mode != "lossy" or not row.has_pixel_data:
             return Decision(recipe_for(row, profile, mode))
         lossless = recipe_for(row, profile, "lossless")
-        if reason := self._spared(row):
+        if reason := self._spared(row, (row.modality, received_as)):
             return Decision(lossless, note=reason)
         recipe = recipe_for(row, profile, "lossy", quality=self.quality(row.modality))
         if recipe is None or not is_lossy(recipe):
@@ -94,12 +97,13 @@ class Compression:
         jpeg, ratio = (own.jpeg, own.ratio) if own else (None, None)
         return Quality(jpeg or self.settings.jpeg_quality, ratio or self.settings.j2k_ratio)
 
-    def _spared(self, row: Imaged) -> str:
+    def _spared(self, row: Imaged, modalities: tuple[str, ...]) -> str:
         """Why an instance must not be compressed lossily; empty where it may."""
         if not self.allow_lossy:
             return "the request does not allow lossy compression"
         if row.sop_class_uid in self.settings.protected_sop_classes:
             return "its SOP class is protected from lossy compression (compress.protected_sop_classes)"
-        if row.modality in self.settings.protected_modalities:
-            return f"modality {row.modality} is protected from lossy compression (compress.protected_modalities)"
+        for modality in modalities:
+            if modality in self.settings.protected_modalities:
+                return f"modality {modality} is protected from lossy compression (compress.protected_modalities)"
         return ""

@@ -52,6 +52,8 @@ class Corrected:
     rows: list[InstanceRow]
     values: dict[int, tuple[Edit, ...]] = field(default_factory=dict)
     """What is corrected, by Instance id."""
+    modalities: dict[int, str] = field(default_factory=dict)
+    """As received, of those whose modality is corrected."""
     refused: list[tuple[InstanceRow, str, str]] = field(default_factory=list)
     """Instances that cannot be corrected as a rule wants it: failure code and reason."""
 
@@ -99,6 +101,8 @@ def correct(
             if found.edits:
                 result.values[row.id] = tuple(found.edits[tag] for tag in sorted(found.edits))
             result.rows.append(found.corrected())
+            if result.rows[-1].modality != row.modality:
+                result.modalities[row.id] = row.modality
             people.append(found.person())
         whose = People(session, people)
     result.rows = [

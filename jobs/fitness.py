@@ -61,6 +61,7 @@ def fitness(ctx: Context, selection: Selection, options: RequestOptions) -> dict
         has_source=lambda row: has_source(ctx, row),
         is_lossy_already=lambda row: is_lossy_already(source_of(ctx, row)),
         values=corrected.values,
+        modalities=corrected.modalities,
     )
     checked.refused += [Refusal(*refused) for refused in corrected.refused]
     refuse_unfit(

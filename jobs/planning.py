@@ -143,6 +143,7 @@ def make_plan(
         has_source=lambda row: has_source(ctx, row),
         is_lossy_already=lambda row: is_lossy_already(source_of(ctx, row)),
         values=corrected.values,
+        modalities=corrected.modalities,
     )
     checked.refused += [Refusal(*refused) for refused in corrected.refused]
     refuse_unfit(

@@ -94,9 +94,7 @@ def find(
     if patient_name:
         query = query.where(or_(name_matches(patient_name), name_matches(patient_name, _fact("name_search"))))
     if date_range:
-        query = query.where(
-            or_(Study.study_date.between(*date_range), _fact("study_date").between(*date_range)), Study.study_date != ""
-        )
+        query = query.where(or_(Study.study_date.between(*date_range), _fact("study_date").between(*date_range)))
     found: dict[int, dict[str, Any]] = {}
     for disc, volume, uid, new_uid in session.execute(query):
         if disc.id not in found:

@@ -316,7 +316,28 @@ def sweep(db: Database, spool: Spool, derived_dir: Path) -> int:
             )
             left.remove(spool, derived_dir)
             count += len(left.spool) + len(left.derived)
-    return count + _sweep_unfinished(derived_dir)
+    return count + _sweep_unfinished(derived_dir) + _sweep_unnamed(db, derived_dir)
+
+
+def _sweep_unnamed(db: Database, derived_dir: Path) -> int:
+    """Remove conformed files that a crash left before their rows were: a day old, and named by none."""
+    oldest = now().timestamp() - _UNFINISHED_SECONDS
+    old = []
+    for path in derived_dir.rglob("*.dcm"):
+        try:
+            if not path.name.startswith(".") and path.stat().st_mtime < oldest:
+                old.append(path)
+        except FileNotFoundError:  # removed at this moment
+            continue
+    count = 0
+    for start in range(0, len(old), _BATCH):
+        chunk = {str(path.relative_to(derived_dir)): path for path in old[start : start + _BATCH]}
+        with db.read() as session:
+            named = set(session.scalars(select(Derived.path).where(Derived.path.in_(chunk))))
+        for name in chunk.keys() - named:
+            chunk[name].unlink(missing_ok=True)
+            count += 1
+    return count
 
 
 def _sweep_unfinished(derived_dir: Path) -> int:

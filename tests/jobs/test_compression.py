@@ -102,3 +102,10 @@ def test_a_request_that_wants_lossy_must_allow_it() -> None:
     old = RequestOptions.from_settings(settings, {}).to_json()
     del old["allow_lossy"]
     assert RequestOptions.from_json(old).allow_lossy is False
+
+
+def test_a_corrected_modality_lifts_no_protection() -> None:
+    found = Compression(policy(), "lossy", True).decide(
+        Row(modality="OT"), J2K, is_lossy_already=lambda: False, received_as="MG"
+    )
+    assert found.recipe is not None and not is_lossy(found.recipe) and "modality MG is protected" in found.note

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from jobs.context import Context
 from jobs.options import OptionsError, RequestOptions
 from jobs.planning import create_request, make_plan, plan_document
 from media.verify import verify_path
+from store import retention
 from store.catalogue import find
 from store.db import Database
 from store.instances import Provenance, Registrar, ingest_file
-from store.models import Disc, Job, Request, Volume, now
+from store.models import Disc, Instance, Job, Request, Volume, now
+from store.plans import NewDerived, enter_derived
 from store.selection import Selection
 from store.spool import Spool
 from tests.makers import PATIENTS, Made, Patient, make, study
@@ -256,3 +259,64 @@ def test_wrong_rules_are_wrong_usage(ctx: Context, tmp_path: Path) -> None:
     options = RequestOptions.from_settings(settings, {"coerce": [own]})
     assert [rule["name"] for rule in options.coerce] == ["site", "own"]
     assert RequestOptions.from_json(options.to_json()) == options
+
+
+def test_what_a_purge_is_about_to_remove_is_not_what_was_made_since(
+    ctx: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan comes between a purge's commit and the removal of its files."""
+    ingest(ctx, tmp_path / "in", *study("CT", 2))
+    document = plan(ctx, coerce=[RENAME])
+    burnt(ctx, document, tmp_path)
+    made: list[dict[str, Any]] = []
+    removes = retention._Files.remove
+
+    def remove(self: Any, *where: Any) -> None:
+        if self.derived and not made:
+            for path in self.derived:
+                ctx.derived_path(path).rename(tmp_path / Path(path).name)  # as if it were gone when the plan looks
+            made.append(plan(ctx, coerce=[RENAME]))
+            for path in self.derived:
+                (tmp_path / Path(path).name).rename(ctx.derived_path(path))
+        removes(self, *where)
+
+    monkeypatch.setattr(retention._Files, "remove", remove)
+    monkeypatch.setattr(ctx.spool, "remove", lambda path: None)
+    with ctx.db.begin() as session:
+        spooled = dict(session.execute(select(Instance.id, Instance.spool_path)).tuples().all())
+    monkeypatch.setattr(retention, "_forget_spool_paths", lambda *_: None)
+    assert retention.purge(ctx.db, ctx.spool, ctx.settings.derived_dir, min_copies=1, dry_run=False)["derived"] == 2
+    assert spooled and made
+    for volume in volumes(ctx, made[0]):
+        volume_image(ctx, volume.id).write(io.BytesIO())
+    assert len(list(ctx.settings.derived_dir.rglob("*.dcm"))) == 2
+
+
+def test_two_jobs_that_make_the_same_keep_one_file(ctx: Context) -> None:
+    key = ("d" * 64, "1.2.3", "edit/1+0")
+
+    def enter(path: str, *, whole: bool) -> tuple[str, str | None]:
+        new = NewDerived(path, 10, "f" * 64, "1.2.840.10008.1.2.1", (), "2.25.1", b"K", {"patient_name": "Ä^B"})
+        with ctx.db.begin() as session:
+            row, gone = enter_derived(session, key, new, is_whole=lambda _: whole)
+            assert row.facts == {"patient_name": "Ä^B", "name_search": "=a b="} and row.directory_keys == b"K"
+            return row.path, gone
+
+    assert enter("a", whole=True) == ("a", None)
+    assert enter("b", whole=True) == ("a", "b")
+    assert enter("c", whole=False) == ("c", "a")
+    assert enter("c", whole=True) == ("c", None)
+
+
+def test_files_that_a_crash_left_unnamed_are_swept_after_a_day(ctx: Context, tmp_path: Path) -> None:
+    ingest(ctx, tmp_path / "in", *study("CT", 2))
+    plan(ctx, coerce=[RENAME])
+    files_there = set(ctx.settings.derived_dir.rglob("*.dcm"))
+    new, old = ctx.derived_path("aa/new.dcm"), ctx.derived_path("aa/old.dcm")
+    new.parent.mkdir(exist_ok=True)
+    for path in (new, old):
+        path.write_bytes(b"x")
+    for path in (old, *files_there):
+        os.utime(path, (1, 1))
+    assert retention.sweep(ctx.db, ctx.spool, ctx.settings.derived_dir) == 1
+    assert set(ctx.settings.derived_dir.rglob("*.dcm")) == files_there | {new}
