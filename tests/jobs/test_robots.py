@@ -88,6 +88,7 @@ class Operator:
         return 1
 
 
+@pytest.mark.timeout(180 + 12 * JOBS)
 @pytest.mark.parametrize("name", ROBOTS)
 def test_as_many_good_discs_as_were_ordered(name: str, make: Callable[[str], House], tmp_path: Path) -> None:
     dice = random.Random(soak.SEED)
