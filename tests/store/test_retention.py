@@ -303,5 +303,12 @@ def test_what_a_killed_helper_was_writing_goes_after_a_day(held: Held) -> None:
         path.write_bytes(b"x")
     for path in (*old, finished):
         os.utime(path, (0, 0))
+    with held.db.begin() as session:
+        entered = {"sop_instance_uid": "1.2", "recipe": "rle/1", "size": 1, "sha256": "f", "changes": []}
+        session.add(
+            Derived(
+                source_digest="abcd", path="ab/abcd.rle-1.dcm", transfer_syntax_uid="1.2", created_at=now(), **entered
+            )
+        )
     assert retention.sweep(held.db, held.spool, held.derived) == 3
     assert young.exists() and finished.exists() and not any(path.exists() for path in old)
