@@ -30,6 +30,12 @@ def burners(json: JsonOption = False, data: DataOption = None, config: ConfigOpt
         print_json(documents)
     else:
         _show(documents)
+    from burners.drive_find import system_drives
+
+    used = {str(drive.get("name", "")) for one in documents for drive in one["drives"]}
+    for drive in system_drives():
+        if drive.name not in used:
+            say(f"no burner of the settings uses {drive.name} ({drive.model}); see docs/burners/drive.md")
 
 
 def _show(documents: list[dict[str, Any]]) -> None:

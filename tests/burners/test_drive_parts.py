@@ -15,6 +15,7 @@ from burners import drive_tray, xorriso
 from burners.base import BurnState, DriverState, Outcome
 from burners.drive_cdrskin import Cdrskin
 from burners.drive_cdrskin import parse_medium as parse_minfo
+from burners.drive_find import system_drives
 from burners.drive_media import Content, Fill, Medium, look, why_not
 from burners.drive_tools import Burn, ToolError, worst
 from burners.drive_tray import Tray
@@ -234,3 +235,17 @@ def test_an_open_tray_is_not_pulled_in_by_the_tool(tmp_path: Path, monkeypatch: 
     (shown,) = burner.probe().as_json()["drives"]
     assert shown["state"] == "open"
     assert tray.calls == [drive_tray._DRIVE_STATUS]
+
+
+def test_drives_of_the_machine_are_found_without_opening_them(tmp_path: Path) -> None:
+    for name, vendor, model in (("sr0", "HL-DT-ST", "BD-RE  BH16NS40 "), ("sr1", "", ""), ("sda", "X", "Y")):
+        device = tmp_path / name / "device"
+        device.mkdir(parents=True)
+        if vendor:
+            (device / "vendor").write_text(f"{vendor}\n")
+            (device / "model").write_text(f"{model}\n")
+    assert [(drive.name, drive.model) for drive in system_drives(tmp_path)] == [
+        ("/dev/sr0", "HL-DT-ST BD-RE  BH16NS40"),
+        ("/dev/sr1", ""),
+    ]
+    assert system_drives(tmp_path / "none") == []
