@@ -35,6 +35,8 @@ def picture(
     guides: bool,
 ) -> bytes:
     """The label as a ``png``, ``pdf`` or ``svg`` file. Raises as above."""
+    if dpi is not None and not 72 <= dpi <= 1200:
+        raise UsageError(f"{dpi} dpi: a label is drawn with 72 to 1200 dots per inch, for printers 300 or 600")
     meant, facts = _meant(session, settings, of, volume)
     label = labelling.draw(session, settings, facts, meant, printer=printer)
     return label.drawn(kind, dpi=dpi or settings.label.dpi, guides=guides)

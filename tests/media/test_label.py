@@ -133,6 +133,16 @@ class TestWhatStandsOnIt:
         assert "[Ahom?]" in said(label)
         assert any("Ahom" in notice for notice in label.notices)
 
+    def test_letters_are_joined_and_ordered(self) -> None:
+        fonts = Fonts()
+        joined = fonts.shape("محمد")
+        apart = [fonts.shape(letter).glyphs[0].glyph for letter in "محمد"]
+        assert not set(apart[:3]) & {glyph.glyph for glyph in joined.glyphs}  # the last letter does not join
+        assert [glyph.x for glyph in joined.glyphs] == sorted(glyph.x for glyph in joined.glyphs)
+        vowel = fonts.shape("कि")  # written second, read first
+        assert vowel.glyphs[0].glyph != fonts.shape("क").glyphs[0].glyph
+        assert vowel.glyphs[-1].glyph == fonts.shape("क").glyphs[0].glyph
+
     @pytest.mark.parametrize("name", ["\U00020bb7田^太郎", "髙橋^德", "﨑山^昭", "葛\U000e0100城^花子"])
     def test_rare_letters_of_japanese_names(self, name: str) -> None:
         label = drawn(facts(patient(f"Yamada^Hanako={name}")))

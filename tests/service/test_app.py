@@ -118,6 +118,11 @@ def test_the_commands_work_over_the_api_as_without_a_service(serve: Serve, data:
     assert burnish("jobs", *at)[0]["job"] == done["job"]
     assert burnish("verify", *(disc["image"] for disc in done["discs"]), "--json")["ok"]
     assert len(burnish("find", "--patient-name", "DOE*", *at)) == 1
+    told = burnish("label", "D1", "--png", data / "a.png", "--svg", data / "a.svg", "--printer", "generic-8cm", *at)
+    assert (told["disc"], told["printer"]) == ("D1", "generic-8cm")
+    assert (data / "a.png").read_bytes().startswith(b"\x89PNG") and "<svg" in (data / "a.svg").read_text()
+    burnish("label", "D1", "--png", data / "b.png", "--dpi", "7", *at, status=2)
+    burnish("label", "D99", *at, status=2)
     burnish("plan", "--study", "1.2.3", *at, status=2)
     burnish("plan", "--all", "--medium", "BD-25", *at, status=2)
     burnish("job", "J77", *at, status=2)

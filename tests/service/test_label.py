@@ -63,7 +63,7 @@ def test_of_a_job_and_a_disc(imported: Path) -> None:
         (["P1", "--volume", "3"], 2, "no volume 3"),
         (["P1", "--volume", "1", "--printer", "toaster"], 1, "no label printer 'toaster'"),
         (["P1", "--volume", "1", "--out", "x.gif"], 2, "--out x.gif"),
-        (["P1", "--volume", "1", "--png", "x.png", "--dpi", "7"], 1, "7 dpi"),
+        (["P1", "--volume", "1", "--png", "x.png", "--dpi", "7"], 2, "7 dpi"),
     ],
 )  # fmt: skip
 def test_refusals(imported: Path, arguments: list[str], status: int, said: str) -> None:
