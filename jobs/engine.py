@@ -28,6 +28,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from burners.registry import Burners
 from jobs import workflow
 from jobs.context import Context
+from jobs.fetching import Fetch
 from jobs.leases import Abandoned, LeaseKeeper
 from jobs.recover import Reconciler
 from jobs.work import RealRooms, Rooms, Work
@@ -67,6 +68,7 @@ class Engine:
         node: str,
         on_fatal: Callable[[str], None] | None = None,
         rooms: Rooms | None = None,
+        pull: Fetch | None = None,
     ) -> None:
         self.node = node
         self.problem = ""
@@ -75,7 +77,7 @@ class Engine:
         self._on_fatal = on_fatal
         seconds = ctx.settings.node.lease_seconds
         self._leases = LeaseKeeper(ctx.db, node, seconds, on_fatal=self._fatal)
-        self._work = Work(ctx, burners, self._leases, rooms or RealRooms(), step=_step, wake=self._wake)
+        self._work = Work(ctx, burners, self._leases, rooms or RealRooms(), _step, self._wake, pull)
         self._running: Counter[str] = Counter()
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._guard = threading.Lock()

@@ -68,6 +68,8 @@ class RequestOptions:
     """Error-correction data: one of ``jobs.protecting.CHOICES``."""
     protect_percent: float = 20.0
     """Its least redundancy, percent of the data."""
+    pull_from: str = ""
+    """A remote node that the studies of the selection are fetched from before they are planned."""
     label_text: str = ""
     """Label Text (2200,0002), as the next ones of PS3.3 C.22.1."""
     label_using_information_extracted_from_instances: bool = True

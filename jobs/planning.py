@@ -25,6 +25,7 @@ from jobs.conform_pool import Cancelled
 from jobs.conforming import Progress, conform, is_whole
 from jobs.context import Context
 from jobs.correcting import correct
+from jobs.fetching import require_fetchable
 from jobs.iconing import make_icons, pins, restore, unpinned
 from jobs.iodcheck import check_iods
 from jobs.options import AUTO, RequestOptions
@@ -71,8 +72,12 @@ def create_request(
     and medium that do not belong together: better told now than by a failed job.
     """
     require_pair(options)
-    ids = instance_ids(session, selection)
-    if not ids:
+    if options.pull_from:
+        require_fetchable(selection)
+        ids = []  # frozen when they are here
+    else:
+        ids = instance_ids(session, selection)
+    if not ids and not options.pull_from:
         raise PlanRefused("NO_INSTANCE", "nothing that was received matches the selection")
     return plans.add_request(
         session,

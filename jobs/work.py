@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from burners.registry import Burners
 from jobs.context import Context
+from jobs.fetching import Fetch
 from jobs.leases import Abandoned, LeaseKeeper
 from store import discs
 from store.discs import DiscFacts
@@ -73,6 +74,8 @@ class Work:
     step: Callable[[str, Callable[[], str]], str] = field(repr=False)
     wake: Callable[[], None] = field(repr=False)
     """Have the reconciler look for new work now."""
+    pull: Fetch | None = field(default=None, repr=False)
+    """Fetches studies from remote nodes; None where this process cannot."""
 
     def claim(self, disc_id: int) -> tuple[Lease, DiscFacts] | None:
         """Take a disc under this node's lease; None when it has ended. Raises Abandoned when a living node has it."""

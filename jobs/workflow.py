@@ -13,6 +13,7 @@ from contextlib import suppress
 from sqlalchemy import select
 
 from jobs.dispatch import burn
+from jobs.fetching import FetchFailed, fetch
 from jobs.leases import Abandoned
 from jobs.protecting import tidy
 from jobs.readback import verify
@@ -80,6 +81,7 @@ def _take(work: Work, job_id: int, lease: Lease) -> Job | None:
 
 def _plan_of(work: Work, job: Job, wish: Wish) -> int:
     """The plan that the job was given, the one that a run before this made, or a new one."""
+    from jobs.conform_pool import Cancelled
     from jobs.planning import PlanRefused
 
     if job.plan_id is not None:
@@ -104,15 +106,21 @@ def _plan_of(work: Work, job: Job, wish: Wish) -> int:
         with work.ctx.db.begin() as session:
             jobs.note_progress(session, job.id, {"phase": phase, "done": done, "total": total, "unit": unit})
 
+    told = Teller(tell)
+    try:
+        fetch(work.ctx, job.request_id, work.pull, progress=told, cancelled=wish.cancelled)
+    except FetchFailed as error:
+        raise PlanRefused("NO_INSTANCE", str(error)) from error
+    if wish.cancelled():
+        raise Cancelled
+
     def on_phase(phase: str) -> None:
         with work.ctx.db.begin() as session:
             locked = jobs.lock(session, job.id)
             if locked.state == JobState.PLANNING and phase == JobState.CONFORMING:
                 jobs.move_job(session, locked, JobState.CONFORMING)
 
-    return work.rooms.make_plan(
-        work.ctx, job.request_id, progress=Teller(tell), cancelled=wish.cancelled, on_phase=on_phase
-    )
+    return work.rooms.make_plan(work.ctx, job.request_id, progress=told, cancelled=wish.cancelled, on_phase=on_phase)
 
 
 def _check_refused(work: Work, job: Job, plan_id: int) -> None:

@@ -7,7 +7,8 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
@@ -17,18 +18,21 @@ from burners.registry import Burners
 from config.settings import Settings
 from jobs.context import Context
 from jobs.engine import Engine
+from jobs.fetching import FetchFailed
 from service import auth, checks, doctor, opening
 from service.api.application import build
 from service.clocks import Clocks
-from service.contract import Document
+from service.contract import Document, OnProgress
 from service.creating import Creating
-from service.errors import NotDone, UsageError
+from service.errors import NotDone, UsageError, as_refusal
+from service.exchange import Exchange
 from service.http import HttpServer, local_url
 from service.lock import DataLock, write_private
 from service.logs import logger
 from service.operations import StoreOperations
 from service.shutdown import Stopping
 from store import instances, retention
+from store.instances import Registrar
 
 _STARTING_PATIENCE = 5.0
 """Seconds that a service waits for a short command, or for a predecessor that is just dying, to let go of the lock."""
@@ -41,11 +45,21 @@ class Workshop:
     """
 
     def __init__(
-        self, settings: Settings, *, source: str = "cli", on_fatal: Callable[[str], None] = lambda _reason: None
+        self,
+        settings: Settings,
+        *,
+        source: str = "cli",
+        on_fatal: Callable[[str], None] = lambda _reason: None,
+        receives: bool = False,
     ) -> None:
-        """``on_fatal`` hears why the engine cannot go on (its lease was lost ...): whoever runs it should stop."""
+        """``on_fatal`` hears why the engine cannot go on (its lease was lost ...): whoever runs it should stop.
+
+        ``receives``: a storage SCP is going to run; ``receiving`` is set when it does.
+        """
         self.settings = settings
         self._source = source
+        self._receives = receives
+        self.receiving = threading.Event()
         self._on_fatal = on_fatal
         self._stack = contextlib.ExitStack()
         self.context: Context
@@ -67,7 +81,13 @@ class Workshop:
             self._stack.callback(self.burners.close)
             for status in self.burners.unusable.values():
                 log.warning("a burner cannot be used", burner=status.name, reason=status.reason)
-            self.engine = Engine(self.context, self.burners, node=self.context.spool.node, on_fatal=self._on_fatal)
+            self.engine = Engine(
+                self.context,
+                self.burners,
+                node=self.context.spool.node,
+                on_fatal=self._on_fatal,
+                pull=self._pull,
+            )
             self.engine.start()
             self._stack.callback(self.engine.stop)
             self.operations = StoreOperations(
@@ -82,6 +102,22 @@ class Workshop:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._stack.close()
+
+    def _pull(self, node: str, criteria: Mapping[str, Any], progress: OnProgress, stop: Callable[[], bool]) -> Document:
+        """Fetch what a job needs; where a storage SCP is still to come up, that is waited for."""
+        deadline = time.monotonic() + _STARTING_PATIENCE * 6
+        while self._receives and not self.receiving.wait(0.2) and not stop() and time.monotonic() < deadline:
+            pass
+        exchange = Exchange(
+            self.context, lambda: Registrar(self.context.db, self.context.spool), receiving=self.receiving.is_set()
+        )
+        try:
+            return exchange.pull(node, criteria, progress, stop)
+        except Exception as error:
+            refusal = as_refusal(error)
+            if refusal is None:
+                raise
+            raise FetchFailed(str(refusal)) from error
 
     def examine(self) -> Document:
         """The doctor's report of this running store."""
@@ -121,7 +157,7 @@ class Service:
         self._stack.callback(lock.release)
         (settings.data / "service.json").unlink(missing_ok=True)
 
-        workshop = self._stack.enter_context(Workshop(settings, source="api", on_fatal=self._on_fatal))
+        workshop = self._stack.enter_context(Workshop(settings, source="api", on_fatal=self._on_fatal, receives=True))
         self.operations = workshop.operations
         clocks = Clocks(workshop.context, workshop.engine)
         clocks.start()
@@ -136,11 +172,13 @@ class Service:
             commitment=settings.commitment,
             tls=settings.tls,
             data=settings.data,
+            convert=settings.remote.convert,
             answerer=Creating(workshop.context, workshop.engine.submit).answer,
         )
         dicom_host, dicom_port = storage.start()
         self._stack.callback(storage.stop)
         workshop.operations.receiving = True
+        workshop.receiving.set()
         courier = Courier(
             workshop.context.db,
             workshop.operations.exchange.peer,

@@ -293,13 +293,16 @@ Settings that concern conformance; [settings.md](settings.md) has all of them.
 {table(("Setting", "Value", "Meaning"), rows)}"""
 
 
+_SECTIONS = ("dicom", "tls", "commitment", "remote", "spool", "plan")
+
+
 def _commented() -> Iterable[tuple[str, str, str]]:
     """Section, key and comment of the settings that this statement lists, as config/defaults.toml has them."""
     section = ""
     for line in _defaults().splitlines():
         if heading := re.match(r"\[(\w+)\]", line):
             section = heading[1]
-        elif section in ("dicom", "tls", "commitment", "remote", "spool", "plan") and (row := re.match(r"(\w+) = .*?# (.*)", line)):
+        elif section in _SECTIONS and (row := re.match(r"(\w+) = .*?# (.*)", line)):
             yield section, row[1], row[2]
 
 

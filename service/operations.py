@@ -20,7 +20,7 @@ from media.problems import MediaError
 from service import labelling as service_labelling
 from service.contract import Document, OnProgress, Source, number
 from service.errors import NotDone, NotFound, UsageError
-from store import catalogue, checks, retention
+from store import catalogue, checks, remotes, retention
 from store import jobs as store_jobs
 from store.instances import Provenance, Registrar, ingest_file, ingest_stream
 from store.models import Job, Plan, Request
@@ -299,7 +299,11 @@ class StoreOperations:
         self, selection: Mapping[str, Any], options: Mapping[str, Any], idempotency_key: str | None
     ) -> int:
         settled = self._settled(options)
-        self._selected(selection)
+        if settled.pull_from:
+            with self.context.db.read() as session:
+                remotes.by_name(session, settled.pull_from)
+        else:
+            self._selected(selection)
         with self.context.db.begin() as session:
             request_id = planning.create_request(
                 session,

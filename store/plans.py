@@ -83,9 +83,14 @@ def add_request(
     )
     session.add(request)
     session.flush()
-    for chunk in _chunks(ids):
-        session.execute(insert(RequestInstance), [{"request_id": request.id, "instance_id": i} for i in chunk])
+    freeze(session, request.id, ids)
     return request.id
+
+
+def freeze(session: Session, request_id: int, ids: Sequence[int]) -> None:
+    """Fix which instances a request is about; once a request."""
+    for chunk in _chunks(ids):
+        session.execute(insert(RequestInstance), [{"request_id": request_id, "instance_id": i} for i in chunk])
 
 
 def requested(session: Session, request_id: int) -> list[InstanceRow]:

@@ -166,6 +166,10 @@ def burn(
     label_text: LabelTextOption = None,
     barcode: BarcodeOption = None,
     barcode_symbology: SymbologyOption = None,
+    pull_from: Annotated[
+        str | None,
+        typer.Option("--from", metavar="NODE", help="Fetch the studies from this remote node before they are planned."),
+    ] = None,
     idempotency_key: Annotated[
         str | None, typer.Option("--idempotency-key", metavar="X", help="The same key gives the same job.")
     ] = None,
@@ -192,6 +196,7 @@ def burn(
     elif any(chosen.values()):
         raise UsageError("say either SELECT or --plan: a plan has its own selection")
     options = _options(
+        pull_from=pull_from,
         profile=profile,
         medium=medium,
         capacity_sectors=capacity_sectors,

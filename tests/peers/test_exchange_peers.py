@@ -14,8 +14,11 @@ from typing import Any
 import pytest
 
 from config.settings import load
+from jobs.options import OptionsError
 from service.app import Service
 from service.errors import NotFound
+from store.remotes import RemoteNodeError
+from store.selection import SelectionError
 from tests.makers import Made, study
 from tests.peers.test_storage_peers import free_port
 
@@ -159,3 +162,36 @@ def test_orthanc_asks_us_to_commit(service: Service, pacs: Pacs) -> None:
     assert report["Status"] == "Failure"
     assert {one["SOPInstanceUID"] for one in report["Success"]} == uids_of(made)
     assert [one["SOPInstanceUID"] for one in report["Failures"]] == ["1.2.3.4.5"]
+
+
+def test_a_job_fetches_what_it_burns(service: Service, pacs: Pacs) -> None:
+    made = list(study("CT", 5, seed=74))
+    for one in made:
+        pacs.ask("/instances", one.part10())
+    chosen = {"study": [str(made[0].dataset.StudyInstanceUID)]}
+    ops = service.operations
+    with pytest.raises(SelectionError):
+        ops.burn(selection=chosen, plan=None, options={})
+    with pytest.raises(OptionsError, match="not by modality"):
+        ops.burn(selection=chosen | {"modality": ["CT"]}, plan=None, options={"pull_from": "pacs"})
+    with pytest.raises(RemoteNodeError):
+        ops.burn(selection=chosen, plan=None, options={"pull_from": "nobody"})
+    job = ops.burn(selection=chosen, plan=None, options={"pull_from": "pacs"})["job"]
+    document = until(lambda: (found := ops.job(job))["state"] in ("DONE", "FAILED") and found)
+    assert document["state"] == "DONE", document["error"]
+    assert held(service) == 5
+    (found,) = {one["file_set_id"] for one in ops.find({"study": chosen["study"][0]})}
+    assert found == document["discs"][0]["file_set_id"]
+    # What is on no PACS fails the job, in words; a study that comes later makes the retry succeed.
+    later = list(study("MR", 2, seed=75))
+    job = ops.burn(
+        selection={"study": [str(later[0].dataset.StudyInstanceUID)]}, plan=None, options={"pull_from": "pacs"}
+    )["job"]
+    document = until(lambda: (found := ops.job(job))["state"] in ("DONE", "FAILED") and found)
+    assert (document["state"], document["reason"]) == ("FAILED", "NO_INSTANCE")
+    assert "pacs has no study that matches" in document["error"]
+    for one in later:
+        pacs.ask("/instances", one.part10())
+    ops.retry(job)
+    document = until(lambda: (found := ops.job(job))["state"] in ("DONE", "FAILED") and found)
+    assert document["state"] == "DONE", document["error"]
