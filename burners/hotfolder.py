@@ -47,6 +47,7 @@ from burners.publish import sync_folder
 _log = logging.getLogger("burnish.burners")
 _HOLD_SECONDS = 0.25
 _CANCEL_AGAIN_SECONDS = 30.0
+_SWEEP_SECONDS = 86_400.0
 _JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 
@@ -82,6 +83,7 @@ class HotFolder(Exporter):
         self._handed: set[str] = set()
         """Orders that this process handed over."""
         self._watch_lock = threading.Lock()
+        self._swept: float | None = None
 
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:
@@ -111,7 +113,9 @@ class HotFolder(Exporter):
                 raise BurnRefused(f"folder {place} has {free} bytes free; the image needs {need}")
         return {
             "mark": job_id,
-            "final": f"{job_id}/image.iso",
+            "final": str(
+                self._records.place(job_id) / "image.iso"
+            ),  # for words only: other nodes may mount it elsewhere
             "robot": self._options.share.robot,
             "volume_id": order.file_set_id,
             "size": need,
@@ -373,13 +377,20 @@ class HotFolder(Exporter):
         job_id = ticket["mark"]
         ending = self._records.ending(job_id)
         self._records.clear(job_id)
-        self._records.forget_old()
+        self._sweep()
         with self._watch_lock:
             self._watches.pop(job_id, None)
             self._wishes.discard(job_id)
             self._handed.discard(job_id)
         made = ending is not None and ending.state is BurnState.BURNT
         return (self._options.location or f"output of {self.name}") if made else ""
+
+    def _sweep(self) -> None:
+        """Drop what is very old, once a day, and not while somebody waits."""
+        at = time.monotonic()
+        if self._swept is None or at - self._swept > _SWEEP_SECONDS:
+            self._swept = at
+            threading.Thread(target=self._records.forget_old, name=f"sweep-{self.name}", daemon=True).start()
 
     def _suffixes(self, job_id: str) -> frozenset[str]:
         """Suffixes of the files that are called like the order, in capitals. Raises OSError."""

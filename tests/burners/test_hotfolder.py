@@ -299,6 +299,32 @@ def test_a_drawn_label_lies_beside_the_image(place: Place) -> None:
     assert rf"LABEL=\\robot\jobs\burnish\{ticket['mark']}\label.png" in text
 
 
+def test_a_label_that_cannot_be_drawn_fails_the_disc_before_a_blank_is_spent(place: Place) -> None:
+    def draw(path: Path, printer: str) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    robot = place.driver()
+    given = order(write_label=draw)
+    ticket = robot.prepare(given)
+    robot.submit(given, ticket)
+    wait_for(lambda: robot.poll(ticket).state.ended, "the end")
+    assert robot.poll(ticket).state is BurnState.FAILED and "is full" in robot.poll(ticket).message
+    assert robot.finish(ticket, Outcome.BAD) == ""
+    assert place.names() == [] and not list(place.folder.glob("burnish/*/*"))
+
+
+def test_old_endings_are_dropped_and_young_ones_are_not(place: Place) -> None:
+    robot = place.driver()
+    images = place.folder / "burnish"
+    images.mkdir()
+    for name, age in (("old", 200), ("young", 100)):
+        (images / f"{name}.outcome.json").write_text("{}")
+        os.utime(images / f"{name}.outcome.json", (1, time.time() - age * 86_400))
+    robot.finish(robot.prepare(order()), Outcome.CANCELLED)
+    wait_for(lambda: not (images / "old.outcome.json").exists(), "the old one to go")
+    assert (images / "young.outcome.json").exists()
+
+
 def test_images_elsewhere(place: Place, tmp_path: Path) -> None:
     images = tmp_path / "images"
     with pytest.raises(BurnerOptionsError, match="robot_images"):

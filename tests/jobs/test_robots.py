@@ -25,6 +25,8 @@ from tests.burners.robots import ROBOTS, Running
 from tests.jobs.conftest import House
 from tests.waiting import wait_for
 
+pytestmark = pytest.mark.soak
+
 JOBS = soak.size(4, 100)
 SHARE = 0.06
 """Of the orders that each fault strikes; about half of all have none."""
