@@ -21,10 +21,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from media import dvdisaster
+from media import dvdisaster, ecc
 from media.device import SECTOR
 from media.ecc import Layout
 from media.iso9660 import IsoImage, WriteCancelled
+from media.isoread import IsoVolume
 from media.items import DiscFile
 from media.problems import MediaError
 
@@ -142,6 +143,27 @@ class ProtectedImage:
         final = self._staging / f"{self._key}.{digest}"
         part.rename(final)
         return final, digest
+
+
+def protection_of(volume: IsoVolume) -> Layout | None:
+    """The error-correction data behind a volume's file system, as its header says; None: there is none to be seen."""
+    if volume.volume_size >= volume.image_size:
+        return None
+    try:
+        found = ecc.recorded(volume.read_at, volume.volume_size // SECTOR)
+    except OSError:
+        return None
+    return found.layout if found is not None else None
+
+
+def refuse_update(volume: IsoVolume) -> None:
+    """Raise MediaError where a change of the file system would leave error-correction data that is wrong."""
+    layout = protection_of(volume)
+    if layout is not None:
+        raise MediaError(
+            f"{volume.path} has error-correction data ({layout.text}), which would be wrong after an update; "
+            "burn a new disc instead."
+        )
 
 
 def forget(staging: Path, keep: Callable[[str], bool]) -> int:

@@ -11,6 +11,7 @@ from media.iso9660 import IsoImage
 from media.items import DiscFile
 from media.manifest import FILE_NAME as MANIFEST
 from media.problems import MediaError
+from media.protection import refuse_update
 from media.readme import FILE_NAME as README
 from media.trees import FileTree, IsoTree
 from media.update_change import DICOMDIR, Change, Orders, changed
@@ -25,6 +26,7 @@ def update_image(target: Path, orders: Orders) -> Change:
     try:
         with target.open("rb") as stream, IsoTree(target) as tree:
             exclusive(stream.fileno(), target)
+            refuse_update(tree.volume)
             remove_tree(work)
             change = changed(tree, orders)
             if not change.replaced:

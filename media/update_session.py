@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from media.problems import MediaError
+from media.protection import refuse_update
 from media.signing import HELP_FILE, KEY_FILE, SIGNATURE_FILE
 from media.trees import IsoTree
 from media.update_change import Change, Orders, changed
@@ -96,6 +97,7 @@ def _prepared(target: Path, orders: Orders, work: Path) -> tuple[Change, Session
     if orders.remove:
         raise MediaError("A session takes nothing away: what was written stays readable on the disc.")
     with IsoTree(target) as tree:
+        refuse_update(tree.volume)
         change = changed(tree, orders)
         if not change.replaced:
             return change, None, VerifyResult(str(target), (), "", "", None, (), None)

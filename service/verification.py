@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from media import dvdisaster, ecc
+from media import dvdisaster
 from media.ecc import Layout
 from media.identity import Identity, identify
 from media.loss import Lost, lost_by_catalogue
 from media.problems import FileSetInvalid, MediaError, Problem, ProblemKind
+from media.protection import protection_of
 from media.signing import SIGNATURE_FILE, fingerprint
 from media.trees import IsoTree, open_tree
 from media.verify import NO_DIRECTORY, Expected, VerifyResult, verify_tree
@@ -153,7 +154,7 @@ def examine(
         before(known)
         expect = _expected(known, kind) if known is not None else Expected()
         judged = profile or (known["profile"] if known is not None else None)
-        protection = _protection(tree)
+        protection = protection_of(tree.volume) if isinstance(tree, IsoTree) else None
         result = verify_tree(tree, profile=judged, expect=expect, progress=progress)
     faults: list[Problem] = []
     if protection is not None and not _is_the_image(result, known):
@@ -174,17 +175,6 @@ def examine(
         notes=notes,
         protection=protection,
     )
-
-
-def _protection(tree: FileTree) -> Layout | None:
-    """The error-correction data behind a file system, as its header says."""
-    if not isinstance(tree, IsoTree) or tree.volume.volume_size >= tree.volume.image_size:
-        return None
-    try:
-        found = ecc.recorded(tree.volume.read_at, tree.volume.volume_size // SECTOR)
-    except OSError:
-        return None
-    return found.layout if found is not None else None
 
 
 def _is_the_image(result: VerifyResult, known: Document | None) -> bool:
