@@ -12,6 +12,7 @@ tables, so losing DBOS's would lose nothing. Mind, tried:
 
 from __future__ import annotations
 
+import importlib
 import logging
 import threading
 import time
@@ -88,6 +89,7 @@ class Engine:
         global _engine  # noqa: PLW0603 - see above
         if _engine is not None:
             raise RuntimeError("an engine runs already in this process")
+        _load_packages()
         self._leases.start()
         try:
             self._make_slots()
@@ -277,6 +279,16 @@ def _dbos_url(ctx: Context) -> str:
 
 def _queue_of(burner: str) -> str:
     return f"burn-{burner}"
+
+
+def _load_packages() -> None:
+    """Load packages whose parts import each other before there are threads.
+
+    Two threads that come to such a package from different ends at once make Python give one of them a half-loaded
+    module, and a job fails with an ImportError.
+    """
+    for name in ("numpy", "pydicom"):
+        importlib.import_module(name)
 
 
 def _step(name: str, function: Callable[[], str]) -> str:
