@@ -112,6 +112,8 @@ def _say_derived(found: Rewrite, values: dict[int, bytes], encoder: Encoder, rat
 
 
 def _append_items(found: Rewrite, survey: Survey, sop_class: str, original_uid: str) -> None:
+    if not (_is_uid(sop_class) and _is_uid(original_uid)):
+        raise Unsuitable("its SOP Class UID or SOP Instance UID is none, so that nothing can refer to it")
     source = _element(0x00081150, "UI", sop_class) + _element(0x00081155, "UI", original_uid)
     purpose = b"\xfe\xff\x00\xe0" + struct.pack("<I", len(_code(PREDECESSOR))) + _code(PREDECESSOR)
     source += struct.pack("<HH2sHI", 0x0040, 0xA170, b"SQ", 0, len(purpose)) + purpose
@@ -126,6 +128,10 @@ def _append_items(found: Rewrite, survey: Survey, sop_class: str, original_uid: 
 
 
 _NAMES = {_SOURCE_IMAGE: "Source Image Sequence", _DERIVATION_CODE: "Derivation Code Sequence"}
+
+
+def _is_uid(text: str) -> bool:
+    return 0 < len(text) <= 64 and set(text) <= set("0123456789.")
 
 
 def _append_method(found: Rewrite, values: dict[int, bytes], encoder: Encoder, ratio: float) -> None:

@@ -236,6 +236,8 @@ class Survey:
         return found
 
 
+_MAGNITUDE = 50
+"""Decimal digits before or behind the point beyond which no rescaling is meant seriously."""
 _NOTHING = (1 << 40, -(1 << 40))
 
 
@@ -292,17 +294,18 @@ def rescaled(values: dict[int, bytes], treatment: Treatment) -> tuple[str, str]:
     for tag, default in ((INTERCEPT, "0"), (SLOPE, "1")):
         words = pixels.text(values, tag) or default
         try:
-            old.append(Decimal(words))
+            number = Decimal(words)
         except InvalidOperation:
-            raise Unsuitable(f"its rescale attributes are no numbers ({words[:16]!r})") from None
+            number = Decimal("NaN")
+        if not number.is_finite() or (number and abs(number.adjusted()) > _MAGNITUDE):
+            raise Unsuitable(f"its rescale attributes are no numbers ({words[:16]!r})")
+        old.append(number)
     intercept, slope = old
     return _ds(intercept + slope * treatment.low), _ds(slope * treatment.step)
 
 
 def _ds(number: Decimal) -> str:
     """A Decimal String: at most 16 characters (PS3.5 6.2); Unsuitable where so many do not hold the number."""
-    if not number.is_finite():
-        raise Unsuitable("its rescale attributes are no numbers")
     plain = format(number.normalize(), "f")
     if len(plain) <= 16:
         return plain

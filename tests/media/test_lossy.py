@@ -356,6 +356,7 @@ UNSUITABLE: dict[str, tuple[Callable[[Dataset], None], str]] = {
         lambda made: made.add_new(0x00281053, "LO", "as you like"), "no numbers"
     ),
     "rescale without end": (lambda made: made.add_new(0x00281053, "LO", "Infinity"), "no numbers"),
+    "rescale beyond all measure": (lambda made: made.add_new(0x00281052, "LO", "1E99999999"), "no numbers"),
     "source images that are no sequence": (
         lambda made: made.add_new(0x00082112, "LO", "a source"), "has a VR that is no sequence"
     ),
