@@ -80,6 +80,8 @@ class AcceptorConfig:
     commitment_discs: int
     commitment_wait_hours: float
     commitment_give_up_hours: float
+    convert: bool
+    """What a retrieve's receiver does not take as it is held goes as Explicit VR Little Endian."""
     log_level: int
 
     def to_json(self) -> str:
@@ -185,6 +187,7 @@ class Acceptor:
                     ae_title=config.ae_title,
                     acse_timeout=config.acse_timeout,
                     dimse_timeout=config.dimse_timeout,
+                    convert=config.convert,
                     secure=partial(_secured, files, config) if config.tls_ca else None,
                 ),
             ]

@@ -31,6 +31,7 @@ from scp.commands import (
     store_command,
     text,
 )
+from scp.conversion import EXPLICIT_LE
 from scp.identifier import GET, MOVE, Identifier, Refused, check_unique_key, read_identifier, sop_classes
 from scp.sender import Sender, SenderFailed
 from scp.sending import Outlet
@@ -76,13 +77,15 @@ def service(
     ae_title: str,
     acse_timeout: float,
     dimse_timeout: float,
+    convert: bool = True,
     secure: Secure | None = None,
 ) -> Service:
     """The service for all associations of a process; times in seconds, for associations to move destinations.
 
-    Without ``secure`` nothing is moved to nodes that want TLS.
+    ``convert``: what a receiver does not take as it is held goes as Explicit VR Little Endian. Without ``secure``
+    nothing is moved to nodes that want TLS.
     """
-    provider = _Provider(database, spool, ae_title, (acse_timeout, dimse_timeout), secure)
+    provider = _Provider(database, spool, ae_title, (acse_timeout, dimse_timeout), convert, secure)
     return Service(
         sop_classes(MOVE, GET), operations={C_MOVE_RQ: provider.move, C_GET_RQ: provider.get}, extended=negotiate
     )
@@ -93,15 +96,13 @@ def negotiate(proposed: bytes) -> bytes:
     return bytes(byte if at == 0 and byte == 1 else 0 for at, byte in enumerate(proposed))
 
 
-class Unaccepted(Exception):
-    """Nobody at the other end takes this SOP class in this transfer syntax."""
-
-
 class Exit(Protocol):
     """Where the instances of one retrieve go."""
 
+    def takes(self, sop_class_uid: str, transfer_syntax_uid: str) -> bool: ...
+
     def store(self, instance: Held, source: Source) -> int:
-        """The status of the C-STORE. Raises Unaccepted; SenderFailed where no more can be sent."""
+        """The status of the C-STORE of what it takes. Raises SenderFailed where no more can be sent."""
 
 
 @dataclass(slots=True)
@@ -137,12 +138,14 @@ class _Provider:
         spool: Spool,
         ae_title: str,
         timeouts: tuple[float, float],
+        convert: bool,
         secure: Secure | None,
     ) -> None:
         self._database = database
         self._spool = spool
         self._ae_title = ae_title
         self._acse_timeout, self._dimse_timeout = timeouts
+        self._convert = convert
         self._secure = secure
 
     def get(self, message: Message, channel: Channel) -> None:
@@ -187,11 +190,16 @@ class _Provider:
             (remote.host, remote.port),
             calling=self._ae_title,
             called=remote.ae_title,
-            contexts=contexts,
+            contexts=self._proposed(contexts),
             acse_timeout=self._acse_timeout,
             dimse_timeout=self._dimse_timeout,
             secure=secure,
         )
+
+    def _proposed(self, contexts: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """As things are held, and then how they can be made."""
+        plain = [(sop_class, EXPLICIT_LE) for sop_class, _ in contexts] if self._convert else []
+        return list(dict.fromkeys([*contexts, *plain]))
 
     def _serve(
         self, what: str, message: Message, channel: Channel, leave_by: Callable[[list[tuple[str, str]]], Exit]
@@ -246,7 +254,7 @@ class _Provider:
                         if ended:
                             tally.fail(instance.sop_instance_uid, ended)
                             continue
-                        _send(instance, way, sources, tally)
+                        self._send(instance, way, sources, tally)
                     except SenderFailed as error:
                         ended = f"the association to the destination ended: {error}"
                         tally.fail(instance.sop_instance_uid, ended)
@@ -255,31 +263,35 @@ class _Provider:
                         channel.flush()
         return False
 
-
-def _wanted(identifier: Identifier) -> Mapping[Level, tuple[str, ...]]:
-    levels = LEVELS[: LEVELS.index(identifier.level) + 1]
-    keys = {level: identifier.keys.get(UNIQUE[level].tag) for level in levels}
-    return {level: text_values(key) for level, key in keys.items() if key is not None}
-
-
-def _send(instance: Held, way: Exit, sources: Sources, tally: _Tally) -> None:
-    """One sub-operation. Raises SenderFailed where the way out is closed for all that remain."""
-    try:
-        with sources.open(instance) as source:
-            status = way.store(instance, source)
-    except NotThere as error:
-        if instance.spool_path is None and not instance.places:
-            tally.only_on_discs += instance.file_sets[:1]
-        tally.fail(instance.sop_instance_uid, str(error))
-    except Unaccepted as error:
-        tally.fail(instance.sop_instance_uid, str(error))
-    else:
+    def _send(self, instance: Held, way: Exit, sources: Sources, tally: _Tally) -> None:
+        """One sub-operation. Raises SenderFailed where the way out is closed for all that remain."""
+        try:
+            with sources.open(instance) as source:
+                if way.takes(instance.sop_class_uid, source.transfer_syntax_uid):
+                    status = way.store(instance, source)
+                elif self._convert and way.takes(instance.sop_class_uid, EXPLICIT_LE):
+                    with sources.plain(instance, source) as plain:
+                        status = way.store(instance, plain)
+                else:
+                    tally.fail(instance.sop_instance_uid, _untaken(instance, source))
+                    return
+        except NotThere as error:
+            if instance.spool_path is None and not instance.places:
+                tally.only_on_discs += instance.file_sets[:1]
+            tally.fail(instance.sop_instance_uid, str(error))
+            return
         if status == 0 or status in _WARNINGS:
             tally.remaining -= 1
             tally.completed += status == 0
             tally.warning += status != 0
         else:
             tally.fail(instance.sop_instance_uid, f"answered with {status:04X}H")
+
+
+def _wanted(identifier: Identifier) -> Mapping[Level, tuple[str, ...]]:
+    levels = LEVELS[: LEVELS.index(identifier.level) + 1]
+    keys = {level: identifier.keys.get(UNIQUE[level].tag) for level in levels}
+    return {level: text_values(key) for level, key in keys.items() if key is not None}
 
 
 def _final(tally: _Tally, *, cancelled: bool) -> Answer:
@@ -318,10 +330,11 @@ class _SameAssociation:
             if role is not None and role.scp_role:
                 self._contexts[str(context.abstract_syntax), str(context.transfer_syntax[0])] = context_id
 
+    def takes(self, sop_class_uid: str, transfer_syntax_uid: str) -> bool:
+        return (sop_class_uid, transfer_syntax_uid) in self._contexts
+
     def store(self, instance: Held, source: Source) -> int:
-        context_id = self._contexts.get((instance.sop_class_uid, source.transfer_syntax_uid))
-        if context_id is None:
-            raise Unaccepted(_unaccepted(instance, source))
+        context_id = self._contexts[instance.sop_class_uid, source.transfer_syntax_uid]
         self._channel.flush()
         self._message_id = self._message_id % 0xFFFF + 1
         command = store_command(self._message_id, instance.sop_class_uid, instance.sop_instance_uid)
@@ -336,12 +349,12 @@ class _OtherAssociation:
         self.sender = sender
         self._originator = originator
 
+    def takes(self, sop_class_uid: str, transfer_syntax_uid: str) -> bool:
+        return (sop_class_uid, transfer_syntax_uid) in self.sender.accepted
+
     def store(self, instance: Held, source: Source) -> int:
-        context_id = self.sender.accepted.get((instance.sop_class_uid, source.transfer_syntax_uid))
-        if context_id is None:
-            raise Unaccepted(_unaccepted(instance, source))
         return self.sender.store(
-            context_id,
+            self.sender.accepted[instance.sop_class_uid, source.transfer_syntax_uid],
             instance.sop_class_uid,
             instance.sop_instance_uid,
             source.stream,
@@ -350,5 +363,5 @@ class _OtherAssociation:
         )
 
 
-def _unaccepted(instance: Held, source: Source) -> str:
+def _untaken(instance: Held, source: Source) -> str:
     return f"SOP class {instance.sop_class_uid} is not taken in transfer syntax {source.transfer_syntax_uid}"

@@ -118,10 +118,12 @@ class StorageServer:
         commitment: Commitment,
         tls: Tls,
         data: Path,
+        convert: bool = True,
         answerer: Answerer | None = None,
     ) -> None:
-        """``data``: the folder that relative files of the settings lie in. ``answerer`` hears what acceptors ask
-        (``scp.questions``); it is called from several threads.
+        """``data``: the folder that relative files of the settings lie in. ``convert``: what is fetched from us goes
+        uncompressed to who does not take it as it is. ``answerer`` hears what acceptors ask (``scp.questions``); it is
+        called from several threads.
         """
         self._dicom = dicom
         self._spool = spool
@@ -131,6 +133,7 @@ class StorageServer:
         self._commitment = commitment
         self._tls = tls
         self._data = data
+        self._convert = convert
         self._tls_listener: socket.socket | None = None
         self._peers_fd = -1
         self._answerer = answerer
@@ -270,6 +273,7 @@ class StorageServer:
             commitment_discs=self._commitment.discs,
             commitment_wait_hours=self._commitment.wait_hours,
             commitment_give_up_hours=self._commitment.give_up_hours,
+            convert=self._convert,
             log_level=_log.getEffectiveLevel(),
         )
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from media.part10 import locate_in
+from media.part10 import file_meta, locate, locate_in
 from media.problems import MediaError
 from media.trees import FileTree, canonical_path, open_tree
+from scp.conversion import ConversionFailed, Converter
 from scp.sending import Stream
 from store.retrieval import Held, Place
 from store.spool import Spool
@@ -41,6 +42,7 @@ class Sources:
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
+        self._converter = Converter()
         self._images: dict[Path, FileTree] = {}
         self._stack = ExitStack()
 
@@ -51,6 +53,7 @@ class Sources:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._stack.close()
+        self._converter.close()
 
     @contextmanager
     def open(self, instance: Held) -> Iterator[Source]:
@@ -85,6 +88,32 @@ class Sources:
             return
         raise NotThere("; ".join(reasons))
 
+    @contextmanager
+    def plain(self, instance: Held, source: Source) -> Iterator[Source]:
+        """The same instance in Explicit VR Little Endian. Raises NotThere where it cannot be decoded."""
+        with ExitStack() as files:
+
+            def scratch() -> Path:
+                path = self._spool.scratch()
+                files.callback(path.unlink, missing_ok=True)
+                return path
+
+            try:
+                if instance.spool_path is not None:
+                    path = self._spool.path_of(instance.spool_path)
+                else:
+                    path = scratch()
+                    _write(path, instance, source)
+                target = scratch()
+                self._converter.convert(path, target)
+                part = locate(target)
+                file = files.enter_context(target.open("rb", buffering=0))
+                size = os.fstat(file.fileno()).st_size
+                file.seek(part.dataset_offset)
+            except (ConversionFailed, MediaError, OSError) as error:
+                raise NotThere(f"it cannot be made Explicit VR Little Endian: {error}") from error
+            yield Source(file, size - part.dataset_offset, part.transfer_syntax_uid)
+
     def _on_disc(self, instance: Held, place: Place) -> tuple[BinaryIO, Source]:
         """The file in an image, once it was read and its digest compared."""
         if place.image not in self._images:
@@ -107,3 +136,12 @@ class Sources:
             stream.close()
             raise
         return stream, Source(stream, size - part.dataset_offset, part.transfer_syntax_uid)  # type: ignore[arg-type]
+
+
+def _write(path: Path, instance: Held, source: Source) -> None:
+    """An instance of a disc's image as a file of its own."""
+    buffer = memoryview(bytearray(_CHUNK))
+    with path.open("wb") as out:
+        out.write(file_meta(instance.sop_class_uid, instance.sop_instance_uid, source.transfer_syntax_uid))
+        while count := source.stream.readinto(buffer):
+            out.write(buffer[:count])

@@ -156,6 +156,11 @@ class Spool:
         except OSError as error:
             raise _as_full(error) from error
 
+    def scratch(self) -> Path:
+        """A name for a temporary file on the spool's file system; should we die, the sweep removes it."""
+        self._ensure(self._folder)
+        return self._folder / f"scratch-{secrets.token_hex(10)}"
+
     def is_full(self) -> bool:
         """Whether the file system is used above the high-water mark (as ``df`` counts) or the spool holds too much."""
         folder = self.root

@@ -65,7 +65,13 @@ Start = Callable[..., Receiver]
 
 
 def _start(
-    folder: Path, *, url: str = "", spool: dict[str, Any] | None = None, tls: dict[str, Any] | None = None, **dicom: Any
+    folder: Path,
+    *,
+    url: str = "",
+    spool: dict[str, Any] | None = None,
+    tls: dict[str, Any] | None = None,
+    convert: bool = True,
+    **dicom: Any,
 ) -> Receiver:
     overrides = {
         "dicom": {"port": 0, "acceptors": 1, **dicom},
@@ -87,6 +93,7 @@ def _start(
         commitment=settings.commitment,
         tls=settings.tls,
         data=settings.data,
+        convert=convert,
     )
     _, port = server.start()
     return Receiver(server, port, db, spool_of)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import pydicom
 import pytest
 from pydicom import Dataset
+from pydicom.data import get_testdata_file
+from pydicom.filereader import read_dataset
 from pynetdicom import AE, build_context, build_role, evt
 from pynetdicom.sop_class import (
     PatientRootQueryRetrieveInformationModelGet as PatientGet,
@@ -22,12 +26,13 @@ from pynetdicom.sop_class import (
 )
 from sqlalchemy import select, update
 
+from media.part10 import locate
 from store import remotes
 from store.models import Disc, Instance, Volume, VolumeInstance
 from tests import makers
 from tests.makers import EXPLICIT_LE, IMPLICIT_LE, Made
 from tests.rows import add_disc
-from tests.scp.conftest import Receiver
+from tests.scp.conftest import Receiver, Start
 from tests.scp.scu import CT, Scu
 from tests.scp.test_query import identifier
 
@@ -58,6 +63,7 @@ def destination() -> Iterator[Arrivals]:
 
     ae = AE("DEST")
     ae.add_supported_context(CT, [EXPLICIT_LE])
+    ae.add_supported_context("1.2.840.10008.5.1.4.1.1.4", [EXPLICIT_LE])
     server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
     arrivals.port = server.socket.getsockname()[1]
     yield arrivals
@@ -70,11 +76,11 @@ def study(count: int, **options: Any) -> list[Made]:
 
 def fill(receiver: Receiver, made: list[Made]) -> None:
     """Store instances with the receiver, by C-STORE."""
-    for syntax in sorted({each.transfer_syntax_uid for each in made}):
-        with Scu(receiver.port, [(CT, (syntax,))]) as scu:
+    for sop_class, syntax in sorted({(each.sop_class_uid, each.transfer_syntax_uid) for each in made}):
+        with Scu(receiver.port, [(sop_class, (syntax,))]) as scu:
             for each in made:
-                if each.transfer_syntax_uid == syntax:
-                    assert scu.store(CT, each.sop_instance_uid, each.encoded).status == 0
+                if (each.sop_class_uid, each.transfer_syntax_uid) == (sop_class, syntax):
+                    assert scu.store(sop_class, each.sop_instance_uid, each.encoded).status == 0
 
 
 def know(receiver: Receiver, port: int) -> None:
@@ -183,17 +189,47 @@ def test_what_the_other_side_answers_counts(
 
 
 def test_some_fail(receiver: Receiver, destination: Arrivals) -> None:
-    made = [*study(3, seed=5), *study(2, seed=6, transfer_syntax_uid=IMPLICIT_LE)]
+    made = study(3, seed=5)
     fill(receiver, made)
     know(receiver, destination.port)
     bad = made[1].sop_instance_uid
     destination.status = lambda uid: 0xC000 if uid == bad else 0
-    studies = sorted({each.study_instance_uid for each in made})
-    responses = move(receiver, identifier("STUDY", StudyInstanceUID=studies))
-    final = responses[-1]
-    assert (final[0].Status, counts(final[0])) == (0xB000, (0, 2, 3, 0))
-    # The destination takes Explicit VR Little Endian only.
-    assert failed(final) == sorted([bad, made[3].sop_instance_uid, made[4].sop_instance_uid])
+    final = move(receiver, identifier("STUDY", StudyInstanceUID=made[0].study_instance_uid))[-1]
+    assert (final[0].Status, counts(final[0]), failed(final)) == (0xB000, (0, 2, 1, 0), [bad])
+
+
+def test_what_is_not_taken_as_it_is_held_goes_plain(receiver: Receiver, destination: Arrivals, tmp_path: Path) -> None:
+    implicit = study(2, seed=6, transfer_syntax_uid=IMPLICIT_LE)
+    rle = Path(str(get_testdata_file("MR_small_RLE.dcm")))
+    part = locate(rle)
+    with Scu(receiver.port, [(part.sop_class_uid, (part.transfer_syntax_uid,))]) as scu:
+        data = rle.read_bytes()[part.dataset_offset :]
+        assert scu.store(part.sop_class_uid, part.sop_instance_uid, data).status == 0
+    fill(receiver, implicit)
+    know(receiver, destination.port)
+    studies = [implicit[0].study_instance_uid, str(pydicom.dcmread(rle).StudyInstanceUID)]
+    assert move(receiver, identifier("STUDY", StudyInstanceUID=studies))[-1][0].Status == 0
+    assert destination.data.keys() == {part.sop_instance_uid, *(each.sop_instance_uid for each in implicit)}
+    for each in implicit:
+        assert destination.data[each.sop_instance_uid] == makers.encode(each.dataset, EXPLICIT_LE)
+    image = read_dataset(BytesIO(destination.data[part.sop_instance_uid]), is_implicit_VR=False, is_little_endian=True)
+    plain = pydicom.dcmread(str(get_testdata_file("MR_small.dcm")))
+    assert image.PixelData == plain.PixelData
+    folder = tmp_path / "disc"
+    folder.mkdir()
+    purge(receiver, implicit, folder)
+    arrived, responses = get(receiver, identifier("STUDY", StudyInstanceUID=studies[0]))
+    assert responses[-1][0].Status == 0
+    assert arrived[implicit[0].sop_instance_uid] == makers.encode(implicit[0].dataset, EXPLICIT_LE)
+    assert receiver.unfinished() == []
+
+
+def test_nothing_is_converted_where_that_is_not_wanted(start: Start) -> None:
+    receiver = start(convert=False)
+    made = study(2, seed=6, transfer_syntax_uid=IMPLICIT_LE)
+    fill(receiver, made)
+    arrived, responses = get(receiver, identifier("STUDY", StudyInstanceUID=made[0].study_instance_uid))
+    assert (arrived, responses[-1][0].Status, counts(responses[-1][0])) == ({}, 0xA702, (0, 0, 2, 0))
 
 
 def test_unknown_and_absent_destinations(receiver: Receiver, destination: Arrivals) -> None:
