@@ -15,6 +15,8 @@ from store.search import folded, folded_text
 
 _LAST = "\U0010ffff"
 _WILDCARDS = 3
+_OR_MORE = "\0"
+"""Behind a component group's pattern: nothing, or further components."""
 _DATE = re.compile(r"\d{8}")
 _TIME = re.compile(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?")
 _DATETIME = r"\d{4}(?:\d{2}){0,5}(?:\.\d{1,6})?(?:[+-]\d{4})?"
@@ -140,9 +142,17 @@ def moment_condition(
 
 
 def name_groups(pattern: str) -> list[str]:
-    """The component groups of a person name's pattern, folded; those that match everything left out."""
-    groups = [folded_text(group) for group in pattern.split("=")]
-    return [group for group in groups if group.strip("* ")]
+    """The component groups of a person name's pattern, folded; those that match everything left out.
+
+    ``DOE^*`` becomes ``doe`` and ``_OR_MORE``: it is meant for a DOE without given name, too.
+    """
+    groups = []
+    for group in pattern.split("="):
+        text = re.sub(r"\*+", "*", folded_text(group))
+        base = re.sub(r"( \*)+$", "", text)
+        if base.strip("* "):
+            groups.append(text if base == text else base + _OR_MORE)
+    return groups
 
 
 def patient_name_condition(pattern: str, *, postgresql: bool) -> ColumnElement[bool] | None:
@@ -152,6 +162,7 @@ def patient_name_condition(pattern: str, *, postgresql: bool) -> ColumnElement[b
 
 
 def _group_condition(group: str, *, postgresql: bool) -> ColumnElement[bool]:
+    group = group.replace(_OR_MORE, "*")  # a superset
     prefix = re.split(r"[*?]", group, maxsplit=1)[0]
     if not prefix:
         if group.count("*") > _WILDCARDS:
@@ -173,6 +184,13 @@ def _group_condition(group: str, *, postgresql: bool) -> ColumnElement[bool]:
 
 # --- In Python --------------------------------------------------------------------------------------------------------
 
+
+def _group_regex(group: str) -> re.Pattern[str]:
+    if not group.endswith(_OR_MORE):
+        return _regex(group)
+    return re.compile(f"{_regex(group.removesuffix(_OR_MORE)).pattern}(?: .*)?", re.DOTALL)
+
+
 Predicate = Callable[[str], bool]
 
 
@@ -187,7 +205,7 @@ def _regex(pattern: str) -> re.Pattern[str]:
 def predicate(tag: int, vr: bytes, values: Sequence[str]) -> Predicate:
     """Whether a value (several separated by ``\\``) matches. Raises BadKey."""
     if vr == b"PN":
-        patterns = [[_regex(group) for group in name_groups(value)] for value in values]
+        patterns = [[_group_regex(group) for group in name_groups(value)] for value in values]
 
         def names(text: str) -> bool:
             groups = [group for group in folded(text).split("=") if group]

@@ -96,7 +96,7 @@ def text_values(attribute: Attribute) -> tuple[str, ...]:
     if isinstance(value, bytes):
         words = [str(int.from_bytes(value[at : at + 2], "little")) for at in range(0, len(value), 2)]
         return tuple(words) if vr == b"US" else ()
-    values = tuple(text for part in value.split("\\") if (text := part.strip()))
+    values = tuple(text for part in value.replace("\0", "").split("\\") if (text := part.strip()))
     return () if any(not text.strip("*") for text in values) else values
 
 
