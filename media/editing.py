@@ -388,7 +388,7 @@ def top_values(path: Path, tags: Mapping[int, str] | frozenset[int]) -> dict[int
             if element.tag > last:
                 break
             if (element.tag in tags or element.tag == CHARACTER_SET) and element.length <= _UID_LIMIT:
-                vr = element.vr or dictionary_vr(element.tag)
+                vr = dictionary_vr(element.tag) if element.vr in ("", "UN") else element.vr
                 found.setdefault(element.tag, (vr, source.read(element.length)))
             else:
                 skip_value(source, encoding, element)

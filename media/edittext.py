@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+import warnings
 from collections.abc import Sequence
 
 from media import charsets
@@ -38,7 +39,9 @@ def text_bytes(value: str, declared: str, *, name: bool = False) -> bytes | None
         try:
             codes = convert_encodings(declared.split("\\"))
             parts = re.split(r"([\^=\\])", value) if name else [value]
-            found = b"".join(bytes(encode_string(part, codes)) for part in parts)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of letters that are lost, which the comparison below finds
+                found = b"".join(bytes(encode_string(part, codes)) for part in parts)
         except (LookupError, ValueError):
             return None
     return found if charsets.decode(found, codecs, name=name) == value else None

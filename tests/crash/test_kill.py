@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,13 @@ pytestmark = pytest.mark.crash
 
 KILLS = soak.size(4, 30)
 MEGABYTE = 1 << 20
+CHANGED: dict[str, Any] = {
+    "profile": "STD-GEN-DVD-J2K",
+    "compress": "lossy",
+    "allow_lossy": True,
+    "coerce": [{"name": "moved", "set": {"StationName": "CT2", "PatientName": "Müller^Änne"}}],
+}
+"""Options of a job whose instances are all edited, and compressed lossily if their pixel data suits."""
 
 
 @pytest.fixture
@@ -67,7 +75,8 @@ def test_killed_again_and_again_every_job_ends_done(site: Site, record_property:
     slowest = 0.0
     for kill in range(KILLS):
         name, wait = all_moments[kill % len(all_moments)]
-        job_ids.append(site.order(studies[kill % len(studies)], copies=1 + kill % 2))
+        changed = CHANGED if kill % 3 == 1 else {}
+        job_ids.append(site.order(studies[kill % len(studies)], copies=1 + kill % 2, **changed))
         service = site.start()
         came = wait(service, dice)
         slowest = max(slowest, service.kill())

@@ -101,6 +101,23 @@ def test_a_plan_may_choose_its_profile_and_check_iods(
     assert "iod is 'lax'" in is_problem(wrong, 422)["detail"]
 
 
+def test_corrections_and_leave_for_lossy_compression(
+    client: TestClient, operations: StoreOperations, made: Path
+) -> None:
+    imported(operations, made)
+    rule = {"name": "r", "when": {"Modality": "CT"}, "set": {"StationName": "CT2"}}
+    body = {"selection": {"modality": ["CT"]}, "options": {"coerce": [rule]}}
+    plan = client.post("/api/v1/plans", json=body).json()
+    assert {(c["tag"], c["new"]) for c in plan["changes"]} == {("(0008,1010)", "CT2: rule r")}
+    for options, words in (
+        ({"coerce": [{"name": "r", "set": {"PixelData": 1}}]}, "'PixelData' is not corrected by rules"),
+        ({"compress": "lossy"}, "allow_lossy must say so"),
+        ({"conflicts": "both"}, "keep-both"),
+    ):
+        response = client.post("/api/v1/plans", json={"selection": {"all": True}, "options": options})
+        assert words in is_problem(response, 422)["detail"]
+
+
 def test_a_plan_is_given_up_when_nobody_listens_any_more() -> None:
     from service.api.plans import _told
 
