@@ -96,7 +96,7 @@ def context(facts: LabelFacts) -> dict[str, Any]:
     dates = sorted({clean(shown_date(study.study_date), 20) for study in studies if study.study_date.strip()})
     modalities = _distinct(modality for study in studies for modality in study.modalities)
     origins = _distinct(study.institution_name for study in studies)
-    institution = clean(facts.institution)
+    institution = clean(facts.institution) or (origins[0] if len(origins) == 1 else "")
     kind = symbology_of(facts.barcode_symbology) if facts.barcode_value else ""
     value = facts.barcode_value
     linear = kind in LINEAR
@@ -109,8 +109,8 @@ def context(facts: LabelFacts) -> dict[str, Any]:
         "summary": _summary(len(patients), len(studies), modalities, dates),
         "modalities": ", ".join(modalities),
         "dates": _span(dates),
-        "institution": institution or (origins[0] if len(origins) == 1 else ""),
-        "origin": "Images of " + "; ".join(origins) if institution and origins and origins != [institution] else "",
+        "institution": institution,
+        "origin": "Images of " + "; ".join(origins) if origins and origins != [institution] else "",
         "contact": clean(facts.contact),
         "created": facts.created,
         "content": facts.content,

@@ -149,6 +149,22 @@ class TestWhatStandsOnIt:
         assert not label.notices
         stays_on_the_ring(label)
 
+    def test_where_the_images_come_from(self) -> None:
+        def of(*institutions: str, site: str) -> str:
+            studies = tuple(LabelStudy("20260101", "x", ("CT",), "", each) for each in institutions)
+            return said(drawn(facts(LabelPatient("Doe", "1", studies=studies), institution=site)))
+
+        assert "Images of St Elsewhere; Mercy" in of("St Elsewhere", "Mercy", "Mercy", site="Hospital")
+        assert "Images of St Elsewhere; Mercy" in of("St Elsewhere", "Mercy", site="")
+        alone = of("Mercy", "Mercy", site="")
+        assert "Mercy" in alone.splitlines()
+        assert "Images of" not in alone + of("Hospital", site="Hospital") + of("", site="Hospital")
+
+    def test_no_patient_at_all(self) -> None:
+        empty = LabelFacts((), "BURNISH_0000001", UID, "2026-11-21")
+        assert drawn(empty).lines == ["DICOM ONLY", "Created 2026-11-21", "Disc 1 of 1", "BURNISH_0000001"]
+        assert merge_fields(empty)["patients"] == "0"
+
     def test_several_patients(self) -> None:
         of = facts(patient("Doe^Jane", 2, 1), patient("山田^太郎", 1, 2))
         text = said(drawn(of))

@@ -55,20 +55,20 @@ def test_of_a_job_and_a_disc(imported: Path) -> None:
     assert any("copy 2" in line for line in told["lines"])
 
 
-@pytest.mark.parametrize(
-    ("arguments", "status", "said"),
-    [
-        (["P9"], 2, "there is no plan P9"), (["J9"], 2, "there is no job J9"), (["D9"], 2, "there is no disc D9"),
-        (["X1"], 2, "P12, J12, D12"), (["P1"], 2, "say which one by --volume"),
+def test_refusals(imported: Path) -> None:
+    burnish("plan", "--all", "--data", imported, "--json")
+    for arguments, status, said in (
+        (["P9"], 2, "there is no plan P9"),
+        (["J9"], 2, "there is no job J9"),
+        (["D9"], 2, "there is no disc D9"),
+        (["X1"], 2, "P12, J12, D12"),
+        (["P1"], 2, "say which one by --volume"),
         (["P1", "--volume", "3"], 2, "no volume 3"),
         (["P1", "--volume", "1", "--printer", "toaster"], 1, "no label printer 'toaster'"),
         (["P1", "--volume", "1", "--out", "x.gif"], 2, "--out x.gif"),
         (["P1", "--volume", "1", "--png", "x.png", "--dpi", "7"], 2, "7 dpi"),
-    ],
-)  # fmt: skip
-def test_refusals(imported: Path, arguments: list[str], status: int, said: str) -> None:
-    burnish("plan", "--all", "--data", imported, "--json")
-    assert said in burnish("label", *arguments, "--data", imported, status=status)
+    ):
+        assert said in burnish("label", *arguments, "--data", imported, status=status)
 
 
 @pytest.mark.parametrize(
