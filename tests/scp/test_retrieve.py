@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ from tests.makers import EXPLICIT_LE, IMPLICIT_LE, Made
 from tests.rows import add_disc
 from tests.scp.conftest import Receiver, Start
 from tests.scp.scu import CT, Scu
-from tests.scp.test_query import identifier
+from tests.scp.test_query import Asker, identifier
 
 
 @dataclass
@@ -335,6 +336,40 @@ def test_from_the_files_of_a_disc_within_reach(receiver: Receiver, tmp_path: Pat
     assert arrived == {each.sop_instance_uid: each.encoded for each in (made[0], made[2])}
     assert (final[0].Status, counts(final[0])) == (0xB000, (0, 2, 1, 0))
     assert failed(final) == [made[1].sop_instance_uid]
+
+
+def test_from_the_image_of_a_disc(receiver: Receiver, tmp_path: Path) -> None:
+    made = study(3, seed=12)
+    fill(receiver, made)
+    folder = tmp_path / "disc"
+    folder.mkdir()
+    file_set_id = purge(receiver, made, folder)
+    image = makers.disc_image(tmp_path / "disc.iso", folder)
+    with receiver.db.begin() as session:
+        volume = session.scalars(select(Volume).where(Volume.file_set_id == file_set_id)).one()
+        session.execute(update(Disc).where(Disc.volume_id == volume.id).values(image=str(image)))
+    shutil.rmtree(folder)
+    wanted = identifier("STUDY", StudyInstanceUID=made[0].study_instance_uid)
+    with Asker(receiver.port) as asker:
+        (match,), _ = asker.ask(wanted)
+    assert (match.InstanceAvailability, match.StorageMediaFileSetID) == ("NEARLINE", file_set_id)
+    assert match.RetrieveAETitle == "BURNISH"
+    arrived, responses = get(receiver, wanted)
+    assert arrived == {each.sop_instance_uid: each.encoded for each in made}
+    assert responses[-1][0].Status == 0
+
+
+@pytest.mark.postgres
+def test_on_postgresql(start: Start, postgres_url: str) -> None:
+    receiver = start(url=postgres_url)
+    made = study(3, seed=13)
+    fill(receiver, made)
+    with Asker(receiver.port) as asker:
+        (match,), status = asker.ask(identifier("STUDY", PatientName="doe^j*", NumberOfStudyRelatedInstances=""))
+        nothing, _ = asker.ask(identifier("STUDY", PatientName="roe*"))
+    assert (status.Status, match.NumberOfStudyRelatedInstances, nothing) == (0, 3, [])
+    arrived, responses = get(receiver, identifier("STUDY", StudyInstanceUID=match.StudyInstanceUID))
+    assert len(arrived) == 3 and responses[-1][0].Status == 0
 
 
 def test_a_damaged_spool_file_is_not_sent(receiver: Receiver) -> None:
