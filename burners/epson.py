@@ -179,8 +179,8 @@ PRIORITY={priority}
         def job(phase: Phase, progress: float = 0.0) -> RobotJob:
             return RobotJob(phase, good, bad, words, progress)
 
-        if ".ERR" in suffixes:
-            return job(Phase.BAD)
+        if ".ERR" in suffixes:  # until the status has followed, it tells of the time before
+            return job(Phase.BAD) if state in (5, 6) else RobotJob(Phase.BAD, good, bad)
         if suffixes & _OPEN or (not suffixes & {".DON"} and state in (1, 2, 3)):
             if ".STP" in suffixes or state == 3:
                 paused = words if state == 3 else "paused"  # the status follows the rename in some seconds

@@ -48,6 +48,7 @@ _log = logging.getLogger("burnish.burners")
 _HOLD_SECONDS = 0.25
 _CANCEL_AGAIN_SECONDS = 30.0
 _SWEEP_SECONDS = 86_400.0
+_REMEMBERED = 1000
 _JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 
@@ -80,10 +81,13 @@ class HotFolder(Exporter):
         self._status = StatusWatch(self._options, self._dialect)
         self._watches: dict[str, _Watch] = {}
         self._wishes: set[str] = set()
+        self._endings: dict[str, Ending] = {}
         self._handed: set[str] = set()
         """Orders that this process handed over."""
         self._watch_lock = threading.Lock()
         self._swept: float | None = None
+        self._patience = min(self._options.stale_seconds, self._options.lost_seconds)
+        """For the reason of a failure: a status follows the rename of a file in some seconds."""
 
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:
@@ -113,9 +117,8 @@ class HotFolder(Exporter):
                 raise BurnRefused(f"folder {place} has {free} bytes free; the image needs {need}")
         return {
             "mark": job_id,
-            "final": str(
-                self._records.place(job_id) / "image.iso"
-            ),  # for words only: other nodes may mount it elsewhere
+            # For words only: another node may have the share elsewhere.
+            "final": str(self._records.place(job_id) / "image.iso"),
             "robot": self._options.share.robot,
             "volume_id": order.file_set_id,
             "size": need,
@@ -146,11 +149,29 @@ class HotFolder(Exporter):
     def cancel(self, ticket: Ticket) -> None:
         job_id = ticket["mark"]
         self._wishes.add(job_id)  # handing over at this very moment must not lose it
-        super().cancel(ticket)
+        with suppress(OSError):  # a share that is away just now: poll says so, and asks when it is back
+            super().cancel(ticket)
+
+    def finish(self, ticket: Ticket, outcome: Outcome) -> str:
+        try:
+            return super().finish(ticket, outcome)
+        except OSError as error:  # what is left behind, the daily sweep removes
+            _log.warning("putting away order %s of burner %s: %s", ticket["mark"], self.name, error)
+            return self._put_away(ticket, outcome)
 
     # Until the order is handed over: the writer's thread.
 
     def _write(self, order: BurnOrder, ticket: Ticket, writer: Writer) -> BurnReport:
+        try:
+            return self._hand_over(order, ticket, writer)
+        except OSError as error:
+            if self._options.folder.is_dir():
+                raise
+            # The share went away. Nothing was handed over: poll waits until it is back, and then it begins anew.
+            reason = f"{self._options.folder}: {error.strerror or error}"
+            return BurnReport(BurnState.UNKNOWN, message=reason, device_free=True)
+
+    def _hand_over(self, order: BurnOrder, ticket: Ticket, writer: Writer) -> BurnReport:
         job_id: str = ticket["mark"]
         handed = BurnReport(BurnState.QUEUED, message="handed over to the robot")
         lost = BurnReport(BurnState.UNKNOWN, message="another claim on this disc came meanwhile", device_free=True)
@@ -221,9 +242,9 @@ class HotFolder(Exporter):
     def _found(self, ticket: Ticket) -> BurnReport:
         job_id: str = ticket["mark"]
         try:
-            ending = self._records.ending(job_id)
+            ending = self._ending(job_id)
             if ending is not None:
-                return BurnReport(ending.state, 1.0, ending.message, sha256=ending.sha256, device_free=True)
+                return _ended(ending)
             if ticket.get("robot", self._options.share.robot) != self._options.share.robot:
                 reason = f"given to a robot at {ticket['robot']}, which the settings do not have any more"
                 return BurnReport(BurnState.FAILED, message=f"{reason}: a disc may exist", device_free=True)
@@ -254,8 +275,8 @@ class HotFolder(Exporter):
             watch = self._watches.setdefault(job_id, _Watch(since=time.monotonic()))
         if self._wants_cancel(job_id) and not job.state.final:
             self._seek_cancel(job_id, job, suffixes, seen, watch)
-            if (ending := self._records.ending(job_id)) is not None:
-                return BurnReport(ending.state, 1.0, ending.message, sha256=ending.sha256, device_free=True)
+            if (ending := self._ending(job_id)) is not None:
+                return _ended(ending)
         report = self._judged(job_id, job, seen, watch)
         return replace(report, supplies=seen.status.supplies)
 
@@ -265,7 +286,8 @@ class HotFolder(Exporter):
         blind = seen.offline or seen.garbled
         if job != watch.seen or blind:
             watch.seen, watch.since = job, at
-        if job.state not in (Phase.ABSENT, Phase.ENDED) or blind:
+        unexplained = job.state is Phase.BAD and not job.message
+        if not (job.state in (Phase.ABSENT, Phase.ENDED) or unexplained) or (blind and not unexplained):
             watch.unsure = None
         elif watch.unsure is None:
             watch.unsure = at
@@ -279,6 +301,8 @@ class HotFolder(Exporter):
                 return self._end(job_id, BurnState.CANCELLED, f"cancelled by the robot{said}")
             case Phase.CANCELLED:
                 return self._end(job_id, BurnState.FAILED, f"cancelled at the robot, not here{said}")
+            case Phase.BAD if unexplained and watch.unsure is not None and at - watch.unsure < self._patience:
+                return BurnReport(BurnState.BURNING, job.progress, "it failed; the status will say why")
             case Phase.BAD:
                 return self._end(job_id, BurnState.FAILED, job.message or "the robot reports a failure")
             case _ if unanswered:
@@ -323,7 +347,22 @@ class HotFolder(Exporter):
         with self._watch_lock:
             self._watches.pop(job_id, None)
             self._wishes.discard(job_id)
-        return BurnReport(state, 1.0, ending.message, sha256=digest, device_free=True)
+        self._remember(job_id, ending)
+        return _ended(ending)
+
+    def _ending(self, job_id: str) -> Ending | None:
+        """How an order ended, as far as that is known. Raises OSError."""
+        known = self._endings.get(job_id)
+        if known is None and (known := self._records.ending(job_id)) is not None:
+            self._remember(job_id, known)
+        return known
+
+    def _remember(self, job_id: str, ending: Ending) -> None:
+        """So that a share that goes away now does not make us forget it."""
+        with self._watch_lock:
+            self._endings[job_id] = ending
+            while len(self._endings) > _REMEMBERED:
+                del self._endings[next(iter(self._endings))]
 
     def _wants_cancel(self, job_id: str) -> bool:
         return job_id in self._wishes or self._records.wished(job_id)
@@ -375,8 +414,10 @@ class HotFolder(Exporter):
 
     def _put_away(self, ticket: Ticket, outcome: Outcome) -> str:
         job_id = ticket["mark"]
-        ending = self._records.ending(job_id)
-        self._records.clear(job_id)
+        ending: Ending | None = None
+        with suppress(OSError):
+            ending = self._ending(job_id)
+            self._records.clear(job_id)
         self._sweep()
         with self._watch_lock:
             self._watches.pop(job_id, None)
@@ -404,6 +445,10 @@ def _suffixes(folder: Path, job_id: str) -> frozenset[str]:
         names = [entry.name for entry in entries]
     stems = ((name.rpartition(".")[0], name.rpartition(".")[2]) for name in names)
     return frozenset(f".{suffix.upper()}" for stem, suffix in stems if stem == job_id and suffix != "withdrawn")
+
+
+def _ended(ending: Ending) -> BurnReport:
+    return BurnReport(ending.state, 1.0, ending.message, sha256=ending.sha256, device_free=True)
 
 
 def _sane(job: RobotJob) -> RobotJob:

@@ -22,6 +22,7 @@ from burners.base import BurnState
 from burners.publish import sync_folder
 
 _KEPT_SECONDS = 180 * 86_400.0
+_LEFT_SECONDS = 7 * 86_400.0
 _OUTCOME = ".outcome.json"
 
 
@@ -114,11 +115,16 @@ class Records:
         shutil.rmtree(self.place(job_id), ignore_errors=True)
 
     def forget_old(self) -> None:
-        """Drop endings that nobody has asked for in half a year."""
-        limit = time.time() - _KEPT_SECONDS
+        """Drop endings of half a year ago, and what was left of orders that ended a week ago."""
+        now = time.time()
         with suppress(OSError):
             for path in self.images.iterdir():
-                if path.name.endswith(_OUTCOME) and path.stat().st_mtime < limit:
+                if not path.name.endswith(_OUTCOME):
+                    continue
+                age = now - path.stat().st_mtime
+                if age > _LEFT_SECONDS:
+                    shutil.rmtree(self.place(path.name.removesuffix(_OUTCOME)), ignore_errors=True)
+                if age > _KEPT_SECONDS:
                     path.unlink(missing_ok=True)
 
 

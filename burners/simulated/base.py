@@ -7,6 +7,7 @@ folder: ``JOB.iso`` is a good disc, ``JOB.bad`` a spoilt one. ``step`` does what
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import threading
@@ -151,9 +152,9 @@ class Simulator(ABC):
 
         Raises ValueError for a fault that is not known.
         """
-        self.folder = folder
+        self.folder = Path(os.path.abspath(folder))  # noqa: PTH100 - links stay, dots go
         self.out = out
-        self.share = PathMap(folder, robot_path or str(folder))
+        self.share = PathMap(self.folder, robot_path or str(self.folder))
         self.jobs: list[Job] = []
         self.ink = 100
         self.blanks = 50

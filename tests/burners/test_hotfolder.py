@@ -195,6 +195,57 @@ def test_a_robot_that_said_no_is_not_asked_again(place: Place) -> None:
     wait_for(lambda: later.poll(ticket).state is BurnState.BURNT, "the end")
 
 
+def test_the_share_goes_away_while_the_image_is_written(place: Place) -> None:
+    robot = place.driver()
+    slow = SlowImage(an_image())
+    given = order(slow)
+    ticket = robot.prepare(given)
+    robot.submit(given, ticket)
+    wait_for(slow.started.is_set, "the writing")
+    place.folder.rename(place.folder.with_name("away"))
+    slow.go.set()
+    wait_for(lambda: robot.poll(ticket).state is BurnState.WAITING, "it to be noticed")
+    robot.cancel(ticket)
+    robot.submit(given, ticket)
+    assert robot.poll(ticket).state is BurnState.WAITING
+    place.folder.with_name("away").rename(place.folder)
+    wait_for(lambda: robot.poll(ticket).state is BurnState.UNKNOWN, "it to be back")
+    robot.submit(given, ticket)
+    wait_for((place.folder / f"{ticket['mark']}.JDF").exists, "the order")
+
+
+def test_a_good_disc_stays_good_when_the_share_goes_away(place: Place) -> None:
+    robot = place.driver()
+    ticket = handed(robot, place)
+    (place.folder / f"{ticket['mark']}.JDF").rename(place.folder / f"{ticket['mark']}.DON")
+    stf.write(place.folder, {ticket["mark"]: stf.DONE})
+    wait_for(lambda: robot.poll(ticket).state is BurnState.BURNT, "the end")
+    place.folder.rename(place.folder.with_name("away"))
+    assert robot.finish(ticket, Outcome.GOOD) == "output of r"
+    report = robot.poll(ticket)
+    assert (report.state, report.device_free) == (BurnState.BURNT, True)
+
+
+def test_the_reason_of_a_failure_is_waited_for(place: Place) -> None:
+    robot = place.driver(lost_seconds=30)
+    ticket = handed(robot, place)
+    mark = ticket["mark"]
+    (place.folder / f"{mark}.JDF").rename(place.folder / f"{mark}.ERR")
+    assert not robot.poll(ticket).state.ended
+    stf.write(place.folder, {mark: {"STATUS": "6", "DETAIL_STATUS": "14", "ERROR": "JDF0500"}})
+    wait_for(lambda: robot.poll(ticket).state.ended, "the end")
+    assert robot.poll(ticket).message == "refused, error JDF0500, STATUS 6"
+
+
+def test_a_failure_without_a_reason_is_one_in_the_end(place: Place) -> None:
+    robot = place.driver()
+    ticket = handed(robot, place)
+    (place.folder / f"{ticket['mark']}.JDF").rename(place.folder / f"{ticket['mark']}.ERR")
+    (place.folder / "TDBStatus.txt").unlink()
+    wait_for(lambda: robot.poll(ticket).state.ended, "the end")
+    assert robot.poll(ticket).state is BurnState.FAILED
+
+
 def test_done_without_a_word_in_the_status_is_no_success(place: Place) -> None:
     robot = place.driver()
     ticket = handed(robot, place)
@@ -320,9 +371,11 @@ def test_old_endings_are_dropped_and_young_ones_are_not(place: Place) -> None:
     for name, age in (("old", 200), ("young", 100)):
         (images / f"{name}.outcome.json").write_text("{}")
         os.utime(images / f"{name}.outcome.json", (1, time.time() - age * 86_400))
+        (images / name).mkdir()
     robot.finish(robot.prepare(order()), Outcome.CANCELLED)
     wait_for(lambda: not (images / "old.outcome.json").exists(), "the old one to go")
     assert (images / "young.outcome.json").exists()
+    wait_for(lambda: not (images / "young").exists(), "what was left of an order to go")
 
 
 def test_images_elsewhere(place: Place, tmp_path: Path) -> None:

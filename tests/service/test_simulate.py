@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -26,9 +27,9 @@ def start(*arguments: str | Path) -> subprocess.Popen[str]:
 def test_it_burns_until_it_is_stopped(name: str, tmp_path: Path) -> None:
     folder, out = tmp_path / "robot", tmp_path / "discs"
     kind = registry.drivers()[name].load()
-    options = kind.example(folder)
+    options = kind.example(folder) | {"robot_path": ""}  # the robot sees the folder as we do
     robot = start(
-        *(name, "--folder", folder, "--out", out, "--robot-path", options["robot_path"]),
+        *(name, "--folder", os.path.relpath(folder), "--out", out),
         *("--speed", "400", "--fault", "no-blanks:0.5", "--seed", "3", "--json"),
     )
     try:
@@ -43,7 +44,7 @@ def test_it_burns_until_it_is_stopped(name: str, tmp_path: Path) -> None:
         robot.send_signal(signal.SIGTERM)
         told, log = robot.communicate(timeout=20)
     assert robot.returncode == 0, log
-    assert json.loads(told) == {"event": "ready", "driver": name, "folder": str(folder), "out": str(out)}
+    assert json.loads(told) == {"event": "ready", "driver": name, "folder": os.path.relpath(folder), "out": str(out)}
     assert f"{ticket['mark']}: good" in log
     assert [path.name for path in out.glob("*.iso")] == [f"{ticket['mark']}.iso"]
 
