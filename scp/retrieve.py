@@ -237,7 +237,7 @@ class _Provider:
             reasons,
         )
         counts = tally.counts(final=answer is not CANCELLED)
-        channel.respond(answer, _failed_list(tally, message) if answer is not SUCCESS else None, counts)
+        channel.respond(answer, _failed_list(tally, message) if tally.failed_uids else None, counts)
 
     def _send_all(self, ids: array[int], way: Exit, tally: _Tally, channel: Channel) -> bool:
         """Send them, one after the other; whether the peer has cancelled."""

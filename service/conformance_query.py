@@ -71,7 +71,7 @@ Instances go out in the transfer syntax in which they are held. One that the rec
 and goes as Explicit VR Little Endian, if setting `remote.convert` says so, else it counts as failed. What is NEARLINE
 is read from the disc's image, once its digest is that of the catalogue. What is OFFLINE is not sent; where nothing else
 was asked for, the retrieve ends with C003H and names the File-sets. A pending response with numbers of sub-operations
-follows each C-STORE. The last response has Failed SOP Instance UID List (0008,0058), unless it is 0000H.
+follows each C-STORE. The last response has Failed SOP Instance UID List (0008,0058) where any failed.
 
 Table 4.2-7. Statuses. Comments stand in Error Comment (0000,0902); Offending Element (0000,0901) names the key that is
 to blame.

@@ -237,7 +237,8 @@ def test_unknown_and_absent_destinations(receiver: Receiver, destination: Arriva
     made = study(2, seed=7)
     fill(receiver, made)
     wanted = identifier("STUDY", StudyInstanceUID=made[0].study_instance_uid)
-    assert [status.Status for status, _ in move(receiver, wanted, "NOBODY")] == [0xA801]
+    ((status, list_of_failed),) = move(receiver, wanted, "NOBODY")
+    assert (status.Status, list_of_failed) == (0xA801, None)
     know(receiver, 1)
     ((status, _),) = move(receiver, wanted)
     assert (status.Status, counts(status)) == (0xA702, (0, 0, 2, 0))
