@@ -73,7 +73,8 @@ def _stayed_whole(candidate: Candidate, found: dict[int, Derived]) -> bool:
 
 def _why_whole(derived: Derived) -> str:
     words = (str(change["new"]) for change in derived.changes)
-    return next((word for word in words if word.startswith("not compressed")), "its pixel data does not suit")
+    why = next((word for word in words if word.startswith("not compressed: ")), "its pixel data does not suit")
+    return f"not lossy: {why.removeprefix('not compressed: ')}"
 
 
 def _conform(

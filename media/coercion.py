@@ -134,8 +134,10 @@ def corrections(
 
 
 def _is_already(edit: Edit, value: str | None) -> bool:
-    if edit.value is None or value is None:
-        return edit.value is None and value is None
+    if value is None:
+        return not edit.value  # what is absent has no value, and is not put there for that
+    if edit.value is None:
+        return False
     return edit.value.strip() == value.strip()
 
 

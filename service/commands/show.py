@@ -65,9 +65,12 @@ def plan(document: dict[str, Any]) -> None:
 
 def changed(document: dict[str, Any]) -> None:
     """What a plan changes, in groups: what is changed alike in many instances is one line."""
-    for one in document.get("compression") or ():
+    ways = document.get("compression") or []
+    for one in ways[:_MANY]:
         note = f": {plain(one['note'])}" if one["note"] else ""
         typer.echo(f"pixel data of {_count(one['instances'])}: {plain(one['what'])}{note}")
+    if len(ways) > _MANY:
+        typer.echo(f"  ... and {len(ways) - _MANY} more ways or reasons (--json has all)")
     groups = document.get("changed") or []
     if not groups:
         return

@@ -130,3 +130,8 @@ def test_the_example_of_the_documentation_is_right(tmp_path: Path) -> None:
     path = tmp_path / "rules.toml"
     path.write_text(example[1])
     assert len(read_rules(path)) == 2
+
+
+def test_what_is_absent_is_not_put_there_to_be_empty() -> None:
+    rule = {"name": "r", "empty": ["PatientComments", "PatientSex", "StudyID"], "set": {"StudyDescription": ""}}
+    assert changed(rule, values=VALUES | {0x00100040: "F", 0x00200010: ""}) == {0x00100040: ""}
