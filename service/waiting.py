@@ -95,9 +95,12 @@ def follow(document: Document, look: Callable[[str], Document]) -> Document:
     try:
         with show.following() as told:
             told(document)
+            took = 0.0
             while document["state"] not in TERMINAL:
-                time.sleep(_POLL_SECONDS)
+                time.sleep(max(_POLL_SECONDS, 4 * took))  # the report of a large job takes a while to be told
+                began = time.monotonic()
                 document = look(name)
+                took = time.monotonic() - began
                 told(document)
     except KeyboardInterrupt:
         say(f"{name} was not cancelled: it goes on in the service, or when one starts (`burnish cancel {name}`)")
