@@ -5,7 +5,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 
-from media.labellayout import Arranged, Placed
+from media.labellayout import Arranged
+from media.labellines import Placed
 from media.labelsvg import modules
 
 _POINTS = 72 / 25.4

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from xml.sax.saxutils import escape
 
 from media.labelfonts import Font
-from media.labellayout import Arranged, Placed
+from media.labellayout import Arranged
+from media.labellines import Placed
 from media.labeltables import Printer
 
 _GUIDE = "#d0d0d0"
