@@ -8,7 +8,7 @@ from typing import Any
 
 from media.codecs import transfer_syntax
 from media.elements import dictionary_vr
-from media.recipes import EDIT_RECIPE, is_lossy, recipe_syntax
+from media.recipes import is_lossy
 
 _ALIKE = 3
 """Ways of one attribute to change up to which each is a group of its own."""
@@ -54,18 +54,16 @@ def _corrects(group: Mapping[str, Any]) -> bool:
 
 
 def compression_groups(instances: Iterable[tuple[str, str, str]]) -> list[dict[str, Any]]:
-    """``[{"what", "note", "instances"}]`` of recipe, transfer syntax as received and note of each instance.
+    """``[{"what", "note", "instances"}]`` of recipe, transfer syntax on the disc and note of each instance.
 
     What is not touched and has no note is not told.
     """
     counts: Counter[tuple[str, str]] = Counter()
-    for recipe, received, note in instances:
-        if recipe in ("", EDIT_RECIPE):
-            what = f"as received, {transfer_syntax(received)}"
-        else:
-            what = f"{'lossy, ' if is_lossy(recipe) else ''}{transfer_syntax(recipe_syntax(recipe))}"
-        if note or recipe not in ("", EDIT_RECIPE):
-            counts[what, note] += 1
+    for recipe, written, note in instances:
+        if recipe:
+            counts[f"{'lossy, ' if is_lossy(recipe) else ''}{transfer_syntax(written)}", note] += 1
+        elif note:
+            counts[f"as received, {transfer_syntax(written)}", note] += 1
     return [
         {"what": what, "note": note, "instances": count}
         for (what, note), count in sorted(counts.items(), key=lambda each: (-each[1], each[0]))

@@ -425,9 +425,7 @@ def _report(
     return {
         "changes": changes,
         "changed": change_groups(changes),
-        "compression": compression_groups(
-            (used_as.recipe or "", used_as.row.transfer_syntax_uid, used_as.note) for used_as in used
-        ),
+        "compression": compression_groups(_compressed(candidate, derived.get(candidate.row.id)) for candidate in used),
         "supplied": [
             {
                 "sop_instance_uid": candidate.row.sop_instance_uid,
@@ -444,6 +442,16 @@ def _report(
         "notes": [medium.note] if medium.note else [],
         "lower_bound": packing.lower_bound,
     }
+
+
+def _compressed(candidate: Candidate, derived: Derived | None) -> tuple[str, str, str]:
+    """Recipe, transfer syntax on the disc, and why that is not what was wanted."""
+    recipe = candidate.recipe or ""
+    if derived is None:
+        return recipe, candidate.row.transfer_syntax_uid, candidate.note
+    words = (str(change["new"]) for change in derived.changes)
+    whole = next((word for word in words if word.startswith("not compressed: ")), "")
+    return recipe, derived.transfer_syntax_uid, whole or candidate.note
 
 
 def check_plan(ctx: Context, plan_id: int) -> None:

@@ -35,9 +35,9 @@ def test_what_is_alike_is_one_group() -> None:
 
 def test_compression_by_what_is_done_and_why() -> None:
     found = compression_groups(
-        [("j2k-lossy-r8/1", EXPLICIT_LE, "")] * 3
+        [("j2k-lossy-r8/1", "1.2.840.10008.1.2.4.91", "")] * 3
         + [("", EXPLICIT_LE, "")] * 2
-        + [("edit/1", EXPLICIT_LE, "once is enough"), ("explicit-le/1", "1.2.840.10008.1.2", "")]
+        + [("", EXPLICIT_LE, "once is enough"), ("explicit-le/1", EXPLICIT_LE, "")]
     )
     assert found == [
         {"what": "lossy, JPEG 2000 (1.2.840.10008.1.2.4.91)", "note": "", "instances": 3},
