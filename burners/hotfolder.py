@@ -15,14 +15,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import re
 import shutil
 import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -37,33 +35,18 @@ from burners.base import (
     Ticket,
 )
 from burners.exporting import SECTOR, SPARE_BYTES, Exporter, Writer
-from burners.hotfolder_dialect import Dialect, Phase, RobotJob, RobotState
+from burners.hotfolder_dialect import Dialect, Phase, RobotState
+from burners.hotfolder_following import Following, ended
 from burners.hotfolder_options import check
 from burners.hotfolder_papers import Papers
 from burners.hotfolder_records import Ending, Records
-from burners.hotfolder_status import Seen, StatusWatch, in_words
+from burners.hotfolder_status import StatusWatch
 from burners.publish import sync_folder
 
 _log = logging.getLogger("burnish.burners")
 _HOLD_SECONDS = 0.25
-_CANCEL_AGAIN_SECONDS = 30.0
 _SWEEP_SECONDS = 86_400.0
-_REMEMBERED = 1000
 _JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
-
-
-@dataclass
-class _Watch:
-    """What this process saw of an order, and since when."""
-
-    seen: object = None
-    since: float = 0.0
-    """When it last changed."""
-    unsure: float | None = None
-    """Since when the robot, though online, does not say what became of it."""
-    asked: float | None = None
-    """When it was first asked to cancel."""
-    asked_again: float = 0.0
 
 
 class HotFolder(Exporter):
@@ -79,15 +62,10 @@ class HotFolder(Exporter):
         self._papers = Papers(self._options, self._dialect)
         self._papers.check()
         self._status = StatusWatch(self._options, self._dialect)
-        self._watches: dict[str, _Watch] = {}
-        self._wishes: set[str] = set()
-        self._endings: dict[str, Ending] = {}
+        self._following = Following(name, self._options, self._dialect, self._records, self._papers, self._status)
         self._handed: set[str] = set()
         """Orders that this process handed over."""
-        self._watch_lock = threading.Lock()
         self._swept: float | None = None
-        self._patience = min(self._options.stale_seconds, self._options.lost_seconds)
-        """For the reason of a failure: a status follows the rename of a file in some seconds."""
 
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:
@@ -109,7 +87,7 @@ class HotFolder(Exporter):
         need = order.sectors * SECTOR
         # A folder that is not there now may be there later: poll tells so, and nothing is submitted before.
         with suppress(OSError):
-            if self._records.ending(job_id) or self._records.handed(job_id) or self._suffixes(job_id):
+            if self._records.ending(job_id) or self._records.handed(job_id) or self._following.suffixes(job_id):
                 raise BurnRefused(f"the robot was given an order {job_id} before; a disc of it may exist")
             place = self._options.images if self._options.images.exists() else self._options.folder
             free = shutil.disk_usage(place).free
@@ -148,7 +126,7 @@ class HotFolder(Exporter):
 
     def cancel(self, ticket: Ticket) -> None:
         job_id = ticket["mark"]
-        self._wishes.add(job_id)  # handing over at this very moment must not lose it
+        self._following.wish_cancel(job_id)  # handing over at this very moment must not lose it
         with suppress(OSError):  # a share that is away just now: poll says so, and asks when it is back
             super().cancel(ticket)
 
@@ -177,7 +155,7 @@ class HotFolder(Exporter):
         lost = BurnReport(BurnState.UNKNOWN, message="another claim on this disc came meanwhile", device_free=True)
         cancelled = BurnReport(BurnState.CANCELLED, message="cancelled", device_free=True)
         self._options.images.mkdir(exist_ok=True)
-        if self._records.fence(job_id, order.epoch) or self._suffixes(job_id):
+        if self._records.fence(job_id, order.epoch) or self._following.suffixes(job_id):
             return handed
         self._records.place(job_id).mkdir(exist_ok=True)
         sync_folder(self._options.images)
@@ -189,7 +167,7 @@ class HotFolder(Exporter):
         self._papers.put(part, text)
         if not self._hold_back(writer):
             return cancelled
-        if self._records.fence(job_id, order.epoch) or self._suffixes(job_id):
+        if self._records.fence(job_id, order.epoch) or self._following.suffixes(job_id):
             return handed
         if self._records.overtaken(job_id, order.epoch) or not order.may_publish(digest):
             return lost
@@ -234,7 +212,7 @@ class HotFolder(Exporter):
             for path in place.iterdir():
                 if path.name.endswith(".part") and (epoch is None or path.name == f"image.{epoch}.part"):
                     path.unlink(missing_ok=True)
-        if epoch is None and not self._records.handed(job_id) and not self._suffixes(job_id):
+        if epoch is None and not self._records.handed(job_id) and not self._following.suffixes(job_id):
             self._records.clear(job_id)
 
     # From then on: files and status.
@@ -242,187 +220,39 @@ class HotFolder(Exporter):
     def _found(self, ticket: Ticket) -> BurnReport:
         job_id: str = ticket["mark"]
         try:
-            ending = self._ending(job_id)
+            ending = self._following.ending(job_id)
             if ending is not None:
-                return _ended(ending)
+                return ended(ending)
             if ticket.get("robot", self._options.share.robot) != self._options.share.robot:
                 reason = f"given to a robot at {ticket['robot']}, which the settings do not have any more"
                 return BurnReport(BurnState.FAILED, message=f"{reason}: a disc may exist", device_free=True)
-            if self._withdrawn(job_id).exists():
-                return self._taken_back(job_id)
+            if self._following.withdrawn(job_id).exists():
+                return self._following.taken_back(job_id)
             if self._is_unknown(job_id):
                 return BurnReport(BurnState.UNKNOWN, device_free=True)
-            return self._ask(job_id)
+            return self._following.ask(job_id)
         except OSError as error:
             reason = f"{self.name}: folder {error.filename or self._options.folder}: {error.strerror or error}"
             return BurnReport(BurnState.WAITING, message=reason)
 
     def _is_unknown(self, job_id: str) -> bool:
         """Neither folder, notes nor status have a trace of it, and this process never handed it over."""
-        if self._suffixes(job_id) or job_id in self._handed:
+        if self._following.suffixes(job_id) or job_id in self._handed:
             return False
         if not set(self._records.handed(job_id)) <= set(self._records.order_parts(job_id)):
             return False
         # Our notes may have been deleted: the robot may know more.
         return self._dialect.judge(job_id, frozenset(), self._status.now().status).state is Phase.ABSENT
 
-    def _ask(self, job_id: str) -> BurnReport:
-        """How the robot stands with an order that it has, or had."""
-        suffixes = self._suffixes(job_id)
-        seen = self._status.now()
-        job = _sane(self._dialect.judge(job_id, suffixes, seen.status))
-        with self._watch_lock:
-            watch = self._watches.setdefault(job_id, _Watch(since=time.monotonic()))
-        if self._wants_cancel(job_id) and not job.state.final:
-            self._seek_cancel(job_id, job, suffixes, seen, watch)
-            if (ending := self._ending(job_id)) is not None:
-                return _ended(ending)
-        report = self._judged(job_id, job, seen, watch)
-        return replace(report, supplies=seen.status.supplies)
-
-    def _judged(self, job_id: str, job: RobotJob, seen: Seen, watch: _Watch) -> BurnReport:
-        at = time.monotonic()
-        said = f": {job.message}" if job.message else ""
-        blind = seen.offline or seen.garbled
-        if job != watch.seen or blind:
-            watch.seen, watch.since = job, at
-        unexplained = job.state is Phase.BAD and not job.message
-        if not (job.state in (Phase.ABSENT, Phase.ENDED) or unexplained) or (blind and not unexplained):
-            watch.unsure = None
-        elif watch.unsure is None:
-            watch.unsure = at
-        lost = watch.unsure is not None and at - watch.unsure > self._options.lost_seconds
-        unanswered = watch.asked is not None and at - self._deaf_since(job_id, watch) > self._options.cancel_seconds
-        stalled = at - watch.since
-        match job.state:
-            case Phase.GOOD:
-                return self._end(job_id, BurnState.BURNT, job.message)
-            case Phase.CANCELLED if self._wants_cancel(job_id):
-                return self._end(job_id, BurnState.CANCELLED, f"cancelled by the robot{said}")
-            case Phase.CANCELLED:
-                return self._end(job_id, BurnState.FAILED, f"cancelled at the robot, not here{said}")
-            case Phase.BAD if unexplained and watch.unsure is not None and at - watch.unsure < self._patience:
-                return BurnReport(BurnState.BURNING, job.progress, "it failed; the status will say why")
-            case Phase.BAD:
-                return self._end(job_id, BurnState.FAILED, job.message or "the robot reports a failure")
-            case _ if unanswered:
-                reason = "the robot did not answer the cancellation: a disc may still come out of it"
-                return self._end(job_id, BurnState.FAILED, reason + said)
-            case Phase.ENDED if lost:
-                reason = (
-                    "the robot has ended but does not say how: look at the disc in its output, it is not vouched for"
-                )
-                return self._end(job_id, BurnState.FAILED, reason + said)
-            case Phase.ABSENT if lost:
-                reason = "the order is gone from the robot's folder and status: a disc of it may or may not exist"
-                return self._end(job_id, BurnState.FAILED, reason)
-        if seen.offline or (blind and job.state in (Phase.ABSENT, Phase.ENDED)):
-            return BurnReport(BurnState.WAITING, job.progress, f"{self.name}: {blind}")
-        if job.state is Phase.PAUSED:
-            reason = seen.holds or job.message or "the robot has paused"
-            return BurnReport(BurnState.WAITING, job.progress, f"{self.name}: {reason}")
-        if job.state is not Phase.WORKING and seen.holds:
-            return BurnReport(BurnState.WAITING, job.progress, f"{self.name}: {seen.holds}")
-        if job.state is Phase.OFFERED and stalled > self._options.lost_seconds:
-            reason = (
-                f"{self.name}: not taken for more than {in_words(self._options.lost_seconds)}: is its program running?"
-            )
-            return BurnReport(BurnState.WAITING, 0.0, reason)
-        if stalled > self._options.stall_seconds:
-            long = in_words(self._options.stall_seconds)
-            reason = f"{self.name}: nothing has moved for more than {long}: look at the robot{said}"
-            return BurnReport(BurnState.WAITING, job.progress, reason)
-        state = BurnState.QUEUED if job.state in (Phase.OFFERED, Phase.QUEUED) else BurnState.BURNING
-        return BurnReport(state, job.progress, job.message)
-
-    def _end(self, job_id: str, state: BurnState, message: str) -> BurnReport:
-        """Note how it ended, for the robot forgets: its files go away after an hour or two."""
-        facts = next(iter(self._records.handed(job_id).values()), {})
-        note, digest = str(facts.get("note") or ""), facts.get("sha256")
-        ending = Ending(state, "; ".join(part for part in (message, note) if part)[:2000], digest)
-        try:
-            self._records.note_ending(job_id, ending)
-        except OSError as error:
-            _log.warning("the end of order %s of burner %s cannot be noted: %s", job_id, self.name, error)
-        with self._watch_lock:
-            self._watches.pop(job_id, None)
-            self._wishes.discard(job_id)
-        self._remember(job_id, ending)
-        return _ended(ending)
-
-    def _ending(self, job_id: str) -> Ending | None:
-        """How an order ended, as far as that is known. Raises OSError."""
-        known = self._endings.get(job_id)
-        if known is None and (known := self._records.ending(job_id)) is not None:
-            self._remember(job_id, known)
-        return known
-
-    def _remember(self, job_id: str, ending: Ending) -> None:
-        """So that a share that goes away now does not make us forget it."""
-        with self._watch_lock:
-            self._endings[job_id] = ending
-            while len(self._endings) > _REMEMBERED:
-                del self._endings[next(iter(self._endings))]
-
-    def _wants_cancel(self, job_id: str) -> bool:
-        return job_id in self._wishes or self._records.wished(job_id)
-
-    def _seek_cancel(self, job_id: str, job: RobotJob, suffixes: frozenset[str], seen: Seen, watch: _Watch) -> None:
-        """Take the order back while the robot has not taken it, else ask for a cancellation, again now and then."""
-        at = time.monotonic()
-        self._records.wish_cancel(job_id)
-        if watch.asked is None:
-            watch.asked = at
-        if job.state is Phase.OFFERED and (self._dialect.withdraws or seen.offline) and self._withdraw(job_id):
-            return
-        paper = self._dialect.cancellation(job_id)
-        answered = suffixes & frozenset(self._dialect.cancel_answers)
-        if paper is None or answered or at < watch.asked_again or job.state is Phase.ENDED:
-            return
-        watch.asked_again = at + _CANCEL_AGAIN_SECONDS
-        target = self._options.folder / paper.name
-        if Path(paper.name).suffix.upper() in suffixes:
-            return  # asked before, and not yet taken
-        part = target.with_name(f"{paper.name}.tmp")
-        self._papers.put(part, paper.text)
-        part.rename(target)
-
-    def _deaf_since(self, job_id: str, watch: _Watch) -> float:
-        """Since when the robot could have answered. One that cannot be asked ends its disc, unless it stands still."""
-        asked = watch.asked or 0.0
-        return asked if self._dialect.cancellation(job_id) is not None else max(asked, watch.since)
-
-    def _withdraw(self, job_id: str) -> bool:
-        """Rename the order away: the robot cannot take what has gone."""
-        order = self._options.folder / f"{job_id}{self.dialect.order_suffix}"
-        try:
-            order.rename(self._withdrawn(job_id))
-        except FileNotFoundError:
-            return False  # it was faster
-        self._taken_back(job_id)
-        return True
-
-    def _withdrawn(self, job_id: str) -> Path:
-        return self._options.folder / f"{job_id}.withdrawn"
-
-    def _taken_back(self, job_id: str) -> BurnReport:
-        report = self._end(job_id, BurnState.CANCELLED, "taken back before the robot took it")
-        self._withdrawn(job_id).unlink(missing_ok=True)
-        if (paper := self._dialect.cancellation(job_id)) is not None:
-            (self._options.folder / paper.name).unlink(missing_ok=True)
-        return report
-
     def _put_away(self, ticket: Ticket, outcome: Outcome) -> str:
         job_id = ticket["mark"]
         ending: Ending | None = None
         with suppress(OSError):
-            ending = self._ending(job_id)
+            ending = self._following.ending(job_id)
             self._records.clear(job_id)
         self._sweep()
-        with self._watch_lock:
-            self._watches.pop(job_id, None)
-            self._wishes.discard(job_id)
-            self._handed.discard(job_id)
+        self._following.forget(job_id)
+        self._handed.discard(job_id)
         made = ending is not None and ending.state is BurnState.BURNT
         return (self._options.location or f"output of {self.name}") if made else ""
 
@@ -432,31 +262,6 @@ class HotFolder(Exporter):
         if self._swept is None or at - self._swept > _SWEEP_SECONDS:
             self._swept = at
             threading.Thread(target=self._records.forget_old, name=f"sweep-{self.name}", daemon=True).start()
-
-    def _suffixes(self, job_id: str) -> frozenset[str]:
-        """Suffixes of the files that are called like the order, in capitals. Raises OSError."""
-        found = _suffixes(self._options.folder, job_id)
-        # A rename while the folder is read may hide a file from us; a second look finds it.
-        return found or _suffixes(self._options.folder, job_id)
-
-
-def _suffixes(folder: Path, job_id: str) -> frozenset[str]:
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries]
-    stems = ((name.rpartition(".")[0], name.rpartition(".")[2]) for name in names)
-    return frozenset(f".{suffix.upper()}" for stem, suffix in stems if stem == job_id and suffix != "withdrawn")
-
-
-def _ended(ending: Ending) -> BurnReport:
-    return BurnReport(ending.state, 1.0, ending.message, sha256=ending.sha256, device_free=True)
-
-
-def _sane(job: RobotJob) -> RobotJob:
-    """No disc is good beside a bad one, and an order is for one disc."""
-    if job.state is Phase.GOOD and (job.discs_bad or job.discs_good not in (None, 1)):
-        counted = f"{job.discs_good} good and {job.discs_bad or 0} bad discs for one that was ordered"
-        return replace(job, state=Phase.BAD, message="; ".join(part for part in (counted, job.message) if part))
-    return job
 
 
 def _job_id(order: BurnOrder) -> str:

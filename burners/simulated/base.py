@@ -218,14 +218,14 @@ class Simulator(ABC):
         """Do what is due."""
         if self.now < self._frozen_until:
             return
-        with suppress(FileNotFoundError):
-            self.look_for_cancellations()
         known = {job.name for job in self.jobs}
         for name, path in self.new_orders():
             if name not in known:
                 job = Job(job_id=name, name=name, path=path, created=self.now)
                 job.life = self._live(job)
                 self.jobs.append(job)
+        with suppress(FileNotFoundError):
+            self.look_for_cancellations()
         for job in list(self.jobs):
             if job.life is not None:
                 self._go_on(job)
