@@ -24,7 +24,6 @@ from media.problems import MediaError
 PROGRAM = "dvdisaster"
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)%")
 _GOOD = re.compile(r"- good image(/file)?\s*:")
-_PROGNOSIS = re.compile(r"- prognosis\s*:.*\(100\.0%\)")
 _STALLED_SECONDS = 900.0
 _LOOK_SECONDS = 0.3
 _KEPT = 1 << 16
@@ -116,7 +115,11 @@ def judged(text: str) -> Tested:
         faults.append("no error-correction data was recognised")
     elif not any(_GOOD.match(line) for line in lines) and not faults:
         faults.append("the program did not say that the image is good")
-    hopeful = any(_GOOD.match(line) or _PROGNOSIS.match(line) for line in lines)
+    expects = [line for line in lines if re.match(r"- prognosis\s*:", line)]
+    if expects:
+        hopeful = all("(100.0%)" in line for line in expects)
+    else:  # it expects nothing where no data is damaged
+        hopeful = not any("no error-correction data" in fault or "data md5sum" in fault for fault in faults)
     return Tested(not faults, tuple(faults[:_FAULTS_TOLD]), hopeful)
 
 

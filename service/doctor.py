@@ -86,6 +86,7 @@ def examine(
     _folders(settings, found)
     _leftovers(settings, spool, found)
     _decoders(found)
+    _protection(settings, found)
     _signing(settings, found)
     statuses = _burners(settings, burners, found)
     return {
@@ -159,6 +160,7 @@ def _database(settings: Settings, db: Database | None, found: _Findings) -> None
 def _contents(db: Database, found: _Findings) -> None:
     from sqlalchemy import func, select
 
+    from store.checks import DAMAGED, counts
     from store.models import Disc, Instance, Job
 
     with db.read() as session:
@@ -170,11 +172,12 @@ def _contents(db: Database, found: _Findings) -> None:
         conflicts = session.scalar(select(func.count()).where(Instance.conflict_of.is_not(None))) or 0
         by_state = session.execute(select(Job.state, func.count()).group_by(Job.state))
         jobs = dict(by_state.tuples().all())
-        discs = session.scalar(select(func.count()).where(Disc.state == "VERIFIED")) or 0
+        discs = session.scalar(select(func.count()).where(counts())) or 0
+        damaged = session.scalars(select(Disc.id).where(Disc.checked_result == DAMAGED).order_by(Disc.id)).all()
     found.state["spool holds"] = f"{held} instances, {_size(int(total))}"
     found.state["conflicts"] = str(conflicts)
     found.state["jobs"] = ", ".join(f"{count} {state}" for state, count in sorted(jobs.items())) or "none yet"
-    found.state["verified discs"] = str(discs)
+    found.state["verified discs"] = str(discs) + (f", and {len(damaged)} found damaged" if damaged else "")
 
 
 def _folders(settings: Settings, found: _Findings) -> None:
@@ -232,6 +235,16 @@ def _leftovers(settings: Settings, spool: Spool | None, found: _Findings) -> Non
         for path in process.iterdir()
     ]
     found.state["temporary files left behind"] = str(len(dead)) if dead else "none"
+
+
+def _protection(settings: Settings, found: _Findings) -> None:
+    from media import dvdisaster
+
+    tool = dvdisaster.installed()
+    found.state["error-correction data"] = f"by {tool}" if tool else "none can be made: dvdisaster is not installed"
+    if tool is None and settings.plan.protect != "none":
+        what = f"plan.protect is {settings.plan.protect}, and dvdisaster is not installed here: every plan is refused"
+        found.wrong(what, 'install it (Debian: apt install dvdisaster), or set plan.protect to "none"')
 
 
 def _decoders(found: _Findings) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from store.checks import counts
 from store.guard import rows_changed
 from store.models import Commitment, Derived, Disc, Instance, Volume, VolumeInstance, now
-from store.states import DiscState
 
 # Failure Reason (0008,1197), PS3.3 C.14.1.1.
 NO_SUCH_INSTANCE = 0x0112
@@ -224,7 +224,7 @@ def _outcome(session: Session, pairs: Sequence[Pair], *, discs: int) -> Outcome:
             )
             .join(VolumeInstance, VolumeInstance.instance_id == Instance.id)
             .join(Volume, Volume.id == VolumeInstance.volume_id)
-            .join(Disc, (Disc.volume_id == Volume.id) & (Disc.state == DiscState.VERIFIED))
+            .join(Disc, (Disc.volume_id == Volume.id) & counts())
             .outerjoin(Derived, Derived.id == VolumeInstance.derived_id)
             # What was changed so that it has a UID of its own is not the instance that shall be safe.
             .where(Instance.sop_instance_uid.in_(chunk), Derived.new_sop_instance_uid.is_(None))
