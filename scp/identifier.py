@@ -11,6 +11,7 @@ from media.problems import NotDicom
 from scp.channel import Channel, Message
 from scp.statuses import (
     NO_UNIQUE_KEY,
+    TOO_MANY_VALUES,
     UNREADABLE_IDENTIFIER,
     WRONG_LEVEL,
     WRONG_UNIQUE_KEY,
@@ -23,6 +24,8 @@ PATIENT_ROOT, STUDY_ROOT = "1.2.840.10008.5.1.4.1.2.1.", "1.2.840.10008.5.1.4.1.
 FIND, MOVE, GET = "1", "2", "3"
 """Last components of the SOP Class UIDs of a model."""
 QUERY_RETRIEVE_LEVEL = 0x00080052
+_VALUES_LIMIT = 10_000
+"""Of one key; a database allows some 30,000 in a statement."""
 _MODELS: Mapping[str, tuple[Level, ...]] = {PATIENT_ROOT: LEVELS, STUDY_ROOT: LEVELS[1:]}
 
 
@@ -67,6 +70,9 @@ def read_identifier(message: Message, channel: Channel) -> Identifier:
     level = next((level for level in model if given is not None and given.value == level), None)
     if level is None:
         raise Refused(WRONG_LEVEL)
+    for tag, attribute in keys.items():
+        if isinstance(attribute.value, str) and attribute.value.count("\\") >= _VALUES_LIMIT:
+            raise Refused(TOO_MANY_VALUES.blaming(tag))
     character_set = keys.pop(SPECIFIC_CHARACTER_SET, None)
     above = model[: model.index(level)]
     relational = channel.agreed(message.abstract_syntax)[:1] == b"\x01"

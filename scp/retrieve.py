@@ -41,8 +41,8 @@ from scp.statuses import (
     CANCELLED,
     DESTINATION_AWAY,
     NO_SUB_OPERATION,
+    NOT_COUNTED,
     ONLY_ON_DISCS,
-    OUT_OF_RESOURCES,
     PENDING,
     SOME_FAILED,
     SUCCESS,
@@ -213,15 +213,16 @@ class _Provider:
             with self._database.read() as session:
                 ids, contexts = wanted_ids(session, wanted), wanted_contexts(session, wanted)
             tally.remaining = len(ids)
-            way = leave_by(contexts) if ids else None
-            cancelled = way is not None and self._send_all(ids, way, tally, channel)
+            way = leave_by(contexts) if contexts else _Nowhere()
+            cancelled = self._send_all(ids, way, tally, channel)
             answer = _final(tally, cancelled=cancelled)
         except Refused as error:
             answer = error.answer
             tally.failed, tally.remaining = tally.remaining, 0
         except (OperationalError, PoolTimeout) as error:
             _log.error("%s of %s: the database is not available: %s", what, channel.peer, error)
-            answer = OUT_OF_RESOURCES
+            answer = NOT_COUNTED
+            tally.failed, tally.remaining = tally.failed + tally.remaining, 0
         reasons = "".join(f"; {count} x {reason}" for reason, count in list(tally.reasons.items())[:5])
         _log.log(
             logging.INFO if answer in (SUCCESS, CANCELLED) else logging.WARNING,
@@ -314,6 +315,16 @@ def _failed_list(tally: _Tally, message: Message) -> bytes:
         value = value[:_LIST_BYTES].rpartition("\\")[0]
     attributes = {_FAILED_SOP_INSTANCE_UID_LIST: Attribute(b"UI", value)}
     return encode(attributes, syntax_of(message.transfer_syntax), "")
+
+
+class _Nowhere:
+    """Where nothing can be sent."""
+
+    def takes(self, _sop_class_uid: str, _transfer_syntax_uid: str) -> bool:
+        return False
+
+    def store(self, _instance: Held, _source: Source) -> int:
+        raise SenderFailed("there is no association")
 
 
 class _SameAssociation:

@@ -122,6 +122,7 @@ PENDING = Answer(0xFF00)
 PENDING_WITHOUT_SOME = Answer(0xFF01)
 CANCELLED = Answer(0xFE00)
 OUT_OF_RESOURCES = Answer(0xA700, "The database is not available")
+NOT_COUNTED = Answer(0xA701, "The database is not available")
 NO_SUB_OPERATION = Answer(0xA702, "No sub-operation succeeded")
 DESTINATION_AWAY = Answer(0xA702, "The move destination does not accept an association")
 UNKNOWN_DESTINATION = Answer(0xA801, "The move destination is not one of our nodes")
@@ -132,6 +133,7 @@ UNREADABLE_IDENTIFIER = Answer(0xC000, "The identifier cannot be parsed")
 UNABLE = Answer(0xC001, "Unable to process, see the log")
 WRONG_VALUE = Answer(0xC002, "A key has a value that its VR does not allow")
 ONLY_ON_DISCS = Answer(0xC003, "Only on discs; recall is not available")
+TOO_MANY_VALUES = Answer(0xC004, "A key has too many values")
 SOME_FAILED = Answer(0xB000, "Some sub-operations failed")
 QUERY_ANSWERS: dict[str, tuple[Answer, ...]] = {
     "C-FIND": (
@@ -145,13 +147,14 @@ QUERY_ANSWERS: dict[str, tuple[Answer, ...]] = {
         UNREADABLE_IDENTIFIER,
         UNABLE,
         WRONG_VALUE,
+        TOO_MANY_VALUES,
     ),
     "C-MOVE, C-GET": (
         SUCCESS,
         PENDING,
         CANCELLED,
         SOME_FAILED,
-        OUT_OF_RESOURCES,
+        NOT_COUNTED,
         NO_SUB_OPERATION,
         DESTINATION_AWAY,
         UNKNOWN_DESTINATION,
@@ -161,6 +164,7 @@ QUERY_ANSWERS: dict[str, tuple[Answer, ...]] = {
         UNREADABLE_IDENTIFIER,
         UNABLE,
         ONLY_ON_DISCS,
+        TOO_MANY_VALUES,
     ),
 }
 """What each service answers with."""

@@ -115,6 +115,16 @@ def test_a_question_without_identifier(filled: Receiver) -> None:
         assert statuses(scu) == (0, 0xA900)
 
 
+def test_a_key_of_very_many_values(filled: Receiver) -> None:
+    with Scu(filled.port, CONTEXTS) as scu:
+        keys = {**EVERYTHING, 0x0020000D: Attribute(b"UI", "\\".join(map(str, range(20000))))}
+        data = encode(keys, IMPLICIT, "")
+        scu.send(pdata(pdv(7, 3, find_command())))
+        for at in range(0, len(data), 60000):
+            scu.send(pdata(pdv(7, 2 if at + 60000 >= len(data) else 0, data[at : at + 60000])))
+        assert statuses(scu) == (0, 0xC004)
+
+
 def test_another_question_before_the_answer(filled: Receiver) -> None:
     with Scu(filled.port, CONTEXTS) as scu:
         data = encode(EVERYTHING, EXPLICIT, "")

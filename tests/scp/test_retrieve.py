@@ -325,6 +325,17 @@ def test_what_is_only_on_discs_is_refused_in_words(receiver: Receiver) -> None:
     assert failed(final) == sorted(each.sop_instance_uid for each in made)
 
 
+def test_what_is_nowhere_any_more(receiver: Receiver, destination: Arrivals) -> None:
+    made = study(2, seed=14)
+    fill(receiver, made)
+    know(receiver, destination.port)
+    uids = [each.sop_instance_uid for each in made]
+    with receiver.db.begin() as session:
+        session.execute(update(Instance).where(Instance.sop_instance_uid.in_(uids)).values(spool_path=None))
+    final = move(receiver, identifier("STUDY", StudyInstanceUID=made[0].study_instance_uid))[-1]
+    assert (final[0].Status, counts(final[0]), failed(final)) == (0xA702, (0, 0, 2, 0), sorted(uids))
+
+
 def test_from_the_files_of_a_disc_within_reach(receiver: Receiver, tmp_path: Path) -> None:
     made = study(3, seed=10)
     fill(receiver, made)
