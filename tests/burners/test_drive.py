@@ -230,40 +230,34 @@ def test_speed_open_disc_and_cd_modes_reach_the_tool(data: Path, fake: FakeTool)
 
 
 def test_a_medium_that_is_too_small_is_told_before_anything_is_written(tmp_path: Path, data: Path) -> None:
-    try:
-        with small_file_system(tmp_path / "small", "4m") as folder:
-            (folder / "disc").touch()
-            burner = drive(data, drive=f"stdio:{folder / 'disc'}")
-            ticket = begun(burner, image=an_image(size=9 << 20))
-            assert "too small" in in_state(burner, ticket, BurnState.WAITING).message
-            assert (folder / "disc").stat().st_size == 0
-            burner.cancel(ticket)
-            in_state(burner, ticket, BurnState.CANCELLED)
-            other = begun(burner, disc="D13", image=an_image(size=1 << 20))
-            assert ended(burner, other).state is BurnState.BURNT
-            burner.close()
-    except OSError as error:
-        pytest.skip(f"cannot mount: {error}")
+    with small_file_system(tmp_path / "small", "4m") as folder:
+        (folder / "disc").touch()
+        burner = drive(data, drive=f"stdio:{folder / 'disc'}")
+        ticket = begun(burner, image=an_image(size=9 << 20))
+        assert "too small" in in_state(burner, ticket, BurnState.WAITING).message
+        assert (folder / "disc").stat().st_size == 0
+        burner.cancel(ticket)
+        in_state(burner, ticket, BurnState.CANCELLED)
+        other = begun(burner, disc="D13", image=an_image(size=1 << 20))
+        assert ended(burner, other).state is BurnState.BURNT
+        burner.close()
 
 
 def test_a_device_of_exactly_the_size_is_written_and_one_block_less_is_not(tmp_path: Path, data: Path) -> None:
     image = an_image(size=(2 << 20) - 5000)
     size = -(-image.sectors // 32) * 32 * 2048
-    try:
-        with loop_device(tmp_path / "loop", size) as device:
-            burner = drive(data, drive=f"stdio:{device}")
-            ticket = begun(burner, image=image)
-            report = ended(burner, ticket)
-            assert (report.state, report.image) == (BurnState.BURNT, Path(device)), report.message
-            assert digest(Path(device), image.sectors) == report.sha256
-            burner.finish(ticket, Outcome.GOOD)
-        with loop_device(tmp_path / "loop2", size - 32 * 2048) as device:
-            burner = drive(data, drive=f"stdio:{device}")
-            ticket = begun(burner, disc="D13", image=image)
-            assert "too small" in in_state(burner, ticket, BurnState.WAITING).message
-            burner.close()
-    except OSError as error:
-        pytest.skip(f"no loop devices: {error}")
+    with loop_device(tmp_path / "loop", size) as device:
+        burner = drive(data, drive=f"stdio:{device}")
+        ticket = begun(burner, image=image)
+        report = ended(burner, ticket)
+        assert (report.state, report.image) == (BurnState.BURNT, Path(device)), report.message
+        assert digest(Path(device), image.sectors) == report.sha256
+        burner.finish(ticket, Outcome.GOOD)
+    with loop_device(tmp_path / "loop2", size - 32 * 2048) as device:
+        burner = drive(data, drive=f"stdio:{device}")
+        ticket = begun(burner, disc="D13", image=image)
+        assert "too small" in in_state(burner, ticket, BurnState.WAITING).message
+        burner.close()
 
 
 def test_a_write_error_spoils_the_blank(data: Path) -> None:
@@ -276,21 +270,18 @@ def test_a_write_error_spoils_the_blank(data: Path) -> None:
 def test_a_medium_that_became_too_small_since_it_was_looked_at(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    try:
-        with small_file_system(tmp_path / "small", "12m") as folder:
-            (folder / "disc").touch()
+    with small_file_system(tmp_path / "small", "12m") as folder:
+        (folder / "disc").touch()
 
-            def fill(run: Run, token: str) -> subprocess.Popen[bytes]:
-                (folder / "other").write_bytes(bytes(6 << 20))
-                return drive_work.start_helper(run, token)
+        def fill(run: Run, token: str) -> subprocess.Popen[bytes]:
+            (folder / "other").write_bytes(bytes(6 << 20))
+            return drive_work.start_helper(run, token)
 
-            monkeypatch.setattr(driving, "start_helper", fill)
-            burner = drive(data, drive=f"stdio:{folder / 'disc'}")
-            report = ended(burner, begun(burner, image=an_image(size=9 << 20)))
-            assert report.state is BurnState.FAILED and "exceeds free space" in report.message
-            assert "spoilt" not in report.message and (folder / "disc").stat().st_size == 0
-    except OSError as error:
-        pytest.skip(f"cannot mount: {error}")
+        monkeypatch.setattr(driving, "start_helper", fill)
+        burner = drive(data, drive=f"stdio:{folder / 'disc'}")
+        report = ended(burner, begun(burner, image=an_image(size=9 << 20)))
+        assert report.state is BurnState.FAILED and "exceeds free space" in report.message
+        assert "spoilt" not in report.message and (folder / "disc").stat().st_size == 0
 
 
 def test_no_room_for_the_image_is_refused_at_once(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -427,7 +418,7 @@ def test_cancel_while_it_burns_ends_the_tool_in_order(data: Path, fake: FakeTool
 def test_cancel_while_a_real_tool_burns(data: Path) -> None:
     load_blank(data)
     burner = drive(data, source="stream")
-    ticket = begun(burner, image=an_image(size=300 << 20))
+    ticket = begun(burner, image=an_image(size=100 << 20))
     wait_for(Run(Path(ticket["run"])).transcript.exists, "the tool")
     burner.cancel(ticket)
     report = ended(burner, ticket)
