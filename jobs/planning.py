@@ -425,7 +425,9 @@ def _report(
     return {
         "changes": changes,
         "changed": change_groups(changes),
-        "compression": compression_groups(_compressed(candidate, derived.get(candidate.row.id)) for candidate in used),
+        "compression": compression_groups(
+            _compressed(candidate, derived.get(candidate.row.id)) for candidate in used if candidate.row.has_pixel_data
+        ),
         "supplied": [
             {
                 "sop_instance_uid": candidate.row.sop_instance_uid,

@@ -217,6 +217,7 @@ def test_damaged_files_are_refused_in_words(cut: int, flip: int, bit: int, tmp_p
     path.write_bytes(bytes(data[: max(140, len(data) - cut)]))
     try:
         edit_instance(path, tmp_path / "out", Edits((Edit(0x00100020, "LO", "X"),), NEW, {OLD: OTHER}))
+        read_header(path)
     except MediaError:
         return
     read_header(tmp_path / "out")
@@ -240,3 +241,53 @@ def test_top_values(tmp_path: Path) -> None:
     (tmp_path / "no").write_bytes(io.BytesIO(b"x" * 400).getvalue())
     with pytest.raises(NotDicom):
         top_values(tmp_path / "no", frozenset((0x00100010,)))
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT_LE, IMPLICIT_LE, EXPLICIT_BE])
+@pytest.mark.parametrize("longer", [True, False])
+def test_lengths_of_what_holds_a_reference_are_right(syntax: str, longer: bool, tmp_path: Path) -> None:
+    """Sequences and items of undefined length within ones of defined length, and the other way round."""
+
+    def mixed(ds: Dataset) -> None:
+        referring(ds)
+        ds.ReferencedImageSequence[1].is_undefined_length_sequence_item = True
+        ds.ReferencedImageSequence[1]["ReferencedImageSequence"].is_undefined_length = True
+        ds["SourceImageSequence"].is_undefined_length = True
+        ds.SourceImageSequence[0].ReferencedImageSequence = ds.ReferencedImageSequence
+
+    made = make("CT", transfer_syntax_uid=syntax, change=mixed)
+    path = tmp_path / "in.dcm"
+    path.write_bytes(made.part10() + bytes(64))  # padding, which is dropped
+    new = NEW if longer else "1.2"
+    after, _ = edited(path, Edits(uid_map={OLD: new}), tmp_path)
+    found = [str(one.value) for one in after.iterall() if one.keyword == "ReferencedSOPInstanceUID"]
+    before = [str(one.value) for one in made.dataset.iterall() if one.keyword == "ReferencedSOPInstanceUID"]
+    assert len(found) >= 8
+    private = int(syntax == IMPLICIT_LE)  # without VRs a private sequence is not known for one
+    assert [one for one in found if one == OLD] == [] or private
+    assert found.count(OTHER) == before.count(OTHER)
+    assert after.PixelData == made.dataset.PixelData
+    assert not (tmp_path / "edited.dcm").read_bytes().endswith(bytes(64))
+    read_header(tmp_path / "edited.dcm")
+
+
+def test_a_very_large_value_is_streamed(tmp_path: Path) -> None:
+    """Memory stays small, whatever the size of the pixel data."""
+    import subprocess
+    import sys
+
+    path = make("CT", size=64 << 20).write(tmp_path / "in.dcm")
+    script = (
+        "import sys, pathlib, resource\n"
+        "from media.editing import edit_instance\n"
+        "from media.edits import Edit, Edits\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "source, target = map(pathlib.Path, sys.argv[1:])\n"
+        "edit_instance(source, target, Edits((Edit(0x100020, 'LO', 'X'),), '1.2'))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, path, tmp_path / "out"], check=True, capture_output=True, text=True
+    )
+    assert int(done.stdout) < 40_000  # KiB
+    assert (tmp_path / "out").stat().st_size > 64 << 20
