@@ -213,7 +213,8 @@ def _ask(catalogue: Catalogue | None, identity: Identity) -> tuple[Document | No
         # Its directory cannot be read any more; the volume identifier of a disc of ours says which one it was.
         known = catalogue.medium(file_set_uid="", file_set_id=identity.file_set_id)
         if known["known"]:
-            return known, (f"its DICOMDIR cannot be read; taken for {identity.file_set_id} by its volume identifier",)
+            by = "its volume identifier or README.TXT"
+            return known, (f"its DICOMDIR cannot be read; taken for {identity.file_set_id} by {by}",)
     return (known, ()) if known["known"] else (None, ())
 
 

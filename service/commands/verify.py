@@ -81,14 +81,12 @@ def verify(
     with catalogue_at_hand(wanted, config, data) as known:
         each = _Each(known, profile, key.read_bytes() if key else None, record=record, disc=disc)
         if bulk:
-            found = list(_bulk(each, paths, watch=watch, eject=eject, json=json))
-            _tell_bulk(found, json=json)
+            good = _tell_bulk(_bulk(each, paths, watch=watch, eject=eject, json=json), json=json, record=record)
         else:
             found = [each.read(path) for path in paths]
             _tell(found, asked=known is not None, key=key is not None, json=json)
-    # In bulk a disc that the catalogue does not know has nowhere to be recorded, and was told.
-    unrecorded = record and any(not one.recorded and (one.known is not None or not bulk) for one in found)
-    if not found or unrecorded or any(one.problems for one in found):
+            good = not any(one.problems or (record and not one.recorded) for one in found)
+    if not good:
         raise typer.Exit(1)
 
 
@@ -283,36 +281,42 @@ def _eject(path: Path) -> None:
         say(f"{path}: could not be ejected{f': {done.stderr.strip()}' if done else ' (no program eject here)'}")
 
 
-def _tell_bulk(found: list[Examined], *, json: bool) -> None:
-    states = Counter(one.state for one in found)
+def _tell_bulk(found: Iterator[Examined], *, json: bool, record: bool) -> bool:
+    """Sum up what comes; whether all is well. Of a disc that was told only what the document needs is kept."""
+    documents: list[Document] = []
+    counts: Counter[str] = Counter()
+    well = True
+    for one in found:
+        counts["discs"] += 1
+        counts[one.state] += 1
+        counts["known"] += one.known is not None
+        counts["unknown"] += one.asked and one.known is None and bool(one.kind)
+        counts["other_makers"] += bool(one.kind) and one.known is None and not one.identity.ours
+        counts["lost"] += len(one.lost)
+        counts["recorded"] += bool(one.recorded)
+        # A disc that the catalogue does not know has nowhere to be recorded; that was told.
+        well = well and not one.problems and not (record and one.known is not None and not one.recorded)
+        if json:
+            documents.append(one.as_json())
     summary = {
-        "discs": len(found),
-        "good": states["GOOD"],
-        "damaged": states["DAMAGED"],
-        "faulty": states["FAULTY"],
-        "no_disc": states["NO DISC"],
-        "not_dicom": states["NOT DICOM"],
-        "known": sum(one.known is not None for one in found),
-        "unknown": sum(one.asked and one.known is None and bool(one.kind) for one in found),
-        "other_makers": sum(bool(one.kind) and one.known is None and not one.identity.ours for one in found),
-        "lost": sum(len(one.lost) for one in found),
-        "recorded": sum(bool(one.recorded) for one in found),
+        "discs": counts["discs"],
+        "good": counts["GOOD"],
+        "damaged": counts["DAMAGED"],
+        "faulty": counts["FAULTY"],
+        "no_disc": counts["NO DISC"],
+        "not_dicom": counts["NOT DICOM"],
+        **{key: counts[key] for key in ("known", "unknown", "other_makers", "lost", "recorded")},
     }
+    damaged = summary["discs"] - summary["good"]
     if json:
-        print_json(
-            {
-                "ok": not any(one.problems for one in found),
-                "discs": [one.as_json() for one in found],
-                "summary": summary,
-            }
-        )
-        return
-    if not found:
+        print_json({"ok": not damaged, "discs": documents, "summary": summary})
+    elif not summary["discs"]:
         say("no disc was found")
-        return
-    typer.echo(
-        f"{summary['discs']} discs: {summary['good']} good, {summary['damaged']} damaged, {summary['faulty']} faulty, "
-        f"{summary['no_disc']} that could not be read as discs, {summary['not_dicom']} without DICOMDIR; "
-        f"{summary['lost']} instances lost; "
-        f"{summary['unknown']} not in the catalogue, {summary['other_makers']} of other makers"
-    )
+    else:
+        typer.echo(
+            f"{summary['discs']} discs: {summary['good']} good, {summary['damaged']} damaged, "
+            f"{summary['faulty']} faulty, {summary['no_disc']} that could not be read as discs, "
+            f"{summary['not_dicom']} without DICOMDIR; {summary['lost']} instances lost; "
+            f"{summary['unknown']} not in the catalogue, {summary['other_makers']} of other makers"
+        )
+    return well and bool(summary["discs"])

@@ -135,6 +135,17 @@ def test_a_folder_that_holds_the_files_of_a_disc(data: Path, discs: list[dict[st
     ]
 
 
+def test_a_folder_without_directory_is_known_by_its_readme(
+    data: Path, discs: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    extract(discs[0]["path"], copy)
+    (copy / "DICOMDIR").unlink()
+    (one,) = burnish("verify", copy, "--data", data, "--json", status=1)["discs"]
+    assert (one["known"], one["file_set_id"], one["lost"]) == (True, discs[0]["file_set_id"], [])
+    assert one["result"] == "DAMAGED"
+
+
 @pytest.mark.parametrize("lost", ["DICOMDIR", "both"])
 def test_a_disc_in_a_drive_with_scratches(
     data: Path, discs: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, lost: str
