@@ -119,7 +119,7 @@ def test_killed_in_each_state_no_disc_is_burnt_twice(
             jobs.append(site.order(study, burner=name, copies=copies))
             ordered[name] += copies
         service = site.start()
-        came = until(lambda here=here, watched=watched: here(watched), service, seconds=20)  # type: ignore[misc]
+        came = until(lambda here=here, watched=watched: here(watched), service, seconds=soak.size(20, 60))  # type: ignore[misc]
         service.kill()
         struck.append(f"{watched}: {moment}" if came else f"({watched}: {moment} did not come)")
     site.start()
