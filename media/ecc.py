@@ -27,6 +27,8 @@ _WORD = 255
 _HEADER_SECTORS = 2
 _HEADERS_AT_MOST = 64
 _LEAST_RS03_LAYERS = 84
+_MOST_SECTORS = 62_500_864
+"""Of the largest medium, BD of four layers."""
 _COOKIE = {RS02: b"*dvdisaster*RS02", RS03: b"*dvdisaster*RS03"}
 _CRC_BLOCK = 1024
 """Where the cookie stands in the checksum sectors of RS03."""
@@ -239,11 +241,11 @@ def _parse_header(header: bytes) -> Recorded | None:
         return None
     print_ = header[20:36]
     if header[12:16] == b"RS03":
-        return Recorded(Layout(RS03, iso_sectors, roots, per_layer * _WORD), print_, header)
+        return _believed(Recorded(Layout(RS03, iso_sectors, roots, per_layer * _WORD), print_, header))
     for made in (rs02(iso_sectors, roots), *(rs02(iso_sectors, roots, 32 << shift) for shift in range(20))):
         # The modulo is not recorded; since dvdisaster 0.79.5 the size is.
         if not added or made.sectors == iso_sectors + added:
-            return Recorded(Layout(RS02, iso_sectors, roots, made.sectors), print_, header, made)
+            return _believed(Recorded(Layout(RS02, iso_sectors, roots, made.sectors), print_, header, made))
     return None
 
 
@@ -255,7 +257,12 @@ def _parse_checksums(sector: bytes) -> Recorded | None:
     seeded = sector[:1120] + struct.pack("<I", _SEED) + sector[1124:]
     if _crc(seeded) != own or not _plausible(iso_sectors, data_bytes, roots, fp_sector):
         return None
-    return Recorded(Layout(RS03, iso_sectors, roots, per_layer * _WORD), sector[1056:1072])
+    return _believed(Recorded(Layout(RS03, iso_sectors, roots, per_layer * _WORD), sector[1056:1072]))
+
+
+def _believed(found: Recorded) -> Recorded | None:
+    """A layout that fits on a medium; anybody can write a header that claims more."""
+    return found if found.layout.iso_sectors < found.layout.sectors <= _MOST_SECTORS else None
 
 
 def _crc(data: bytes) -> int:

@@ -84,6 +84,9 @@ def repair(
         with part.open("x+b", buffering=0) as file:
             seen = _copy(device, file, progress, cancelled)
             recorded = _recorded(file, seen.places)
+            missing = recorded.layout.sectors * SECTOR - device.size
+            if missing > 0 and shutil.disk_usage(target.parent).free < missing + _SPARE_BYTES:
+                raise MediaError(f"{target.parent} has no room for {missing} bytes that the image lacks at its end.")
             _put_right(file, recorded, seen)
         complete, words = dvdisaster.fix(part, recorded.layout.method, cancelled=cancelled)
         with part.open("rb") as file:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 import pytest
 
 from media import ecc
@@ -70,3 +73,35 @@ def test_what_is_no_header_is_none() -> None:
     assert ecc.parse(bytes(1024) + b"*dvdisaster*RS03" + bytes(1008)) is None
     assert not ecc.looks_recorded(bytes(2048))
     assert len(ecc.DEAD) == 2048
+
+
+def header(iso_sectors: int, roots: int, *, method: bytes = b"RS02", per_layer: int = 0, added: int = 0) -> bytes:
+    """A header as dvdisaster writes it, with its own checksum."""
+    data = bytearray(4096)
+    data[:16] = b"*dvdisaster*" + method
+    data[20:36] = bytes(range(16))
+    data[68:76] = iso_sectors.to_bytes(8, "little")
+    struct.pack_into("<ii", data, 76, 255 - roots, roots)
+    struct.pack_into("<iI", data, 92, 16, 0x4C5047)
+    struct.pack_into("<QQ", data, 120, per_layer, added)
+    struct.pack_into("<I", data, 96, zlib.crc32(data) ^ 0xFFFFFFFF)
+    return bytes(data)
+
+
+def test_headers_are_read_and_not_believed_blindly() -> None:
+    found = ecc.parse(header(292, 43, added=95))
+    assert found is not None and found.layout == ecc.layout(ecc.RS02, 292, 20) and found.fingerprint == bytes(range(16))
+    old = ecc.parse(header(292, 43))
+    assert old is not None and old.layout == found.layout, "before version 0.79.5 the size was not recorded"
+    rs03 = ecc.parse(header(292, 170, method=b"RS03", per_layer=1409))
+    assert rs03 is not None and rs03.layout == ecc.layout(ecc.RS03, 292, 20)
+    for wrong in (
+        header(292, 43, added=94),
+        header(292, 170, method=b"RS03", per_layer=1 << 40),
+        header(292, 170, method=b"RS03", per_layer=1),
+        header((1 << 32) - 1, 43),
+        header(292, 0),
+        header(292, 255),
+        header(292, 43, added=95)[:-1] + b"x",
+    ):
+        assert ecc.parse(wrong) is None
