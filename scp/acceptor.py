@@ -319,7 +319,9 @@ def main() -> int:
     _import_pydicom_without_numpy()
     reports = _Reports()
     logging.basicConfig(level=config.log_level, handlers=[reports])
-    logging.getLogger("pynetdicom").setLevel(max(logging.ERROR, config.log_level))
+    # What goes wrong with an association is told here, with the peer's address; pynetdicom would tell it again without.
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL if config.log_level > logging.DEBUG else logging.DEBUG)
+    logging.getLogger("pydicom").setLevel(logging.ERROR)  # what it warns of are values of the peer's
     with ExitStack() as stack:
         plain, secure = (
             stack.enter_context(socket.socket(fileno=fd)) if fd >= 0 else None

@@ -20,6 +20,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.fsm import InvalidEventError
 from pynetdicom.pdu_primitives import P_DATA
 
 from scp.channel import Channel, Ended, Inbox, Operation, Taken
@@ -247,12 +248,19 @@ class Provider(DULServiceProvider):
         self._watched = -1
         self._pdus: PduSocket | None = None
         self._in_message = False
+        self._told = False
+        """Why it ended is in the log."""
 
     # --- Waiting ---
 
     def run_reactor(self) -> None:
         try:
             super().run_reactor()
+        except InvalidEventError as error:
+            # What we were about to say and what the peer did have crossed: it hung up before it was accepted, say.
+            self._log_end(f"its messages are out of order ({error})")
+            if self.socket:
+                self.socket.close()
         finally:
             self._decoder.discard()
             # Ends the wait for a request that will never come.
@@ -315,6 +323,9 @@ class Provider(DULServiceProvider):
 
     def _read_pdu_data(self) -> None:
         """Read one PDU or, where it begins a message, all PDUs of that message."""
+        if self.state_machine.current_state == "Sta13":
+            self._pass_over()
+            return
         self._in_message = True
         try:
             while self._read_pdu() and not self._kill_thread:
@@ -333,6 +344,18 @@ class Provider(DULServiceProvider):
             self.event_queue.put("Evt19")
         finally:
             self._in_message = False
+
+    def _pass_over(self) -> None:
+        """The association is aborted: what still comes before the peer hangs up means nothing (PS3.8 9.2.3, Sta13)."""
+        sock = self.socket.socket if self.socket else None
+        try:
+            gone = sock is None or not sock.recv(_COMMAND_LIMIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            gone = True
+        if gone:
+            self.event_queue.put("Evt17")
 
     def _read_pdu(self) -> bool:
         """Whether a P-DATA-TF PDU was taken; anything else has become an event for the state machine."""
@@ -436,4 +459,8 @@ class Provider(DULServiceProvider):
                 sock.sendall(_ABORT)
 
     def _log_end(self, reason: str) -> None:
+        """Once an association, however it goes on to misbehave."""
+        if self._told:
+            return
+        self._told = True
         _log.warning("association with %s is ended: %s", self._association.peer, reason)
