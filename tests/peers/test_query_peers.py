@@ -11,10 +11,10 @@ from pathlib import Path
 import pydicom
 import pytest
 
+from bench import catalogue
 from store import remotes
 from tests.makers import IMPLICIT_LE, PATIENTS, Made, study
 from tests.peers.test_storage_peers import Orthanc, free_port, orthanc, run
-from tests.rows import add_instance
 from tests.scp.conftest import Receiver, receiver, until
 from tests.scp.test_retrieve import fill
 
@@ -23,7 +23,8 @@ __all__ = ["orthanc", "receiver"]
 
 @pytest.fixture(scope="module")
 def held(receiver: Receiver) -> list[Made]:
-    """Two series of one study and a Japanese patient's."""
+    """Two series of one study, a Japanese patient's, and 2,000 studies without files."""
+    catalogue.fill(receiver.db, 2000)
     made = [
         *study("CT", 4, seed=61),
         *study("CT", 3, seed=61, series=2),
@@ -92,12 +93,9 @@ def test_findscu_is_refused_with_reason(receiver: Receiver) -> None:
 
 
 @pytest.mark.peer("findscu")
-def test_findscu_cancels(receiver: Receiver) -> None:
-    with receiver.db.begin() as session:
-        for number in range(2000):
-            add_instance(session, f"1.7.{number}", study=f"1.8.{number}", series=f"1.9.{number}", patient_id="MANY")
+def test_findscu_cancels(receiver: Receiver, held: list[Made]) -> None:
     output = findscu(
-        receiver, "QueryRetrieveLevel=STUDY", "PatientID=MANY", "StudyInstanceUID", options=("--cancel", "3")
+        receiver, "QueryRetrieveLevel=STUDY", "PatientID=PID*", "StudyInstanceUID", options=("--cancel", "3")
     )
     assert "Cancel" in output
 

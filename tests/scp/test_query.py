@@ -18,6 +18,7 @@ from pynetdicom.sop_class import (
 )
 from sqlalchemy import select
 
+from bench.catalogue import fill
 from store.models import Instance, Patient
 from store.search import further_groups
 from tests.rows import add_disc, add_instance
@@ -280,9 +281,7 @@ def test_japanese_question(filled: Receiver) -> None:
 
 def test_cancel(start: Start) -> None:
     receiver = start()
-    with receiver.db.begin() as session:
-        for number in range(3000):
-            add_instance(session, f"1.{number}", study=f"1.3.{number}", series=f"1.4.{number}")
+    fill(receiver.db, 3000)
     with Asker(receiver.port) as asker:
         status = Dataset()
         responses = asker.assoc.send_c_find(identifier("STUDY", PatientName=""), StudyRoot, msg_id=7)
@@ -291,5 +290,5 @@ def test_cancel(start: Start) -> None:
             if seen == 2:
                 asker.assoc.send_c_cancel(7, query_model=StudyRoot)
         assert status.Status in (0xFE00, 0x0000)
-        matches, status = asker.ask(identifier("STUDY", StudyInstanceUID="1.3.2999"))
-        assert (uids(matches), status.Status) == (["1.3.2999"], 0)
+        matches, status = asker.ask(identifier("STUDY", StudyInstanceUID="1.2.276.0.99.1.2999"))
+        assert (uids(matches), status.Status) == (["1.2.276.0.99.1.2999"], 0)

@@ -9,17 +9,18 @@ from collections.abc import Iterator
 
 import pytest
 
+from bench.catalogue import fill
 from media.attributes import Attribute, Attributes, encode
 from media.encoding import EXPLICIT_LE as EXPLICIT
 from media.encoding import IMPLICIT_LE as IMPLICIT
 from scp.commands import C_CANCEL_RQ, C_FIND_RQ, C_GET_RQ, C_STORE_RSP, command_set
 from tests import soak
-from tests.rows import add_instance
 from tests.scp.conftest import Receiver, until
 from tests.scp.scu import CT, EXPLICIT_LE, IMPLICIT_LE, Aborted, Scu, pdata, pdv
 
 FIND, GET = "1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.5.1.4.1.2.2.3"
 CONTEXTS = [(FIND, (EXPLICIT_LE,)), (GET, (EXPLICIT_LE,)), (CT, (EXPLICIT_LE,)), (FIND, (IMPLICIT_LE,))]
+UID = "1.2.276.0.99.1."
 EVERYTHING: Attributes = {0x00080052: Attribute(b"CS", "STUDY"), 0x00100010: Attribute(b"PN", "")}
 
 
@@ -61,18 +62,14 @@ def _element(command: bytes, wanted: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def filled(receiver: Receiver) -> Iterator[Receiver]:
-    with receiver.db.begin() as session:
-        for number in range(3000):
-            add_instance(
-                session, f"1.{number}", study=f"2.{number}", series=f"3.{number}", patient_name="Doe^" + "x" * 60
-            )
+    fill(receiver.db, 3000)
     yield receiver
 
 
 def serves(receiver: Receiver) -> None:
     """Another association gets its answer."""
     with Scu(receiver.port, CONTEXTS) as scu:
-        keys = {**EVERYTHING, 0x0020000D: Attribute(b"UI", "2.77")}
+        keys = {**EVERYTHING, 0x0020000D: Attribute(b"UI", UID + "77")}
         scu.send(question(encode(keys, EXPLICIT, "")))
         assert statuses(scu) == (1, 0)
 
@@ -95,7 +92,7 @@ def test_identifiers_that_are_none(filled: Receiver, data: bytes) -> None:
         scu.send(question(data))
         count, status = statuses(scu)
         assert status in (0x0000, 0xA900, 0xC000) and (status == 0 or not count)
-        scu.send(question(encode({**EVERYTHING, 0x0020000D: Attribute(b"UI", "2.5")}, EXPLICIT, "")))
+        scu.send(question(encode({**EVERYTHING, 0x0020000D: Attribute(b"UI", UID + "5")}, EXPLICIT, "")))
         assert statuses(scu) == (1, 0)
 
 
@@ -138,7 +135,7 @@ def test_cancels_and_answers_that_nobody_asked_for(filled: Receiver) -> None:
     cancel = command_set({0x0100: C_CANCEL_RQ, 0x0120: 9, 0x0800: 257})
     with Scu(filled.port, CONTEXTS) as scu:
         scu.send(pdata(pdv(1, 3, cancel)))
-        scu.send(question(encode({**EVERYTHING, 0x0020000D: Attribute(b"UI", "2.5")}, EXPLICIT, "")))
+        scu.send(question(encode({**EVERYTHING, 0x0020000D: Attribute(b"UI", UID + "5")}, EXPLICIT, "")))
         assert statuses(scu) == (1, 0)
         scu.send(pdata(pdv(1, 3, command_set({0x0100: C_STORE_RSP, 0x0120: 9, 0x0800: 257, 0x0900: 0}))))
         with pytest.raises((Aborted, ConnectionError)):
@@ -168,7 +165,7 @@ def test_who_goes_away_in_the_middle(filled: Receiver) -> None:
 
 def test_a_fetch_whose_receiver_goes_away(filled: Receiver) -> None:
     with Scu(filled.port, CONTEXTS) as scu:
-        keys = {**EVERYTHING, 0x0020000D: Attribute(b"UI", "2.5")}
+        keys = {**EVERYTHING, 0x0020000D: Attribute(b"UI", UID + "5")}
         scu.send(pdata(pdv(3, 3, find_command(C_GET_RQ, sop_class=GET))))
         scu.send(pdata(pdv(3, 2, encode(keys, EXPLICIT, ""))))
         # Its file does not exist, so this is over at once: nothing may hang.
@@ -178,7 +175,7 @@ def test_a_fetch_whose_receiver_goes_away(filled: Receiver) -> None:
 
 def test_mutated_questions(filled: Receiver) -> None:
     dice = random.Random(soak.SEED)
-    good = encode({**EVERYTHING, 0x0020000D: Attribute(b"UI", "2.5")}, IMPLICIT, "")
+    good = encode({**EVERYTHING, 0x0020000D: Attribute(b"UI", UID + "5")}, IMPLICIT, "")
     for _ in range(5000 if soak.FULL else 60):
         data = bytearray(question(good, context_id=7))
         for _ in range(dice.randint(1, 4)):
