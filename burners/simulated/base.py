@@ -168,6 +168,7 @@ class Simulator(ABC):
         self._frozen_until = 0.0
         self._garbage: dict[str, float] = {}
         self._status_due = 0.0
+        self._person_at = _NEVER
         folder.mkdir(parents=True, exist_ok=True)
         out.mkdir(parents=True, exist_ok=True)
         self.start()
@@ -231,6 +232,7 @@ class Simulator(ABC):
                 self._go_on(job)
             elif self.now - job.ended > self.forget_seconds:
                 self._forget(job)
+        self._fill_up()
         if self.now >= self._status_due:
             self._status_due = self.now + self.status_seconds
             self._write_status()
@@ -309,8 +311,7 @@ class Simulator(ABC):
         if job.fault == "no-blanks":
             self.blanks = 0
         if self.blanks <= 0:
-            yield from self._pause(job, "no blanks")
-            self.blanks = 50
+            yield from self._pause(job, "no blanks", lambda: self.blanks <= 0)
         self.blanks -= 1
         yield from self._wait(job, self.load_seconds)
 
@@ -357,19 +358,30 @@ class Simulator(ABC):
         if job.fault == "out-of-ink":
             self.ink = 0
         if self.ink <= 0:
-            yield from self._pause(job, "out of ink")
-            self.ink = 100
+            yield from self._pause(job, "out of ink", lambda: self.ink <= 0)
         yield from self._wait(job, self.print_seconds)
         if label is not None:
             shutil.copyfile(label, self.out / f"{job.name}{label.suffix.lower()}")
 
-    def _pause(self, job: Job, what: str) -> Generator[None, None, None]:
+    def _pause(self, job: Job, what: str, lacks: Callable[[], bool]) -> Generator[None, None, None]:
         """Until somebody has filled up what is missing."""
         job.seen = job.stage
         self._move(job, Stage.PAUSED)
         self._tell(f"{job.job_id}: {what}; somebody comes in {self.refill_seconds:.0f} s")
-        yield from self._wait(job, self.refill_seconds)
+        while lacks():
+            yield from self._wait(job, 0)
         self._move(job, job.seen)
+
+    def _fill_up(self) -> None:
+        """Somebody comes a while after something has run out, whatever becomes of the order that needed it."""
+        if self.ink > 0 and self.blanks > 0:
+            self._person_at = _NEVER
+        elif self._person_at == _NEVER:
+            self._person_at = self.now + self.refill_seconds
+        elif self.now >= self._person_at:
+            self.ink = self.ink if self.ink > 0 else 100
+            self.blanks = self.blanks if self.blanks > 0 else 50
+            self._person_at = _NEVER
 
     def _wait(self, job: Job, seconds: float) -> Generator[None, None, None]:
         until = self.now + seconds

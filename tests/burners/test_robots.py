@@ -196,3 +196,16 @@ def test_the_share_goes_away_and_comes_back(name: str, tmp_path: Path) -> None:
     with Running.on(name, desk.folder, desk.options) as robot:
         assert desk.end(ticket).state is BurnState.BURNT
         assert len(robot.discs()) == 1
+
+
+@pytest.mark.parametrize("name", TALKING)
+def test_the_robot_is_filled_up_when_the_order_that_needed_it_was_cancelled(name: str, tmp_path: Path) -> None:
+    desk = Desk(name, tmp_path / "robot")
+    with Running.on(name, desk.folder, desk.options, faults=["no-blanks"], speed=300) as robot:
+        robot.robot.refill_seconds = 300  # 1 s
+        first = desk.give()
+        desk.see(first, lambda report: re.search(WORDS["no-blanks"], report.message, re.I), "the blanks to run out")
+        desk.burner.cancel(first)
+        assert desk.end(first).state is BurnState.CANCELLED
+        robot.robot._faults = []
+        assert desk.end(desk.give(disc="D13", copy=2)).state is BurnState.BURNT
