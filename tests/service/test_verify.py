@@ -379,6 +379,20 @@ def test_through_the_api(data: Path, discs: list[dict[str, Any]], settings: Any)
         opening.close_context(context)
 
 
+def test_through_a_running_service(data: Path, discs: list[dict[str, Any]]) -> None:
+    from tests.service.test_app import Served
+
+    served = Served(data, "--dicom-port", "0", "--http-port", "0")
+    try:
+        spoil(discs[0]["path"])
+        told = burnish("verify", discs[0]["path"], "--record", "--disc", "D1", "--data", data, "--json", status=1)
+        assert (told["discs"][0]["recorded"], len(told["discs"][0]["lost"])) == ("D1", 1)
+        found = {one["disc"]: one["checked_result"] for one in burnish("find", "--data", data, "--json")}
+        assert found["D1"] == "DAMAGED" and found["D2"] is None
+    finally:
+        served.stop()
+
+
 def test_json_is_one_document(data: Path, discs: list[dict[str, Any]]) -> None:
     done = CliRunner().invoke(app, ["verify", "--bulk", str(discs[0]["path"].parent), "--data", str(data), "--json"])
     assert json.loads(done.stdout)["ok"] is True
