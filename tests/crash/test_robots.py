@@ -81,7 +81,10 @@ class Floor:
         return any(self.folders[name].glob("*.tmp"))
 
     def _notes(self, name: str, pattern: str) -> list[Path]:
-        return list((self.folders[name] / "burnish").glob(pattern))
+        try:
+            return list((self.folders[name] / "burnish").glob(pattern))
+        except FileNotFoundError:  # put away while we look
+            return []
 
 
 def moments(floor: Floor) -> dict[str, Callable[[str], bool]]:
