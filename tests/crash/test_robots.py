@@ -122,14 +122,14 @@ def test_killed_in_each_state_no_disc_is_burnt_twice(
             jobs.append(site.order(study, burner=name, copies=copies))
             ordered[name] += copies
         service = site.start()
-        came = until(lambda here=here, watched=watched: here(watched), service, seconds=soak.size(20, 60))  # type: ignore[misc]
+        came = until(lambda here=here, watched=watched: here(watched), service, seconds=soak.size(30, 60))  # type: ignore[misc]
         service.kill()
         struck.append(f"{watched}: {moment}" if came else f"({watched}: {moment} did not come)")
     site.start()
     site.wait_done(jobs, seconds=soak.size(120, 900))
     print(f"seed {soak.SEED}: {len(struck)} kills, {len(jobs)} jobs, {ordered.total()} discs:", "; ".join(struck))
     record_property("seed", soak.SEED)
-    assert sum("did not come" not in moment for moment in struck) >= len(struck) / 2, struck
+    assert sum("did not come" not in moment for moment in struck) >= len(struck) / 3, struck
 
     found = {name: [disc for job in jobs for disc in _discs(site, job, name)] for name in ROBOTS}
     with site.db.read() as session:
