@@ -170,6 +170,8 @@ class BurnReport:
     device_free: bool = False
     """The device can take another disc."""
     supplies: Mapping[str, Any] = field(default_factory=dict)
+    undecided: bool = False
+    """Nobody can say for certain how it ended: if the disc is not good, its job waits until a person has looked."""
 
 
 class DriverState(StrEnum):

@@ -252,7 +252,8 @@ class LocalDrive:
                 opener = threading.Thread(target=drive_tray.eject, args=(drive,), daemon=True)
                 opener.start()
                 opener.join(timeout=0.8)
-        return place if outcome is not Outcome.CANCELLED and wrote else ""
+        made = end.get("outcome") in ("burnt", "unknown")
+        return place if wrote and (made or outcome is not Outcome.CANCELLED) else ""
 
     def close(self) -> None:
         with self._lock:
@@ -358,7 +359,12 @@ class LocalDrive:
         """Whether the burnt disc is in the drive, to be read back; its bytes are for the verification to judge."""
         drive = order["drive"]
         burnt = BurnReport(
-            BurnState.BURNT, 1.0, f"burnt in {drive}", image=device_of(drive), sha256=order["sha256"], device_free=False
+            BurnState.BURNT,
+            1.0,
+            f"burnt in {drive}",
+            image=device_of(drive),
+            sha256=order["sha256"],
+            undecided=end["outcome"] == "unknown",
         )
         tray = drive_tray.state(drive)
         content = look(drive) if tray in (Tray.LOADED, Tray.UNKNOWN) else None
@@ -367,7 +373,7 @@ class LocalDrive:
         if end["outcome"] == "unknown":
             seen = f"in it is {content.volume_id or 'something else'}" if content is not None else f"its tray is {tray}"
             reason = f"{drive}: the burn was cut off, and {seen}; nothing is burnt again unless asked for"
-            return BurnReport(BurnState.FAILED, message=reason, device_free=True)
+            return BurnReport(BurnState.FAILED, message=reason, device_free=True, undecided=True)
         if content is not None and (content.unreadable or end.get("head") == content.head):
             return burnt  # it has not left the drive since; the read-back will tell what is wrong with it
         wish = str(end.get("reason") or "") if tray is Tray.OPEN else ""

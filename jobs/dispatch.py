@@ -191,7 +191,8 @@ def _see_through(
         elif report.device_free:
             burner.finish(ticket, Outcome.CANCELLED if report.state is BurnState.CANCELLED else Outcome.BAD)
             state = DiscState.CANCELLED if report.state is BurnState.CANCELLED else DiscState.FAILED
-            _end(work, disc_id, lease, state, error=None if cancelled else report.message or report.state.value)
+            why = None if cancelled else report.message or report.state.value
+            _end(work, disc_id, lease, state, error=why, undecided=report.undecided)
             return
         work.leases.sleep(pause, lease)
         pause = min(_POLL_SECONDS, pause * 1.6)
@@ -234,10 +235,19 @@ def wait_until_free(work: Work, burner: Burner, ticket: Ticket, lease: Lease) ->
         work.leases.sleep(_SLOT_SECONDS, lease)
 
 
-def _end(work: Work, disc_id: int, lease: Lease, state: DiscState, *, error: str | None, free: bool = True) -> None:
+def _end(
+    work: Work,
+    disc_id: int,
+    lease: Lease,
+    state: DiscState,
+    *,
+    error: str | None,
+    free: bool = True,
+    undecided: bool = False,
+) -> None:
     with work.ctx.db.begin() as session:
         disc = discs.facts_of(session, disc_id).disc
-        jobs.end_disc(session, disc, state, lease, free=free, error=error, image=None)
+        jobs.end_disc(session, disc, state, lease, free=free, undecided=undecided, error=error, image=None)
 
 
 def _after_lost_claim(work: Work, disc_id: int) -> None:

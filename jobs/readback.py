@@ -76,7 +76,8 @@ def _verify(work: Work, facts: DiscFacts, lease: Lease) -> None:
     more = f" (and {len(result.problems) - _PROBLEMS_TOLD} more)" if len(result.problems) > _PROBLEMS_TOLD else ""
     kept = f"; kept as {where}" if where else ""
     error = f"read back with {len(result.problems)} problems: {told}{more}{kept}"
-    _end(work, disc.id, lease, DiscState.FAILED, error=error[:4000], image=where or None, sha256=result.image_sha256)
+    found = {"error": error[:4000], "image": where or None, "sha256": result.image_sha256}
+    _end(work, disc.id, lease, DiscState.FAILED, undecided=report.undecided, **found)
 
 
 def read_back(work: Work, facts: DiscFacts, image: Path, lease: Lease, wish: Wish) -> VerifyResult:
@@ -152,8 +153,10 @@ def _digest(result: VerifyResult, image: Path) -> str | None:
     return result.image_sha256
 
 
-def _end(work: Work, disc_id: int, lease: Lease, state: DiscState, **values: str | None) -> None:
+def _end(
+    work: Work, disc_id: int, lease: Lease, state: DiscState, *, undecided: bool = False, **values: str | None
+) -> None:
     with work.ctx.db.begin() as session:
         disc = discs.facts_of(session, disc_id).disc
         if DiscState(disc.state) not in DISC_FINAL:
-            jobs.end_disc(session, disc, state, lease, free=True, **values)
+            jobs.end_disc(session, disc, state, lease, free=True, undecided=undecided, **values)

@@ -190,15 +190,22 @@ def request_cancel(session: Session, job_id: int) -> None:
     for disc in latest_discs(session, job_id):
         if DiscState(disc.state) is DiscState.PLANNED:
             move_disc(session, disc, DiscState.CANCELLED)
+        elif DiscState(disc.state) in DISC_FINAL:  # a person has decided about it
+            note_waiting(session, job, disc.id, None)
     settle(session, job)
 
 
 def retry(session: Session, job_id: int) -> None:
-    """Let a failed or cancelled job make again whatever of it is not VERIFIED. Raises JobError (NOT_FAILED)."""
+    """Let a job that has failed, was cancelled, or waits for this decision make again whatever of it is not VERIFIED.
+
+    Raises JobError (NOT_FAILED).
+    """
     job = lock(session, job_id)
-    if JobState(job.state) not in (JobState.FAILED, JobState.CANCELLED):
+    latest = latest_discs(session, job_id)
+    undecided = job.state == JobState.WAITING and all(DiscState(disc.state) in DISC_FINAL for disc in latest)
+    if JobState(job.state) not in (JobState.FAILED, JobState.CANCELLED) and not undecided:
         raise JobError("NOT_FAILED", f"job J{job_id} is {job.state}; only a failed or cancelled job can be retried")
-    again = [disc for disc in latest_discs(session, job_id) if DiscState(disc.state) is not DiscState.VERIFIED]
+    again = [disc for disc in latest if DiscState(disc.state) is not DiscState.VERIFIED]
     fresh: dict[str, Any] = {
         "attempt": job.attempt + 1,
         "cancel_requested": False,
@@ -243,14 +250,34 @@ def settle(session: Session, job: Job) -> JobState:
     return target
 
 
-def end_disc(session: Session, disc: Disc, new: DiscState, lease: Lease | None, *, free: bool, **values: Any) -> None:
-    """A disc's last state, its slot where the device is free, and what follows for its job: in one transaction."""
+def end_disc(
+    session: Session,
+    disc: Disc,
+    new: DiscState,
+    lease: Lease | None,
+    *,
+    free: bool,
+    undecided: bool = False,
+    **values: Any,
+) -> None:
+    """A disc's last state, its slot where the device is free, and what follows for its job: in one transaction.
+
+    ``undecided``: nobody knows for certain what became of a failed disc, so its job waits until a person has looked.
+    """
     job = lock(session, disc.job_id)
     move_disc(session, disc, new, lease=lease, **values)
-    note_waiting(session, job, disc.id, None)
+    ask = undecided and new is DiscState.FAILED and not job.cancel_requested
+    note_waiting(session, job, disc.id, _decide(job.id, values.get("error")) if ask else None)
     if free:
         slots.release(session, disc.id)
     settle(session, job)
+
+
+def _decide(job_id: int, error: str | None) -> str:
+    return (
+        f"{error or 'it is not known how the burn ended'}. Look at the disc; then `burnish retry J{job_id}` makes "
+        f"another, `burnish cancel J{job_id}` leaves it at that"
+    )
 
 
 def unsettled(session: Session) -> list[int]:

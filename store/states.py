@@ -39,7 +39,10 @@ JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     JobState.CONFORMING: frozenset({JobState.READY, JobState.FAILED, JobState.CANCELLED}),
     JobState.READY: frozenset({JobState.BURNING, JobState.FAILED, JobState.CANCELLED}),
     JobState.BURNING: frozenset({JobState.WAITING, JobState.DONE, JobState.FAILED, JobState.CANCELLED}),
-    JobState.WAITING: frozenset({JobState.BURNING, JobState.DONE, JobState.FAILED, JobState.CANCELLED}),
+    JobState.WAITING: frozenset(
+        # READY: a person decided that a disc whose end nobody knew is made again.
+        {JobState.BURNING, JobState.DONE, JobState.FAILED, JobState.CANCELLED, JobState.READY}
+    ),
     JobState.DONE: frozenset(),
     # A retry: planned again where there is no good plan, else only what is not verified is made again.
     JobState.FAILED: frozenset({JobState.QUEUED, JobState.READY}),
@@ -82,7 +85,8 @@ def job_state_of(discs: Iterable[DiscState], *, waiting: bool = False) -> JobSta
     """The state of a planned job: ``discs`` is the latest attempt of every copy of every volume.
 
     DONE only if all are VERIFIED. A failed disc does not stop the others: the job fails when the last has ended.
-    ``waiting``: a burner waits for a person. Raises ValueError for a job without discs.
+    ``waiting``: a person is needed, by a burner or to decide about a failed disc. Raises ValueError for a job without
+    discs.
     """
     states = set(discs)
     if not states:
@@ -90,6 +94,8 @@ def job_state_of(discs: Iterable[DiscState], *, waiting: bool = False) -> JobSta
     if states == {DiscState.VERIFIED}:
         return JobState.DONE
     if states <= DISC_FINAL:
+        if waiting and DiscState.FAILED in states:
+            return JobState.WAITING
         return JobState.FAILED if DiscState.FAILED in states else JobState.CANCELLED
     if states == {DiscState.PLANNED}:
         return JobState.READY

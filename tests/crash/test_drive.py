@@ -165,14 +165,14 @@ def test_a_burn_that_died_with_the_service_has_failed_until_a_person_says_otherw
     wait_for(lambda: all(gone(pid) for pid in (helper, *site.burns())), "everything to be dead")
     site.hold(False)
     site.start()
-    site.wait_done([job])
+    wait_for(lambda: site.discs_of(job)[0]["state"] == "FAILED", "the disc to be given up")
     (disc,) = site.discs_of(job)
-    assert disc["state"] == "FAILED" and "cut off" in disc["error"]
-    assert "nothing is burnt again by itself" in site.needs(job)
+    assert "cut off" in disc["error"] and site.document(job)["state"] == "WAITING"
+    assert "burnish retry J1" in site.needs(job)
     site.blank()
     other = site.order(study, burner="dvd")  # somebody else's job goes on
     site.wait_done([other])
-    assert site.document(job)["state"] == "FAILED" and len(site.burns()) == 2
+    assert site.document(job)["state"] == "WAITING" and len(site.burns()) == 2
     site.blank()
     with site.db.begin() as session:
         jobs.retry(session, job)

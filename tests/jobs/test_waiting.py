@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from burners.base import BurnReport, BurnState, Ticket
+from burners.registry import Burners
+from store import jobs
 from store.states import JobState
 from tests.fakes import FakeRobot
 from tests.jobs.conftest import House
@@ -50,8 +55,6 @@ class OneWaits(FakeRobot):
 
 
 def test_a_job_waits_as_long_as_one_of_its_discs_does(house: House) -> None:
-    from burners.registry import Burners
-
     robot = OneWaits("iso", {"folder": "robot", "slots": 2}, data=house.data)
     house.burners = Burners({"iso": robot})
     house.receive(2)
@@ -78,3 +81,36 @@ def test_a_failed_job_says_how_it_is_done_again(house: House) -> None:
     assert engine.wait(job_id, timeout=60) is JobState.FAILED
     (need,) = document(house, job_id)["needs"]
     assert need["disc"] == "D1" and "burnish retry J1" in need["what"]
+
+
+class CutOff(FakeRobot):
+    """Its discs fail, and it cannot say whether they are discs."""
+
+    def poll(self, ticket: Ticket) -> BurnReport:
+        report = super().poll(ticket)
+        return replace(report, undecided=True)
+
+
+@pytest.mark.parametrize("decision", ["retry", "cancel"])
+def test_a_job_waits_until_a_person_has_decided_about_a_disc_that_nobody_can_answer_for(
+    house: House, decision: str
+) -> None:
+    robot = CutOff("iso", {"folder": "robot", "spoil": True}, data=house.data)
+    house.burners = Burners({"iso": robot})
+    house.receive(2)
+    job_id = house.order()
+    engine = house.engine()
+    engine.start()
+    wait_for(lambda: document(house, job_id)["state"] == "WAITING", "the job to ask")
+    found = document(house, job_id)
+    (need,) = found["needs"]
+    assert found["discs"][0]["state"] == "FAILED" and found["finished"] is None
+    assert "write error" in need["what"] and "burnish retry J1" in need["what"] and "burnish cancel J1" in need["what"]
+    robot.spoil = False
+    with house.db.begin() as session:
+        (jobs.retry if decision == "retry" else jobs.request_cancel)(session, job_id)
+    if decision == "retry":
+        assert engine.wait(job_id, timeout=60) is JobState.DONE
+        assert document(house, job_id)["discs"][0]["attempt"] == 2
+    else:
+        assert document(house, job_id)["state"] == "FAILED" and len(robot.made()) == 0

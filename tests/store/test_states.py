@@ -24,7 +24,7 @@ PLANNING CONFORMING | PLANNING READY | PLANNING FAILED | PLANNING CANCELLED
 CONFORMING READY | CONFORMING FAILED | CONFORMING CANCELLED
 READY BURNING | READY FAILED | READY CANCELLED
 BURNING WAITING | BURNING DONE | BURNING FAILED | BURNING CANCELLED
-WAITING BURNING | WAITING DONE | WAITING FAILED | WAITING CANCELLED
+WAITING BURNING | WAITING DONE | WAITING FAILED | WAITING CANCELLED | WAITING READY
 FAILED QUEUED | FAILED READY
 CANCELLED QUEUED | CANCELLED READY
 """
@@ -77,7 +77,7 @@ def test_a_jobs_state_follows_from_its_discs(states: tuple[DiscState, ...]) -> N
     assert (found is JobState.READY) == all(state is DiscState.PLANNED for state in states)
     assert found not in JOB_PREPARING
     waiting = job_state_of(states, waiting=True)
-    assert waiting is (JobState.WAITING if found is JobState.BURNING else found)
+    assert waiting is (JobState.WAITING if found in (JobState.BURNING, JobState.FAILED) else found)
 
 
 def test_a_job_without_discs_has_no_such_state() -> None:
