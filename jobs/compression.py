@@ -6,6 +6,7 @@ modality, profile, default. Lossy compression needs the request's leave, and nev
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,12 @@ from typing import Protocol
 from config.settings import Compress
 from media.editing import top_values
 from media.problems import NotDicom
-from media.profiles import Profile
+from media.profiles import Profile, profiles
 from media.recipes import Described, Quality, is_lossy, recipe_for
 
 _LOSSY_IMAGE_COMPRESSION = 0x00282110
+_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
+_MODALITY = re.compile(r"[A-Z0-9_ ]{1,16}")
 
 
 def is_lossy_already(path: Path) -> bool:
@@ -26,6 +29,24 @@ def is_lossy_already(path: Path) -> bool:
         return top_values(path, frozenset((_LOSSY_IMAGE_COMPRESSION,))).get(_LOSSY_IMAGE_COMPRESSION, "") == "01"
     except NotDicom:
         return False
+
+
+def problems(settings: Compress) -> list[str]:
+    """What is wrong with the section, a line each: a key that nothing has protects and compresses nothing."""
+    known = profiles()
+    found = [f"compress.profiles: there is no profile {name!r}" for name in settings.profiles if name not in known]
+    for name, uids in (
+        ("sop_classes", tuple(settings.sop_classes)),
+        ("protected_sop_classes", settings.protected_sop_classes),
+    ):
+        found += [f"compress.{name}: {uid!r} is no UID" for uid in uids if not _UID.fullmatch(uid)]
+    for name, modalities in (
+        ("modalities", tuple(settings.modalities)),
+        ("quality", tuple(settings.quality)),
+        ("protected_modalities", settings.protected_modalities),
+    ):
+        found += [f"compress.{name}: {one!r} is no modality" for one in modalities if not _MODALITY.fullmatch(one)]
+    return found
 
 
 class Imaged(Described, Protocol):

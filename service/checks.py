@@ -30,7 +30,7 @@ def foreign_packages(home: Path | None = None) -> list[str]:
 
 def wrong_settings(settings: Settings) -> list[str]:
     """What each setting's own check cannot see: profiles, labels, rules that do not fit, one line each."""
-    from jobs import labelling, planning, rules
+    from jobs import compression, labelling, planning, rules
     from jobs.options import OptionsError, RequestOptions
     from media.problems import MediaError
 
@@ -38,7 +38,9 @@ def wrong_settings(settings: Settings) -> list[str]:
     try:
         planning.require_pair(RequestOptions.from_settings(settings, {}))
     except (OptionsError, MediaError) as error:
-        found.append(f"plan.profile, plan.medium: {error}")
+        text = str(error)
+        found.append(text if text.startswith("coerce") else f"plan.profile, plan.medium: {text}")
+    found += compression.problems(settings.compress)
     try:
         labelling.try_style(settings)
     except MediaError as error:

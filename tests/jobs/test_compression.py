@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from config.settings import Compress, CompressQuality, load
-from jobs.compression import Compression
+from jobs.checking import Candidate
+from jobs.compression import Compression, problems
+from jobs.editing import spare_shown
 from jobs.options import OptionsError, RequestOptions
 from media.profiles import profile
 from media.recipes import is_lossy
+from service.checks import wrong_settings
 
 CT, MG, TOMO = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.1.2", "1.2.840.10008.5.1.4.1.1.13.1.3"
 EXPLICIT_LE, JPEG = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.50"
@@ -109,3 +114,51 @@ def test_a_corrected_modality_lifts_no_protection() -> None:
         Row(modality="OT"), J2K, is_lossy_already=lambda: False, received_as="MG"
     )
     assert found.recipe is not None and not is_lossy(found.recipe) and "modality MG is protected" in found.note
+
+
+def _candidate(key: int, kind: str, recipe: str | None, instead: str | None = None) -> Candidate:
+    row: Any = SimpleNamespace(id=key, sop_instance_uid=f"1.2.{key}")
+    return Candidate(row, kind, recipe, (), instead)
+
+
+@pytest.mark.parametrize("kind", ["PRESENTATION", "VALUE MAP"])
+def test_what_a_presentation_state_shows_is_not_shifted(kind: str) -> None:
+    candidates = [
+        _candidate(1, "IMAGE", "jpeg-extended-q90/1", "jpeg-lossless/1"),
+        _candidate(2, "IMAGE", "jpeg-extended-q90/1", "jpeg-lossless/1"),
+        _candidate(3, "IMAGE", "j2k-lossy-r8/1", "j2k/1"),
+        _candidate(4, "IMAGE", None),
+        _candidate(5, kind, None),
+        _candidate(6, "SR DOCUMENT", None),
+    ]
+    made = spare_shown(candidates, {5: frozenset(("1.2.1", "1.2.3", "1.2.4")), 6: frozenset(("1.2.2",))})
+    assert [candidate.recipe for candidate in made] == [
+        "jpeg-lossless/1", "jpeg-extended-q90/1", "j2k-lossy-r8/1", None, None, None
+    ]  # fmt: skip
+    assert "presentation state" in made[0].note and not any(candidate.note for candidate in made[1:])
+    assert spare_shown(candidates, {}) == candidates
+
+
+def test_settings_that_would_protect_nothing_are_told() -> None:
+    assert problems(policy()) == []
+    wrong = policy(
+        profiles={"STD-GEN-XX": "lossy"}, protected_modalities=("mg",), protected_sop_classes=("1.2.", "Mammo"),
+        modalities={"ct": "lossy"}, sop_classes={CT: "none"},
+    )  # fmt: skip
+    assert problems(wrong) == [
+        "compress.profiles: there is no profile 'STD-GEN-XX'",
+        "compress.protected_sop_classes: '1.2.' is no UID",
+        "compress.protected_sop_classes: 'Mammo' is no UID",
+        "compress.modalities: 'ct' is no modality",
+        "compress.protected_modalities: 'mg' is no modality",
+    ]
+
+
+def test_a_start_is_refused_with_wrong_corrections(tmp_path: Path) -> None:
+    (tmp_path / "rules.toml").write_text("[[rule]]\nname = 'x'\n")
+    settings = load(
+        data=tmp_path, overrides={"coerce": {"rules": "rules.toml"}, "compress": {"modalities": {"x": "none"}}}
+    )
+    found = wrong_settings(settings)
+    assert any(line.startswith("coerce: ") and "rule x changes nothing" in line for line in found)
+    assert "compress.modalities: 'x' is no modality" in found
