@@ -50,7 +50,7 @@ class Layout:
     @property
     def redundancy(self) -> float:
         """Percent of correction data to data."""
-        return 100.0 * self.roots / (_WORD - self.roots)
+        return redundancy(self.roots)
 
     @property
     def text(self) -> str:
@@ -58,10 +58,15 @@ class Layout:
         return f"{self.method.upper()}, {self.redundancy:.1f} % redundancy"
 
 
+def redundancy(roots: int) -> float:
+    """Percent of correction data to data."""
+    return 100.0 * roots / (_WORD - roots)
+
+
 def roots_of(percent: float) -> int:
     """The fewest roots that give at least this redundancy. Raises MediaError where there are none."""
     for roots in range(LEAST_ROOTS, MOST_ROOTS + 1):
-        if 100.0 * roots / (_WORD - roots) >= percent:
+        if redundancy(roots) >= percent:
             return roots
     raise MediaError(f"A redundancy of {percent:g} % cannot be had; 3.3 to 200 % can.")
 

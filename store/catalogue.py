@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
+from media.ecc import redundancy
 from store.checks import check_of
 from store.models import Derived, Disc, Instance, Patient, Series, Study, Volume, VolumeInstance
 from store.search import name_matches
@@ -112,6 +113,7 @@ def find(
                 "job": f"J{disc.job_id}",
                 "disc": f"D{disc.id}",
                 "protection": volume.protection,
+                "redundancy": round(redundancy(volume.protection_roots), 1) if volume.protection_roots else None,
                 **check_of(disc),
                 "instances": [],
             }

@@ -45,7 +45,8 @@ def test_the_whole_way(data: Path, at: tuple[Any, ...], tmp_path: Path) -> None:
     assert not [path for path in (data / "staging").iterdir() if not path.name.endswith(".lock")], (
         "it went with the job"
     )
-    assert {one["protection"] for one in burnish("find", *at)} == {"rs02"}
+    found = burnish("find", *at)
+    assert {(one["protection"], one["redundancy"]) for one in found} == {("rs02", volume["redundancy"])}
     with IsoTree(Path(first["image"])) as tree, tree.open("README.TXT") as readme:
         assert tree.volume.volume_size == volume["iso_sectors"] * SECTOR
         assert "dvdisaster" in readme.read().decode()
