@@ -11,7 +11,7 @@ from pathlib import Path
 from jobs.checking import Candidate, Checked, Refusal
 from jobs.conform_pool import Conformed, Task, conform_all
 from jobs.context import Context
-from jobs.editing import is_another, recipe_of, references, with_edits
+from jobs.editing import is_another, recipe_of, references, spare_shown, with_edits
 from media.edits import recipe_key
 from media.profile_rules import rule_refusal
 from media.profiles import Profile
@@ -49,6 +49,7 @@ def conform(
         progress=lambda done, total: progress("find references", done, total, "instances"),
         cancelled=cancelled,
     )
+    checked.candidates = spare_shown(checked.candidates, refer)
     while True:
         checked.candidates = with_edits(checked.candidates, refer)
         others = {candidate.row.id for candidate in checked.candidates if is_another(candidate)}

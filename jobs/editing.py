@@ -17,7 +17,7 @@ from jobs.conform_pool import Cancelled
 from media.editing import uids_in
 from media.edits import Edits, derived_uid
 from media.problems import NotDicom
-from media.recipes import EDIT_RECIPE, is_lossy
+from media.recipes import EDIT_RECIPE, is_lossy, may_shift
 
 _TOLD_EVERY = 50
 References = Mapping[int, frozenset[str]]
@@ -57,6 +57,30 @@ def references(
             found[candidate.row.id] = frozenset(named)
     progress(len(candidates), len(candidates))
     return found
+
+
+_SHOWN_BY = frozenset(("PRESENTATION", "VALUE MAP"))
+"""Directory record types of what says how stored values of other instances are to be understood."""
+
+
+def spare_shown(candidates: list[Candidate], refer: References) -> list[Candidate]:
+    """The same candidates, without lossy JPEG for what a presentation state or value map of the request refers to.
+
+    Such a codec may shift stored values (``media.lossy``). The image's own rescaling makes up for that, but a
+    presentation state with a modality LUT of its own would show wrong values.
+    """
+    shown = frozenset[str]().union(
+        *(refer.get(candidate.row.id, frozenset()) for candidate in candidates if candidate.record_type in _SHOWN_BY)
+    )
+    return [
+        replace(candidate, recipe=candidate.instead, instead=None, note=_SHOWN)
+        if candidate.row.sop_instance_uid in shown and candidate.recipe and may_shift(candidate.recipe)
+        else candidate
+        for candidate in candidates
+    ]
+
+
+_SHOWN = "not lossy: a presentation state or value map of the request depends on its stored values"
 
 
 def with_edits(candidates: list[Candidate], refer: References) -> list[Candidate]:

@@ -75,6 +75,12 @@ def is_lossy(recipe: str) -> bool:
     return encoder is not None and encoder.lossy
 
 
+def may_shift(recipe: str) -> bool:
+    """Whether stored values may be shifted or divided, with rescaling that makes up for it: lossy JPEG only."""
+    encoder = encoder_of(recipe)
+    return encoder is not None and encoder.codec == "jpeg"
+
+
 def recipe_for(
     instance: Described, profile: Profile, compress: str = "none", *, quality: Quality = DEFAULT_QUALITY
 ) -> str | None:

@@ -34,7 +34,7 @@ def test_dcmmkdir_takes_it_and_dciodvfy_finds_no_new_error(
     document = plan(house.ctx, profile=profile, compress="lossy", allow_lossy=True, coerce=[RULE])
     assert document["refused"] == []
     new = {change["old"]: change["new"] for change in document["changes"] if change["tag"] == "(0008,0018)"}
-    assert len(new) == 3
+    assert len(new) == (3 if profile.endswith("J2K") else 2)  # JPEG spares what the presentation state shows
     (volume,) = volumes(house.ctx, document)
     image, root = tmp_path / "disc.iso", tmp_path / "copy"
     with image.open("wb") as out:
