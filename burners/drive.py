@@ -281,14 +281,15 @@ class LocalDrive:
         order = run.read("order")
         if order is None:
             return BurnReport(BurnState.UNKNOWN, device_free=True)
-        finished, end = run.read("finished"), run.read("end")
+        alive = run.alive()
+        finished, end = run.read("finished"), run.read("end")  # after that: a helper writes its end before it goes
         if finished is not None:
             return _finished(finished, end or {})
-        if end is not None and not run.alive():
+        if alive:
+            return self._burning(run, order)
+        if end is not None:
             self._reap(ticket["mark"])
             return self._ended(ticket, run, order, end)
-        if run.alive():
-            return self._burning(run, order)
         if run.read("started") is None:
             return self._not_begun(ticket, run, order)
         return self._cut_off(ticket, run, order)
@@ -370,6 +371,8 @@ class LocalDrive:
         content = look(drive) if tray in (Tray.LOADED, Tray.UNKNOWN) else None
         if content is not None and content.head == order["head"]:
             return burnt
+        if end["outcome"] == "unknown" and tray is Tray.OPEN:
+            return BurnReport(BurnState.WAITING, 1.0, f"push the tray of {drive} in again: its disc must be read")
         if end["outcome"] == "unknown":
             seen = f"in it is {content.volume_id or 'something else'}" if content is not None else f"its tray is {tray}"
             reason = f"{drive}: the burn was cut off, and {seen}; nothing is burnt again unless asked for"

@@ -477,6 +477,23 @@ def test_a_burn_that_was_cut_off_is_read_back_and_never_done_again(data: Path, f
     assert later.poll(ticket).state is report.state and len(fake.burns()) == 1
 
 
+def test_an_end_between_two_looks_is_no_cut_off(data: Path, fake: FakeTool, monkeypatch: pytest.MonkeyPatch) -> None:
+    disc = load_blank(data)
+    fake.hold(True)
+    burner = drive(data, drive=str(disc), program=str(fake.program))
+    ticket = begun(burner)
+    wait_for(fake.burns, "the tool")
+    helper = pids(ticket)[0]
+
+    def alive(_run: Run) -> bool:
+        fake.hold(False)
+        wait_for(lambda: gone(helper), "the helper to end")
+        return False
+
+    monkeypatch.setattr(Run, "alive", alive)
+    assert burner.poll(ticket).state is BurnState.BURNT and not burner._reloading
+
+
 def test_an_empty_drive_after_a_burn_that_was_cut_off(data: Path, fake: FakeTool) -> None:
     load_blank(data)
     fake.hold(True)
