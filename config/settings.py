@@ -212,6 +212,7 @@ class Rule(_Section):
     copies: int = Field(default=1, ge=1, le=99)
     priority: Priority = "med"
     patients_per_disc: PatientsPerDisc = "one"
+    protect: Literal["", "none", "rs02", "rs03"] = ""
     compress: CompressMode | Literal[""] = ""
     allow_lossy: bool | None = None
     coerce: Path | Literal[""] = ""

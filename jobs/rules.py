@@ -75,6 +75,7 @@ def options_of(rule: Rule, settings: Settings) -> RequestOptions:
         "copies": rule.copies,
         "priority": rule.priority,
         "patients_per_disc": rule.patients_per_disc,
+        "protect": rule.protect or None,
         "compress": rule.compress or None,
         "allow_lossy": rule.allow_lossy,
         "coerce": read_rules(settings.data / rule.coerce) if rule.coerce else None,

@@ -148,3 +148,13 @@ def test_repair_says_what_is_wrong_with_its_arguments(data: Path, tmp_path: Path
     assert "there is no" in burnish("repair", image, "--out", tmp_path / "y.iso", "--data", data, status=2)
     image.write_bytes(json.dumps({}).encode())
     assert "there is no folder" in burnish("repair", image, "--out", tmp_path / "a/y.iso", "--data", data, status=2)
+
+
+@pytest.mark.parametrize(("said", "wanted"), [("", "rs02"), ("none", "none"), ("rs03", "rs03")])
+def test_rules_may_say_it_for_what_they_burn(data: Path, said: str, wanted: str) -> None:
+    from config.settings import Rule, load
+    from jobs.rules import options_of
+
+    settings = load(data=data, overrides={"plan": {"protect": "rs02", "protect_percent": 25.0}})
+    options = options_of(Rule(name="archive", protect=said), settings)  # type: ignore[arg-type]
+    assert (options.protect, options.protect_percent) == (wanted, 25.0)
