@@ -129,6 +129,8 @@ def _signature(path: Path) -> Signature | None:
             return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
         device = Device(path)
         try:
+            if not device.size:
+                return None  # a drive or card reader without a medium
             device.drop_cache()
             return (device.size, hashlib.sha256(device.read_at(16 * SECTOR, 4 * SECTOR)).digest())
         finally:
