@@ -160,7 +160,7 @@ class Acceptor:
         )
         self._seats = Seats(config.seats_fd, config.acceptors, own=config.number, limit=config.max_associations)
         self._database = Database(config.database_url)
-        self._reading = Database(config.database_url)
+        self._reading = Database(config.database_url, for_queries=True)
         """Connections of its own for queries: however many wait for slow peers, receiving goes on."""
         spool = Spool(
             Path(config.spool_dir),

@@ -17,6 +17,8 @@ from store.models import Counter
 IDLE_TRANSACTION_SECONDS = 15
 """PostgreSQL ends a transaction in which nothing was asked for so long, and lets go of its locks."""
 
+_QUERY_SECONDS = 600
+
 
 class Database:
     """One connection pool; every unit of work is ``with db.begin() as session``.
@@ -25,7 +27,8 @@ class Database:
     file is in WAL with ``synchronous=FULL``: when a commit returns it survives a power cut.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 8) -> None:
+    def __init__(self, url: str, *, pool_size: int = 8, for_queries: bool = False) -> None:
+        """``for_queries``: for reading many rows by cursors, as fast or slow as somebody takes them."""
         self.url = url
         parsed = make_url(url)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
@@ -37,7 +40,7 @@ class Database:
             event.listen(self.engine, "begin", _begin_sqlite)
         else:
             self.engine = create_engine(url, pool_size=pool_size, max_overflow=32, pool_pre_ping=True)
-            event.listen(self.engine, "connect", _prepare_postgresql)
+            event.listen(self.engine, "connect", _prepare_queries if for_queries else _prepare_postgresql)
 
     @contextmanager
     def begin(self) -> Iterator[Session]:
@@ -95,6 +98,15 @@ def _prepare_postgresql(connection: Any, _record: Any) -> None:
     """A process that is stopped in the middle of a transaction must not keep its rows locked for all others."""
     with connection.cursor() as cursor:
         cursor.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_TRANSACTION_SECONDS}s'")
+    connection.commit()
+
+
+def _prepare_queries(connection: Any, _record: Any) -> None:
+    """Transactions that only read lock nobody out; of a cursor the whole result counts, not its first rows."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET idle_in_transaction_session_timeout = '{_QUERY_SECONDS}s'")
+        cursor.execute("SET cursor_tuple_fraction = 1")
+        cursor.execute("SET default_transaction_read_only = on")
     connection.commit()
 
 

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, exists, func, or_, select, text
+from sqlalchemy import ColumnElement, Row, Select, and_, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from media.attributes import Attribute, Attributes, parse
 from media.encoding import EXPLICIT_LE
 from media.problems import NotDicom
+from store.checks import counts
 from store.matching import (
     BadKey,
     Predicate,
@@ -50,7 +51,6 @@ _UIDS = (0x0020000D, 0x0020000E, 0x00080018)
 _MODALITIES, _SOP_CLASSES = 0x00080061, 0x00080062
 _FIRST_PAGE, _PAGE = 64, 256
 _NUMBERS = (b"IS", b"US")
-_PATIENCE = "600s"
 _Test = tuple[int, Callable[[Attribute], bool]]
 
 
@@ -65,22 +65,21 @@ class Match:
 def find(session: Session, query: Query, page_done: Callable[[], None] = lambda: None) -> Iterator[Match]:
     """Every match, while the session lives, in no particular order. Raises BadKey for a value that its VR forbids.
 
-    Read by a cursor of the database: of however many matches only some hundred are held. ``page_done`` is called behind
-    each page of rows that were looked at, also where none of them matched.
+    Read by a cursor of the database (opened ``for_queries``, where somebody slow takes the matches): of however many
+    only some hundred are held. ``page_done`` is called behind each page of rows that were looked at, also where none of
+    them matched.
     """
     plan = _Plan(query, postgresql=session.get_bind().dialect.name == "postgresql")
     connection = session.connection()
-    if plan.postgresql:
-        # The peer may take its time for each page; as a cursor, the whole result counts, not its first rows.
-        connection.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{_PATIENCE}'"))
-        connection.execute(text("SET LOCAL cursor_tuple_fraction = 1"))
     result = connection.execute(plan.statement, execution_options={"stream_results": True, "max_row_buffer": _PAGE})
     try:
         size = _FIRST_PAGE
         while rows := result.fetchmany(size):
             yield from plan.page(session, rows)
-            size = _PAGE
             page_done()
+            if len(rows) < size:
+                break
+            size = _PAGE
     finally:
         result.close()
 
@@ -120,7 +119,8 @@ class _Plan:
 
     def _statement(self, conditions: Sequence[ColumnElement[bool]]) -> Select[Any]:
         model = MODELS[self.query.level]
-        columns = [model.id.label("row_id")]
+        discs = exists().where(counts()).label("any_disc")
+        columns = [model.id.label("row_id"), discs]
         for level in ("STUDY", "SERIES"):
             if any(key.level == level for key in self._from_first):
                 columns.append(MODELS[level].id.label(f"{level}_id"))

@@ -69,7 +69,7 @@ def first_of_its_uid() -> ColumnElement[bool]:
 
 
 def facts_of(session: Session, level: Level, rows: Sequence[Any], computed: Collection[str]) -> dict[int, Fact]:
-    """Facts by ``row_id``; rows of IMAGE have a ``row_path``."""
+    """Facts by ``row_id``; rows of IMAGE have a ``row_path``, all say whether there is ``any_disc``."""
     facts = {row.row_id: Fact() for row in rows}
     if not facts:
         return facts
@@ -85,7 +85,8 @@ def facts_of(session: Session, level: Level, rows: Sequence[Any], computed: Coll
         _collect(session, facts, "ModalitiesInStudy", Series.modality)
     if "SOPClassesInStudy" in computed:
         _collect(session, facts, "SOPClassesInStudy", Instance.sop_class_uid)
-    _on_discs(session, level, facts, totals, missing)
+    if rows[0].any_disc:
+        _on_discs(session, level, facts, totals, missing)
     return facts
 
 
@@ -144,8 +145,6 @@ def on_disc(statement: Select[Any]) -> Select[Any]:
 def _on_discs(
     session: Session, level: Level, facts: dict[int, Fact], totals: Mapping[int, int], missing: Mapping[int, int]
 ) -> None:
-    if session.execute(select(Disc.id).where(counts()).limit(1)).first() is None:
-        return
     entity = _ENTITY[level]
     counted = (
         on_disc(_instances(level, VolumeInstance.volume_id, func.count(distinct(Instance.id))))
