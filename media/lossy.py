@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from media import pixels
 from media.codecs import FrameError, PixelFormat
 from media.compress import (
+    KEPT,
     SOP_CLASS,
     FrameCollector,
     Unsuitable,
@@ -24,7 +25,7 @@ from media.compress import (
     require_wide_cells,
     samples_of,
 )
-from media.elements import PIXEL_DATA
+from media.elements import PIXEL_DATA, tag_text
 from media.encoders import Encoder, encode_lossy
 from media.framewriter import is_palette
 from media.pixellimits import PixelLimits, pixel_limits
@@ -39,6 +40,13 @@ INTERCEPT, SLOPE, RESCALE_TYPE = 0x00281052, 0x00281053, 0x00281054
 _ELSEWHERE = {0x00289145: "the rescaling in its functional groups", 0x00409096: "its real world value mapping"}
 _FLOATS = frozenset((0x7FE00008, 0x7FE00009))
 _HELD = 1 << 18
+_KEPT = KEPT | {
+    INTERCEPT, SLOPE, RESCALE_TYPE, MODALITY_LUT,
+    0x00080008, 0x00080018, 0x00082111, 0x00082112, 0x00089215,
+    0x00280106, 0x00280107, 0x00282110, 0x00282112, 0x00282114,
+}  # fmt: skip
+"""Attributes of the top level whose values the treatment and ``media.derivation`` need, beside palettes."""
+_KEPT_OF_LUT = frozenset((LUT_DESCRIPTOR, LUT_TYPE, LUT_DATA))
 _LEVELS = 256
 """Of less than so many, an error of one is not measured against fewer."""
 
@@ -90,7 +98,7 @@ class Survey:
         self._encoder = encoder
         self._path: list[int] = []
         self.values: dict[int, bytes] = {}
-        """Short values of the top level."""
+        """Values of the top level."""
         self.sequences: set[int] = set()
         """Sequences of the top level."""
         self._lut: dict[int, bytes] = {}
@@ -105,7 +113,12 @@ class Survey:
             self.treatment = self._survey(length, pieces)
             return
         held = bytearray()
-        keep = length <= _HELD and (not self._path or self._path == [MODALITY_LUT])
+        if self._path:
+            keep = self._path == [MODALITY_LUT] and tag in _KEPT_OF_LUT and length <= _HELD
+        else:
+            keep = tag in _KEPT or (is_palette(tag) and length <= _HELD)
+        if keep and length > _HELD:
+            raise Unsuitable(f"its {tag_text(tag)} has {length} bytes")
         for piece in pieces:
             if keep:
                 held += piece
@@ -115,7 +128,7 @@ class Survey:
             raise Unsuitable("its samples are floating point numbers")
 
     def raw_sequence(self, tag: int) -> Callable[[bytes], None]:
-        if not self._path:
+        if not self._path and tag in _KEPT:
             self.values[tag] = b"UN"
         return lambda _: None
 

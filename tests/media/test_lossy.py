@@ -360,6 +360,9 @@ UNSUITABLE: dict[str, tuple[Callable[[Dataset], None], str]] = {
     "source images that are no sequence": (
         lambda made: made.add_new(0x00082112, "LO", "a source"), "has a VR that is no sequence"
     ),
+    "a description beyond all measure": (
+        lambda made: made.add_new(0x00082111, "UT", "x" * 300_000), "(0008,2111) has 300000 bytes"
+    ),
     "derivation codes that are no sequence": (
         lambda made: made.add_new(0x00089215, "LO", "a code"), "has a VR that is no sequence"
     ),
