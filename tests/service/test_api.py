@@ -119,18 +119,18 @@ def test_corrections_and_leave_for_lossy_compression(
 
 
 def test_a_plan_is_given_up_when_nobody_listens_any_more() -> None:
-    from service.api.plans import _told
+    from service.api.streaming import _told
 
     ended = threading.Event()
 
-    class Endless:
-        def plan(self, _selection: Any, _options: Any, progress: Any, cancelled: Callable[[], bool]) -> None:
-            progress({"phase": "conform"})
-            while not cancelled():
-                ended.wait(0.01)
-            ended.set()
+    def endless(progress: Any, cancelled: Callable[[], bool]) -> dict[str, Any]:
+        progress({"phase": "conform"})
+        while not cancelled():
+            ended.wait(0.01)
+        ended.set()
+        return {}
 
-    lines = _told(Endless(), {}, {}, Stopping())  # type: ignore[arg-type]
+    lines = _told("plan", endless, Stopping())
     assert next(lines) == {"progress": {"phase": "conform"}}
     lines.close()  # type: ignore[attr-defined]
     assert ended.wait(10)
