@@ -38,6 +38,7 @@ from store.query_keys import (
     FILE_SET_UID,
     FIRST,
     INSTANCE_AVAILABILITY,
+    UNIQUE,
     Key,
     Level,
     Query,
@@ -71,7 +72,8 @@ def find(session: Session, query: Query, page_done: Callable[[], None] = lambda:
     """
     plan = _Plan(query, postgresql=session.get_bind().dialect.name == "postgresql")
     connection = session.connection()
-    result = connection.execute(plan.statement, execution_options={"stream_results": True, "max_row_buffer": _PAGE})
+    options: dict[str, Any] = {} if plan.is_small else {"stream_results": True, "max_row_buffer": _PAGE}
+    result = connection.execute(plan.statement, execution_options=options)
     try:
         size = _FIRST_PAGE
         while rows := result.fetchmany(size):
@@ -116,6 +118,12 @@ class _Plan:
         if query.level == "IMAGE" and self._from_first:
             self._columns["directory_keys"] = Instance.directory_keys
         self.statement = self._statement(conditions)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether so few rows will come that a cursor of the database's would cost more than it saves."""
+        values = self.query.values(UNIQUE[self.query.level].tag)
+        return self.query.level != "PATIENT" and 0 < len(values) <= _PAGE and not any(map(has_wildcard, values))
 
     def _statement(self, conditions: Sequence[ColumnElement[bool]]) -> Select[Any]:
         model = MODELS[self.query.level]
