@@ -66,7 +66,7 @@ class RequestOptions:
     """What is done with the IOD check: one of ``media.iod.Level``."""
     protect: str = "none"
     """Error-correction data: one of ``jobs.protecting.CHOICES``."""
-    protect_percent: float = 20.0
+    protect_percent: float = 33.0
     """Its least redundancy, percent of the data."""
     pull_from: str = ""
     """A remote node that the studies of the selection are fetched from before they are planned."""

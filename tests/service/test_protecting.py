@@ -77,7 +77,7 @@ def test_less_goes_on_a_volume(data: Path, tmp_path: Path) -> None:
     burnish("import", tmp_path / "large", *at)
     base = ("--all", "--patients-per-disc", "many", "--capacity-sectors", "600")
     (whole,) = burnish("plan", *base, *at)["volumes"]
-    parts = burnish("plan", *base, "--protect", "rs02", *at)["volumes"]
+    parts = burnish("plan", *base, "--protect", "rs02", "--protect-percent", "20", *at)["volumes"]
     assert len(parts) == 2 and sum(part["instances"] for part in parts) == whole["instances"] == 6
     assert all(part["iso_sectors"] < part["sectors"] <= 600 for part in parts)
 
