@@ -1,6 +1,6 @@
 """C-MOVE and C-GET of many CT instances: from Burnish and from Orthanc, in turns, to the same receivers.
 
-    python -m bench.retrieve [--count 100] [--runs 3] [--folder F]
+    python -m bench.retrieve [--count 100] [--runs 2] [--folder F]
 
 BURNISH_BENCH=full: 500 instances. C-MOVE is asked for by ``movescu`` and goes to a ``storescp --ignore``; C-GET is
 ``getscu --ignore``. Goal: at most Orthanc's time.
@@ -118,7 +118,7 @@ def ask(command: list[str], study: str, port: int) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=500 if FULL else 100)
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=None, help="on the disk to be measured")
     arguments = parser.parse_args()
     for name in ("Orthanc", "movescu", "getscu", "storescp", "dcmsend"):

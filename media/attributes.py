@@ -30,6 +30,8 @@ UTF_8 = "ISO_IR 192"
 TEXT_VRS = frozenset(b"AE AS CS DA DS DT IS LO LT PN SH ST TM UC UI UR UT".split())
 _IN_CHARACTER_SET = frozenset(b"LO LT PN SH ST UC UT".split())
 """VRs whose text depends on Specific Character Set (PS3.5 6.1.2.3)."""
+_ALONE = (UTF_8, "GB18030", "GBK")
+"""Character sets without code extensions (PS3.3 C.12.1.1.2)."""
 _LEADING_BLANKS_COUNT = frozenset(b"LT ST UT UR".split())
 
 
@@ -98,7 +100,11 @@ def character_set_for(attributes: Mapping[int, Attribute], wished: str) -> str:
     texts = [text for text in _texts(attributes) if not text.isascii()]
     if not texts:
         return ""
-    return wished if wished and all(_encodable(text, wished) for text in texts) else UTF_8
+    first, *more = wished.split("\\")
+    if first in _ALONE:
+        wished, more = first, []
+    known = (first or more) and all(term in charsets.DEFINED_TERMS for term in (first, *more) if term)
+    return wished if known and all(_encodable(text, wished) for text in texts) else UTF_8
 
 
 def _texts(attributes: Mapping[int, Attribute]) -> Iterator[str]:
