@@ -134,7 +134,9 @@ def fix(
 
     Raises ToolMissing, ToolFailed, ToolCancelled.
     """
-    text = _run(["-i", str(image), "-a", method.upper(), "-f"], progress=progress, cancelled=cancelled)
+    # After RS03 has repaired all it ends with 1; what counts is that it came to its end.
+    arguments = ["-i", str(image), "-a", method.upper(), "-f"]
+    text = _run(arguments, progress=progress, cancelled=cancelled, done=("Good!", "Repaired sectors:"))
     told = [line for line in _lines(text) if line.startswith(("Good!", "Repaired sectors", "*")) and line.strip("* ")]
     return any(line.startswith("Good!") for line in told), "; ".join(line.lstrip("* ") for line in told[-_FAULTS_TOLD:])
 
@@ -145,8 +147,12 @@ def _run(
     progress: Callable[[float], None] | None,
     cancelled: Callable[[], bool] | None,
     keep: Sequence[int] = (),
+    done: tuple[str, ...] = (),
 ) -> str:
-    """Run the program to its end; what it printed. It has a home of its own, where it writes its settings."""
+    """Run the program to its end; what it printed. It has a home of its own, where it writes its settings.
+
+    ``done``: beginnings of lines by which it is known to have done its work, whatever its exit status.
+    """
     command = [require(), *arguments]
     guard = shutil.which("setpriv")
     if guard:  # it dies with us, so that what is begun anew after a crash is alone
@@ -175,7 +181,7 @@ def _run(
         finally:
             assert process.stdout is not None
             process.stdout.close()
-    if status:
+    if status and not any(line.startswith(done) for line in _lines(text) if done):
         raise ToolFailed(f"dvdisaster ended with status {status}: {_words(text)}")
     return text
 

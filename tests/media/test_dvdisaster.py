@@ -111,6 +111,30 @@ def test_a_program_that_does_not_do_its_work(
         dvdisaster.augment(image, ecc.layout(ecc.RS02, 292, 20))
 
 
+@pytest.mark.parametrize(
+    ("prints", "status", "complete"),
+    [
+        ("Repaired sectors: 9 (5 data, 4 ecc)\nGood! All sectors are repaired.", 1, True),
+        ("Repaired sectors: 9 (5 data, 4 ecc)\nGood! All sectors are repaired.", 0, True),
+        ("Good! All sectors are already present.", 0, True),
+        ("Repaired sectors: 9 (5 data, 4 ecc)\n* Unrepaired sectors: 3", 1, False),
+    ],
+)
+def test_a_repair_that_came_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prints: str, status: int, complete: bool
+) -> None:
+    """RS03 ends with status 1 when it has repaired everything."""
+    tool(tmp_path, monkeypatch, f"printf '{prints}\\n'; exit {status}")
+    found, words = dvdisaster.fix(tmp_path / "x.iso", ecc.RS03)
+    assert found is complete and ("Repaired sectors" in words or "already present" in words)
+
+
+def test_a_repair_that_did_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool(tmp_path, monkeypatch, "printf '* dvdisaster - can not continue:\\n* no data\\n'; exit 1")
+    with pytest.raises(dvdisaster.ToolFailed, match="no data"):
+        dvdisaster.fix(tmp_path / "x.iso", ecc.RS02)
+
+
 def test_it_is_stopped_when_that_is_wanted_or_when_it_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tool(tmp_path, monkeypatch, "echo 'Ecc generation:  12.5%'; exec sleep 60")
     image = tmp_path / "x.iso"
