@@ -6,6 +6,7 @@ matches at a time. Instances of no patient, and those in conflict with one recei
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from store.matching import (
     day_condition,
     has_wildcard,
     moment_condition,
+    name_groups,
     patient_name_condition,
     predicate,
     range_condition,
@@ -49,6 +51,11 @@ from store.query_keys import (
 MODELS: Mapping[Level, Any] = {"PATIENT": Patient, "STUDY": Study, "SERIES": Series, "IMAGE": Instance}
 _STUDY_DATE, _STUDY_TIME = 0x00080020, 0x00080030
 _UIDS = (0x0020000D, 0x0020000E, 0x00080018)
+_TEXTS = (0x00100020, 0x00080050)
+"""Patient ID, Accession Number."""
+_PATIENT_NAME = 0x00100010
+_NARROW = 3
+"""Characters before a wildcard that leave few matches."""
 _MODALITIES, _SOP_CLASSES = 0x00080061, 0x00080062
 _FIRST_PAGE, _PAGE = 64, 256
 _NUMBERS = (b"IS", b"US")
@@ -167,9 +174,25 @@ class _Plan:
             return self._range_condition(key, column, values)
         if any(has_wildcard(value) for value in values):
             self._test(key)  # SQL may give more
-        if column is Series.modality and any(self.query.values(tag) for tag in _UIDS):
-            column = func.coalesce(column, "")  # SQLite would take the index of modalities, the worst of all
+        if column is Series.modality and (self._is_narrow() or self.query.values(_STUDY_DATE)):
+            column = self._without_index(column)
         return [text_condition(column, values, postgresql=self.postgresql)]
+
+    def _is_narrow(self) -> bool:
+        """Whether a key is given that has an index and few matches."""
+        values = {tag: self.query.values(tag) for tag in (*_UIDS, *_TEXTS)}
+        values[_PATIENT_NAME] = tuple(
+            group for name in self.query.values(_PATIENT_NAME) for group in name_groups(name)[:1]
+        )
+        return any(
+            all(len(re.split(r"[*?]", value, maxsplit=1)[0]) >= _NARROW for value in given)
+            for given in values.values()
+            if given
+        )
+
+    def _without_index(self, column: Any) -> Any:
+        """SQLite, which knows nothing of how often a value occurs, would rather take this index than a better one."""
+        return column if self.postgresql else func.coalesce(column, "")
 
     def _range_condition(self, key: Key, column: Any, values: Sequence[str]) -> list[ColumnElement[bool]]:
         bounds = [range_of(key.tag, key.vr, value) for value in values]
@@ -181,6 +204,8 @@ class _Plan:
                 moments = range_of(_STUDY_TIME, b"TM", times[0])
                 args = (Study.study_date, Study.study_time, bounds[0], moments)
                 return [moment_condition(*args, postgresql=self.postgresql)]
+        if column is Study.study_date and any(first != last[:-1] for first, last in bounds) and self._is_narrow():
+            column = self._without_index(column)
         if key.vr == b"DA":
             return [or_(*(day_condition(column, each) for each in bounds))]
         return [or_(*(range_condition(column, each, postgresql=self.postgresql) for each in bounds))]

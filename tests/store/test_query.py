@@ -354,6 +354,7 @@ def many(database: Database) -> Database:
         {"AccessionNumber": "ACC000000*"},
         {"StudyInstanceUID": "1.2.276.0.99.1.77"},
         {"StudyDate": "20200715", "PatientID": "PID00000020"},
+        {"StudyDate": "20000101-20301231", "PatientName": family(7)},
     ],
 )
 def test_indexed_keys_read_no_whole_table(many: Database, keys: dict[str, str]) -> None:
@@ -366,6 +367,7 @@ def test_indexed_keys_read_no_whole_table(many: Database, keys: dict[str, str]) 
             lines = session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}")
             steps = [str(row[3]) for row in lines]
             assert not [step for step in steps if step.startswith("SCAN")], steps
+            assert not [step for step in steps if "ix_study_study_date" in step and ">" in step], steps
         else:
             session.execute(text("SET LOCAL enable_seqscan = off"))
             lines = session.connection().exec_driver_sql("EXPLAIN " + statement.replace("%", "%%"))
