@@ -103,6 +103,7 @@ class Job:
     by_user: bool = False
     """Cancelled at the machine."""
     fault: str = ""
+    stalled: bool = False
     drive: int | None = None
     created: float = 0.0
     """Simulated seconds; of the end likewise."""
@@ -351,6 +352,7 @@ class Simulator(ABC):
             job.path.unlink(missing_ok=True)
             job.path = None
         while fault == "stall":
+            job.stalled = True
             yield from self._wait(job, 0)
 
     def _print(self, job: Job, label: Path | None) -> Generator[None, None, None]:
