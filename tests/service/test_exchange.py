@@ -31,7 +31,8 @@ class Node:
         ae = AE("ARCHIVE")
         for uid in (CT, "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.1.1"):
             ae.add_supported_context(uid, syntaxes)
-        self._server: Any = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)])
+        handlers = [(evt.EVT_C_STORE, self._store)]
+        self._server: Any = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
         self.port = int(self._server.socket.getsockname()[1])
 
     def _store(self, event: Any) -> int:
