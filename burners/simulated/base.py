@@ -449,9 +449,10 @@ class Simulator(ABC):
                 path.write_bytes(text.encode("cp1252", "replace"))
 
     def _chosen(self, job: Job) -> str:
-        """The fault of an order: by its ID, so that neither time nor order of arrival matter."""
+        """The fault of an order: by the disc's number at the end of its ID, so that a seed strikes the same ones."""
+        disc = job.job_id.rpartition("-")[2]
         for name, share in self._faults:
-            if random.Random(f"{self._seed} {job.job_id} {name}").random() < share:
+            if random.Random(f"{self._seed} {disc} {name}").random() < share:
                 return name
         return ""
 
