@@ -264,7 +264,8 @@ class Provider(DULServiceProvider):
         finally:
             self._decoder.discard()
             # Ends the wait for a request that will never come.
-            self.to_user_queue.put(None)  # type: ignore[arg-type]
+            nothing: Any = None
+            self.to_user_queue.put(nothing)
             self.bell.set()
             with self._wakeup_lock:
                 os.close(self._wakeup)
