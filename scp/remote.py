@@ -7,7 +7,9 @@ help to try again is told.
 from __future__ import annotations
 
 import queue
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -397,10 +399,25 @@ def _heed_the_end(association: Association) -> None:
     dimse.get_msg = get_msg
 
 
+_chunking: Counter[str] = Counter()
+_chunking_lock = threading.Lock()
+
+
 @contextmanager
 def _chunked(direction: str) -> Iterator[None]:
-    """Have pynetdicom send from files, and receive into files, in pieces: instances may be larger than memory."""
+    """Have pynetdicom send from files, and receive into files, in pieces: instances may be larger than memory.
+
+    It knows one switch for the whole process: on from the first that needs it to the last.
+    """
     from pynetdicom import _config
 
-    setattr(_config, f"STORE_{direction}_CHUNKED_DATASET", True)
-    yield
+    def switch(step: int) -> None:
+        with _chunking_lock:
+            _chunking[direction] += step
+            setattr(_config, f"STORE_{direction}_CHUNKED_DATASET", _chunking[direction] > 0)
+
+    switch(1)
+    try:
+        yield
+    finally:
+        switch(-1)
