@@ -446,7 +446,7 @@ class Simulator(ABC):
                 cut = data[: dice.randrange(len(data) + 1)]
                 path.write_bytes(dice.choice((cut, dice.randbytes(300), b"", cut[::-1])))
             else:
-                path.write_bytes(text.encode("cp1252", "replace"))
+                _write_over(path, text.encode("cp1252", "replace"))
 
     def _chosen(self, job: Job) -> str:
         """The fault of an order: by the disc's number at the end of its ID, so that a seed strikes the same ones."""
@@ -472,3 +472,13 @@ class Simulator(ABC):
 def simulators() -> dict[str, EntryPoint]:
     """The simulated robots that are installed, by the name of the driver that they are for."""
     return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def _write_over(path: Path, data: bytes) -> None:
+    """New content over the old one, which is not emptied before: whoever reads it meanwhile sees either, or its end."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        os.pwrite(file, data, 0)
+        os.ftruncate(file, len(data))
+    finally:
+        os.close(file)
