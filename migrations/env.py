@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from alembic import context
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
+from store import models_archive  # noqa: F401 - its tables belong to the schema
 from store.models import Base
+
+
+def _references(connection: Connection, state: str) -> None:
+    """SQLite changes a table by making it anew: dropping the old one must not take along what refers to its rows."""
+    driver = connection.connection.dbapi_connection
+    assert driver is not None
+    driver.execute(f"PRAGMA foreign_keys={state}")
+
 
 engine: Engine = context.config.attributes["engine"]
 
@@ -14,6 +23,8 @@ with engine.connect() as connection:
         # Two nodes that start together must not migrate together.
         connection.execute(text("SELECT pg_advisory_lock(7236001)"))
         connection.commit()
+    else:
+        _references(connection, "OFF")
     try:
         context.configure(
             connection=connection, target_metadata=Base.metadata, render_as_batch=True, transaction_per_migration=True
@@ -25,3 +36,5 @@ with engine.connect() as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_unlock(7236001)"))
             connection.commit()
+        else:
+            _references(connection, "ON")

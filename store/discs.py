@@ -149,6 +149,8 @@ def new_disc(job: Job, volume_id: int, copy: int, *, attempt: int) -> Disc:
         checked_at=None,
         checked_result=None,
         checked_how=None,
+        purpose="archive",
+        times_read=0,
         error=None,
         created_at=at,
         updated_at=at,

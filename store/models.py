@@ -22,6 +22,7 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
@@ -145,6 +146,13 @@ class Instance(Base):
         UniqueConstraint("sop_instance_uid", "digest"),
         Index("ix_instance_received", "received_at"),
         Index("ix_instance_calling_ae", "calling_ae", "received_at"),
+        # What is in the spool is found without looking at what was purged.
+        Index(
+            "ix_instance_in_spool",
+            "id",
+            sqlite_where=text("spool_path IS NOT NULL"),
+            postgresql_where=text("spool_path IS NOT NULL"),
+        ),
         {"sqlite_autoincrement": True},
     )
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
@@ -202,6 +210,8 @@ class Derived(Base):
     facts: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """Attributes of ``media.items.Header`` that are others than the Instance's, by name; None: none is."""
     created_at: Mapped[datetime]
+    restored_at: Mapped[datetime | None]
+    """When its file came back from a disc, because the instance as received is not to be had; None: it is a cache."""
 
 
 # --- What was asked for -----------------------------------------------------------------------------------------------
@@ -220,6 +230,8 @@ class Request(Base):
     selection: Mapped[dict[str, Any]]
     options: Mapped[dict[str, Any]]
     """``jobs.options.RequestOptions`` as JSON."""
+    pool: Mapped[str | None] = mapped_column(String(32), index=True)
+    """The pool whose discs are made; see ``store.models_archive.Pool``."""
 
 
 class RequestInstance(Base):
@@ -247,7 +259,16 @@ class Volume(Base):
     """One complete File-set of a plan, k of n: content, however many copies."""
 
     __tablename__ = "volume"
-    __table_args__ = (UniqueConstraint("plan_id", "number"),)
+    __table_args__ = (
+        UniqueConstraint("plan_id", "number"),
+        # What is on too few copies is found without looking at the rest.
+        Index(
+            "ix_volume_short",
+            "id",
+            sqlite_where=text("good_copies < wanted_copies"),
+            postgresql_where=text("good_copies < wanted_copies"),
+        ),
+    )
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     plan_id: Mapped[int] = mapped_column(ForeignKey("plan.id", ondelete="CASCADE"))
     number: Mapped[int]
@@ -273,6 +294,16 @@ class Volume(Base):
     """... with so many of 255 bytes for correction ..."""
     iso_sectors: Mapped[int | None] = mapped_column(BigInteger)
     """... and the file system, without it, has so many sectors."""
+    set_catalogue: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """The catalogue of its volume set, as it goes on the disc; None: there is none on it."""
+    site: Mapped[str] = mapped_column(Text, default="")
+    """Who made the disc: the institution of the settings at that time."""
+    origin: Mapped[str] = mapped_column(String(8), default="own")
+    """``own``; ``rebuilt``: entered from the disc again; ``foreign``: another maker's."""
+    good_copies: Mapped[int] = mapped_column(default=0)
+    """Discs of it that count (``store.checks.counts``); kept by ``store.copies`` ..."""
+    wanted_copies: Mapped[int] = mapped_column(default=0)
+    """... and how many there should be."""
 
 
 class VolumeInstance(Base):
@@ -389,6 +420,20 @@ class Disc(Base):
     """... ``GOOD``, or ``DAMAGED``: then nobody counts on it any more; see ``store.checks`` ..."""
     checked_how: Mapped[str | None] = mapped_column(String(255))
     """... and what was read, and by which program."""
+    purpose: Mapped[str] = mapped_column(String(8), default="archive")
+    """``archive``: the disc is a place where the catalogue finds its instances; ``backup``, ``handout``: it is none."""
+    pool: Mapped[str | None] = mapped_column(String(32), index=True)
+    shelf: Mapped[str | None] = mapped_column(String(255))
+    """Where people keep the disc: room, shelf, slot; or a robot's bin."""
+    checked_out_to: Mapped[str | None] = mapped_column(String(255))
+    """Who has the disc now; None: it is in its place."""
+    checked_out_at: Mapped[datetime | None]
+    marked: Mapped[str | None] = mapped_column(String(16))
+    """``LOST`` or ``DAMAGED``, as a person said: nobody counts on it any more."""
+    marked_at: Mapped[datetime | None]
+    marked_reason: Mapped[str | None] = mapped_column(Text)
+    times_read: Mapped[int] = mapped_column(default=0)
+    """How often it was read since it was made."""
     error: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]

@@ -6,7 +6,7 @@ from sqlalchemy import inspect, select, text
 
 from store import migrate
 from store.db import Database, next_numbers
-from store.models import Base, Counter, Derived, Patient, RemoteNode, Volume, now
+from store.models import Base, Counter, Derived, Disc, Patient, RemoteNode, Volume, now
 
 
 def test_migrated_schema_is_the_models(database: Database) -> None:
@@ -100,3 +100,43 @@ def test_names_of_before_component_groups_had_columns_get_them(database: Databas
     with database.read() as session:
         assert session.scalars(select(RemoteNode)).all() == []
         assert session.scalars(select(Patient.name_search_2).order_by(Patient.id)).all() == [None, "山田 太郎", None]
+
+
+def test_discs_of_before_the_archive_are_counted(database: Database) -> None:
+    migrate.downgrade(database, "0008")
+    at = now().replace(tzinfo=None)
+    with database.engine.begin() as connection:
+        for statement in (
+            "INSERT INTO request (id, created_at, source, selection, options) VALUES (1, :at, 'cli', '{}', '{}')",
+            """INSERT INTO plan (id, request_id, created_at, profile, medium, capacity_sectors, report)
+            VALUES (1, 1, :at, 'STD-GEN-CD', 'CD-R-80', 1000, '{}')""",
+            """INSERT INTO job (id, request_id, plan_id, state, priority, burner, copies, attempt, cancel_requested,
+            progress, created_at, updated_at) VALUES (1, 1, 1, 'DONE', 2, 'iso', 3, 1, :no, '{}', :at, :at)""",
+        ):
+            connection.execute(text(statement), {"at": at, "no": False})
+        for number in (1, 2):
+            connection.execute(
+                text(
+                    """INSERT INTO volume (id, plan_id, number, of, file_set_id, file_set_uid, created_at, sectors,
+                    capacity_sectors, readme) VALUES (:n, 1, :n, 2, :id, :uid, :at, 10, 1000, :readme)"""
+                ),
+                {"n": number, "id": f"A{number}", "uid": f"1.2.{number}", "at": at, "readme": b"R"},
+            )
+        for copy, state, found in ((1, "VERIFIED", None), (2, "VERIFIED", "DAMAGED"), (3, "VERIFIED", "GOOD")):
+            connection.execute(
+                text(
+                    """INSERT INTO disc (job_id, volume_id, copy, attempt, state, burner, progress, checked_result,
+                    created_at, updated_at) VALUES (1, 1, :copy, 1, :state, 'iso', 1, :found, :at, :at)"""
+                ),
+                {"copy": copy, "state": state, "found": found, "at": at},
+            )
+    migrate.upgrade(database)
+    with database.read() as session:
+        volumes = [session.get_one(Volume, number) for number in (1, 2)]
+        assert [(one.good_copies, one.wanted_copies, one.origin) for one in volumes] == [(2, 1, "own"), (0, 0, "own")]
+        assert {disc.purpose for disc in session.scalars(select(Disc))} == {"archive"}
+    migrate.downgrade(database, "0008")
+    with database.engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM disc")).scalar() == 3
+        assert connection.execute(text("SELECT count(*) FROM volume")).scalar() == 2
+        assert connection.execute(text("SELECT count(*) FROM job")).scalar() == 1
