@@ -60,9 +60,9 @@ class ServiceOperations:
         return answer
 
     def plan(self, selection: Mapping[str, Any], options: Mapping[str, Any], progress: OnProgress) -> Document:
-        return self._told("plan", "/plans", {"selection": dict(selection), "options": _given(options)}, progress)
+        return self.told("plan", "/plans", {"selection": dict(selection), "options": _given(options)}, progress)
 
-    def _told(self, name: str, path: str, body: Document, progress: OnProgress) -> Document:
+    def told(self, name: str, path: str, body: Document, progress: OnProgress) -> Document:
         """The document of long work, its progress told on the way."""
         with self._lines(path, body) as lines:
             for line in lines:
@@ -71,7 +71,7 @@ class ServiceOperations:
                 elif name in line:
                     return dict(line[name])
                 elif "problem" in line:
-                    raise _refusal(int(line["problem"]["status"]), line["problem"])
+                    raise refusal(int(line["problem"]["status"]), line["problem"])
         raise NotDone(f"the service stopped before the {name} was ready")
 
     def check(self, selection: Mapping[str, Any], options: Mapping[str, Any]) -> Document:
@@ -136,11 +136,11 @@ class ServiceOperations:
 
     def pull(self, name: str, criteria: Mapping[str, Any], progress: OnProgress, *, by: str | None = None) -> Document:
         body = {key: value for key, value in criteria.items() if value} | {"by": by}
-        return self._told("pull", f"/nodes/{quote(name, safe='')}/pull", body, progress)
+        return self.told("pull", f"/nodes/{quote(name, safe='')}/pull", body, progress)
 
     def send(self, name: str, selection: Mapping[str, Any], progress: OnProgress, *, commit: bool = False) -> Document:
         body = {"selection": dict(selection), "commit": commit}
-        return self._told("send", f"/nodes/{quote(name, safe='')}/send", body, progress)
+        return self.told("send", f"/nodes/{quote(name, safe='')}/send", body, progress)
 
     def delete(self, selection: Mapping[str, Any]) -> Document:
         return self._one("POST", "/spool/delete", {"selection": dict(selection)})
@@ -182,18 +182,19 @@ class ServiceOperations:
             self._open.clear()
 
     def _one(self, method: str, path: str, body: Document | None = None) -> Document:
-        answer = self._ask(method, path, body)
+        answer = self.ask(method, path, body)
         if not isinstance(answer, dict):
             raise NotDone("the service gave an answer that cannot be understood")
         return answer
 
     def _list(self, method: str, path: str, body: Document | None = None) -> list[Document]:
-        answer = self._ask(method, path, body)
+        answer = self.ask(method, path, body)
         if not isinstance(answer, list):
             raise NotDone("the service gave an answer that cannot be understood")
         return answer
 
-    def _ask(self, method: str, path: str, body: Document | None) -> Any:
+    def ask(self, method: str, path: str, body: Document | None) -> Any:
+        """The JSON document that ``METHOD /api/v1PATH`` answers."""
         connection = self._connection()
         try:
             return self._answer(self._send(connection, method, path, body, self._headers))
@@ -272,7 +273,7 @@ class ServiceOperations:
         except ValueError:
             document = {"detail": f"HTTP status {response.status}"}
         if response.status >= 400:
-            raise _refusal(response.status, document if isinstance(document, dict) else {})
+            raise refusal(response.status, document if isinstance(document, dict) else {})
         return document
 
 
@@ -285,7 +286,8 @@ def _label(of: str, kind: str, **query: Any) -> str:
     return f"/labels/{quote(of.strip(), safe='')}{kind}" + (f"?{given}" if given else "")
 
 
-def _refusal(status: int, problem: Mapping[str, Any]) -> Refusal:
+def refusal(status: int, problem: Mapping[str, Any]) -> Refusal:
+    """The error that an answer of this HTTP status tells of."""
     text = str(problem.get("detail") or problem.get("title") or f"HTTP status {status}")
     code = str(problem.get("code") or f"HTTP_{status}")
     if status == 404:

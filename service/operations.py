@@ -68,6 +68,11 @@ class StoreOperations:
                 self._registrar = Registrar(self.context.db, self.context.spool)
             return self._registrar
 
+    def submit(self, job_id: int) -> None:
+        """Hand a queued job to the engine; where none runs here, it waits for one."""
+        if self._submit is not None:
+            self._submit(job_id)
+
     def studies(self) -> list[Document]:
         with self.context.db.read() as session:
             return catalogue.studies(session)
@@ -135,8 +140,7 @@ class StoreOperations:
             job_id = self._job_of_plan(number("P", plan), options)
         else:
             job_id = self._job_of_selection(selection or {}, options, idempotency_key)
-        if self._submit is not None:
-            self._submit(job_id)
+        self.submit(job_id)
         return self._job_document(job_id)
 
     def job(self, job: str) -> Document:
@@ -158,8 +162,7 @@ class StoreOperations:
         with self.context.db.begin() as session:
             self._known(session, job_id)
             store_jobs.retry(session, job_id)
-        if self._submit is not None:
-            self._submit(job_id)
+        self.submit(job_id)
         return self._job_document(job_id)
 
     def find(self, criteria: Mapping[str, str]) -> list[Document]:

@@ -1,4 +1,4 @@
-"""Discs that are read again after years: what should be on them, and what was found.
+"""Discs on which one counts, and what should be on them; what is found when one is read again is ``store.rereading``'s.
 
 A disc that was found damaged keeps its state, which says how it was made, and is counted on no more: nothing is purged
 because of it, and what only it holds is not on disc any more for those who look for that.
@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
-from store.guard import rows_changed
 from store.models import (
     Derived,
     Disc,
-    Event,
     Instance,
     Patient,
     Plan,
@@ -23,22 +21,21 @@ from store.models import (
     Study,
     Volume,
     VolumeInstance,
-    now,
 )
 from store.states import DiscState
 
 GOOD = "GOOD"
+WORN = "WORN"
+"""All of it can be read, but worse than before: time for another copy."""
 DAMAGED = "DAMAGED"
-
-
-class NoSuchDisc(Exception):
-    """There is no disc of this ID, or none that was ever burnt."""
+ARCHIVE = "archive"
 
 
 def counts() -> ColumnElement[bool]:
-    """True for a Disc that is counted on: verified when it was made, and not found damaged since."""
+    """True for a Disc that is counted on: of the archive, verified when it was made, and since then neither found
+    damaged nor marked as lost or damaged by a person."""
     sound = or_(Disc.checked_result.is_(None), Disc.checked_result != DAMAGED)
-    return and_(Disc.state == DiscState.VERIFIED, sound)
+    return and_(Disc.state == DiscState.VERIFIED, Disc.purpose == ARCHIVE, Disc.marked.is_(None), sound)
 
 
 def volume_document(session: Session, *, file_set_uid: str = "", file_set_id: str = "") -> dict[str, Any] | None:
@@ -128,27 +125,3 @@ def _instances(session: Session, volume_id: int) -> list[dict[str, Any]]:
         corrected = values.pop("facts") or {}
         found.append({name: corrected.get(name, value) for name, value in values.items()})
     return found
-
-
-def record_check(session: Session, disc_id: int, *, good: bool, how: str, detail: dict[str, Any]) -> dict[str, Any]:
-    """Keep the result of reading a disc again, with an Event; returns what ``check_of`` tells. Raises NoSuchDisc."""
-    disc = session.get(Disc, disc_id)
-    if disc is None or DiscState(disc.state) is DiscState.PLANNED:
-        raise NoSuchDisc(f"there is no disc D{disc_id}")
-    before, result = disc.checked_result, GOOD if good else DAMAGED
-    at = now()
-    statement = update(Disc).where(Disc.id == disc_id)
-    rows_changed(session, statement.values(checked_at=at, checked_result=result, checked_how=how[:255], updated_at=at))
-    session.add(
-        Event(
-            at=at,
-            kind="check",
-            job_id=disc.job_id,
-            disc_id=disc.id,
-            old=before,
-            new=result,
-            detail=detail | {"how": how},
-        )
-    )
-    session.refresh(disc)
-    return {"disc": f"D{disc.id}", **check_of(disc)}

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import and_, exists, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
+from store import copies
 from store.guard import rows_changed
 from store.models import Disc, Event, Job, Volume, now
 from store.nodes import Lease, holds, lease_held_by
@@ -110,6 +111,8 @@ def move_disc(session: Session, disc: Disc, new: DiscState, *, lease: Lease | No
     if lease is not None:
         detail |= {"node": lease.node, "epoch": lease.epoch}
     record(session, disc.job_id, disc.id, old, new, **detail)
+    if new is DiscState.VERIFIED:
+        copies.recount(session, disc.volume_id)
     session.refresh(disc)
 
 

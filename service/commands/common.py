@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from config.settings import Settings
+    from service.calls import Call
+    from service.client import ServiceOperations
     from service.contract import Operations
     from service.lock import DataLock
+    from service.operations import StoreOperations
 
 DataOption = Annotated[
     Path | None,
@@ -169,6 +172,22 @@ def operations(settings: Settings, *, locked_for: str = "") -> Iterator[Operatio
 
     ``locked_for`` names a command that must be alone on the data folder when no service runs.
     """
+    with _opened(settings, locked_for) as opened:
+        yield opened
+
+
+@contextmanager
+def api(settings: Settings, *, locked_for: str = "") -> Iterator[Call]:
+    """The API of the running service, or the same application in this process; ``locked_for`` as above."""
+    from service.calls import LocalCall, RunningCall
+    from service.client import ServiceOperations
+
+    with _opened(settings, locked_for) as opened:
+        yield RunningCall(opened) if isinstance(opened, ServiceOperations) else LocalCall(opened)
+
+
+@contextmanager
+def _opened(settings: Settings, locked_for: str) -> Iterator[ServiceOperations | StoreOperations]:
     from service.lock import running_service
 
     running = running_service(settings.data)
@@ -176,7 +195,7 @@ def operations(settings: Settings, *, locked_for: str = "") -> Iterator[Operatio
     if running is None and locked_for:
         lock, running = take_lock(settings, locked_for)
     try:
-        opened: Operations
+        opened: ServiceOperations | StoreOperations
         if running is not None:
             from service.client import ServiceOperations
 

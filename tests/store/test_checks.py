@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, text
 
-from store import catalogue, checks, migrate, retention
+from store import catalogue, checks, migrate, rereading, retention
 from store.db import Database
 from store.models import Disc, Event, Volume, now
 from store.selection import Selection, instance_ids
@@ -71,10 +71,10 @@ def test_what_the_catalogue_knows_of_a_medium(database: Database, disc: int) -> 
 
 def test_a_check_is_recorded_with_its_event(database: Database, disc: int) -> None:
     with database.begin() as session:
-        told = checks.record_check(session, disc, good=False, how="image x.iso", detail={"lost": 2})
+        told = rereading.record_check(session, disc, good=False, how="image x.iso", detail={"lost": 2})
     assert (told["disc"], told["checked_result"], told["checked_how"]) == (f"D{disc}", "DAMAGED", "image x.iso")
     with database.begin() as session:
-        checks.record_check(session, disc, good=True, how="image y.iso", detail={"lost": 0})
+        rereading.record_check(session, disc, good=True, how="image y.iso", detail={"lost": 0})
     with database.read() as session:
         events = session.scalars(select(Event).where(Event.kind == "check").order_by(Event.id)).all()
         assert [(event.disc_id, event.old, event.new) for event in events] == [
@@ -84,14 +84,14 @@ def test_a_check_is_recorded_with_its_event(database: Database, disc: int) -> No
         assert events[0].detail == {"lost": 2, "how": "image x.iso"}
         (found,) = catalogue.find(session)
         assert (found["state"], found["checked_result"], found["disc"]) == ("VERIFIED", "GOOD", f"D{disc}")
-    with database.begin() as session, pytest.raises(checks.NoSuchDisc, match="D99"):
-        checks.record_check(session, 99, good=True, how="", detail={})
+    with database.begin() as session, pytest.raises(rereading.NoSuchDisc, match="D99"):
+        rereading.record_check(session, 99, good=True, how="", detail={})
 
 
 @pytest.mark.parametrize("good", [True, False])
 def test_nobody_counts_on_a_damaged_disc(database: Database, disc: int, tmp_path: Path, good: bool) -> None:
     with database.begin() as session:
-        checks.record_check(session, disc, good=good, how="image", detail={})
+        rereading.record_check(session, disc, good=good, how="image", detail={})
     with database.read() as session:
         not_on_disc = instance_ids(session, Selection(not_on_disc=True))
     spool = Spool(tmp_path / "spool", node="n", high_water_percent=100, max_bytes=0)
