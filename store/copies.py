@@ -7,6 +7,7 @@ is in the discs, and ``wrong`` compares.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import ScalarSelect, Select, func, or_, select, update
@@ -65,7 +66,7 @@ def recount_pool(session: Session, pool: str) -> None:
         rows_changed(session, statement.values(good_copies=good_copies(), wanted_copies=wanted_copies()))
 
 
-def lock(session: Session, volume_ids: list[int] | Any) -> None:
+def lock(session: Session, volume_ids: Iterable[int]) -> None:
     """Keep volumes for this transaction, in one order for all who do so; SQLite has one writer anyway."""
     wanted = sorted(set(volume_ids))
     session.execute(select(Volume.id).where(Volume.id.in_(wanted)).order_by(Volume.id).with_for_update()).all()
@@ -87,7 +88,7 @@ def recount_all(session: Session) -> int:
     return len(found)
 
 
-def _wrong() -> Select[Any]:
+def _wrong() -> Select[int, str, int, int, int, int]:
     good, wanted = good_copies(), wanted_copies()
     return (
         select(
