@@ -66,7 +66,7 @@ def problems(settings: Settings) -> list[str]:
 
 def options_of(rule: Rule, settings: Settings) -> RequestOptions:
     """The options of a rule's requests. Raises OptionsError and MediaError."""
-    from jobs.planning import require_pair
+    from jobs.preparing import require_pair
 
     given = {
         "profile": rule.profile or None,

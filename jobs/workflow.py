@@ -43,7 +43,7 @@ def make_disc(work: Work, disc_id: int) -> None:
 def plan(work: Work, job_id: int) -> str:
     """Make or check the plan of a job and order its discs. Returns the job's state."""
     from jobs.conform_pool import Cancelled
-    from jobs.planning import PlanRefused
+    from jobs.preparing import PlanRefused
 
     lease = work.leases.current()
     job = _take(work, job_id, lease)
@@ -82,7 +82,7 @@ def _take(work: Work, job_id: int, lease: Lease) -> Job | None:
 def _plan_of(work: Work, job: Job, wish: Wish) -> int:
     """The plan that the job was given, the one that a run before this made, or a new one."""
     from jobs.conform_pool import Cancelled
-    from jobs.planning import PlanRefused
+    from jobs.preparing import PlanRefused
 
     if job.plan_id is not None:
         work.rooms.check_plan(work.ctx, job.plan_id)
@@ -125,7 +125,7 @@ def _plan_of(work: Work, job: Job, wish: Wish) -> int:
 
 def _check_refused(work: Work, job: Job, plan_id: int) -> None:
     """A plan without some of what was asked for is burnt only if the request says so. Raises PlanRefused."""
-    from jobs.planning import PlanRefused
+    from jobs.preparing import PlanRefused
 
     with work.ctx.db.read() as session:
         skip = session.get_one(Request, job.request_id).options.get("skip_refused")

@@ -7,7 +7,7 @@ volume unless many are allowed; two patients who share a Patient ID never share 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from media import isolayout as layout
@@ -98,12 +98,14 @@ def pack(
     many_patients: bool = False,
     splitting: bool = True,
     name_refused: bool = False,
+    packer: Callable[[Sequence[Piece], Sizing, int], list[Fill]] = pack_pieces,
 ) -> Packing:
     """Plan the volumes of a request for media of ``capacity_sectors`` usable sectors.
 
     Instances that fit on no such medium are refused by name (INST_OVERSIZED) and the rest is planned; with
     ``name_refused`` README.TXT names them. ``splitting=False``: raises SetOversized when the content needs more than
-    one medium, where patients who must not share one count each for themselves.
+    one medium, where patients who must not share one count each for themselves. ``packer``: another way to put pieces
+    on volumes than ``pack_pieces``.
     """
     refused: list[Refusal] = []
     groups: list[list[Piece]] = []
@@ -119,7 +121,7 @@ def pack(
     fills: list[Fill] = []
     floor = 0
     for pieces in groups:
-        found = pack_pieces(pieces, sizing, capacity_sectors)
+        found = packer(pieces, sizing, capacity_sectors)
         bound = lower_bound(pieces, sizing, capacity_sectors)
         if not splitting and len(found) > _unavoidable(pieces):
             raise SetOversized(

@@ -30,13 +30,13 @@ def foreign_packages(home: Path | None = None) -> list[str]:
 
 def wrong_settings(settings: Settings) -> list[str]:
     """What each setting's own check cannot see: profiles, labels, rules that do not fit, one line each."""
-    from jobs import compression, labelling, planning, rules
+    from jobs import compression, labelling, preparing, rules
     from jobs.options import OptionsError, RequestOptions
     from media.problems import MediaError
 
     found = []
     try:
-        planning.require_pair(RequestOptions.from_settings(settings, {}))
+        preparing.require_pair(RequestOptions.from_settings(settings, {}))
     except (OptionsError, MediaError) as error:
         text = str(error)
         found.append(text if text.startswith("coerce") else f"plan.profile, plan.medium: {text}")

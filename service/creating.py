@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from jobs import planning
+from jobs import preparing
 from jobs.context import Context
 from jobs.options import OptionsError, RequestOptions
 from media.labelcodes import symbology_of
@@ -135,7 +135,7 @@ def _unfit_profile(options: RequestOptions, references: list[Reference]) -> tupl
     if len(asked) > 1:
         return "INST_AP_CONFLICT", _all(references, PROFILES_CONFLICT)
     try:
-        planning.require_pair(options)
+        preparing.require_pair(options)
     except MediaError:
         return "NOT_SUPPORTED", _all(references, PROFILE_UNSUPPORTED)
     return None

@@ -66,7 +66,7 @@ _TRY_LATER = frozenset({"store.spool.SpoolFull", "store.instances.RegistrationFa
 _NOT_DONE = frozenset(
     {
         "media.problems.MediaError",
-        "jobs.planning.PlanRefused",
+        "jobs.preparing.PlanRefused",
         "jobs.conform_pool.Cancelled",
         "store.jobs.JobError",
         "store.remotes.RemoteNodeError",

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from burners import registry
 from burners.registry import Burners
 from config.settings import Settings
-from jobs import documents, labelling, planning
+from jobs import documents, labelling, plandocument, planning, preparing
 from jobs.context import Context
 from jobs.fitness import fitness
 from jobs.options import OptionsError, RequestOptions
@@ -112,7 +112,7 @@ class StoreOperations:
             self.context, request_id, progress=told, cancelled=cancelled, on_phase=lambda phase: told(phase, 0, 0, "")
         )
         with self.context.db.read() as session:
-            return labelling.with_labels(session, self.context.settings, planning.plan_document(session, plan_id))
+            return labelling.with_labels(session, self.context.settings, plandocument.plan_document(session, plan_id))
 
     def check(self, selection: Mapping[str, Any], options: Mapping[str, Any]) -> Document:
         settled = self._settled(options)
@@ -124,7 +124,7 @@ class StoreOperations:
         with self.context.db.read() as session:
             if session.get(Plan, plan_id) is None:
                 raise NotFound(f"there is no plan P{plan_id}")
-            return labelling.with_labels(session, self.context.settings, planning.plan_document(session, plan_id))
+            return labelling.with_labels(session, self.context.settings, plandocument.plan_document(session, plan_id))
 
     def burn(
         self,
@@ -281,7 +281,7 @@ class StoreOperations:
         """Every option with a value. A medium or profile that does not exist or fit is wrong usage."""
         settled = RequestOptions.from_settings(self.context.settings, options)
         try:
-            planning.require_pair(settled)
+            preparing.require_pair(settled)
         except MediaError as error:
             raise UsageError(str(error), "PROFILE") from error
         return settled

@@ -47,7 +47,7 @@ def _expected() -> list[type[Exception]]:
     from sqlalchemy.exc import DBAPIError
 
     from jobs.options import OptionsError
-    from jobs.planning import PlanRefused
+    from jobs.preparing import PlanRefused
     from media.problems import MediaError
     from store.remotes import RemoteNodeError
     from store.retention import NeededByJob

@@ -16,7 +16,7 @@ from config.settings import Rule, load
 from jobs.choosing import Choice, choose
 from jobs.fitness import fitness
 from jobs.options import RequestOptions
-from jobs.planning import PlanRefused, has_source, require_pair, source_of
+from jobs.preparing import PlanRefused, has_source, require_pair, source_of
 from jobs.rules import options_of
 from media.problems import MediaError
 from media.profiles import profiles

@@ -17,7 +17,8 @@ from config.settings import load
 from jobs.assemble import volume_image, volume_items
 from jobs.context import Context
 from jobs.options import OptionsError, RequestOptions
-from jobs.planning import create_request, make_plan, plan_document
+from jobs.plandocument import plan_document
+from jobs.planning import create_request, make_plan
 from media.verify import verify_path
 from store import retention
 from store.catalogue import find

@@ -172,7 +172,7 @@ def test_a_wrong_setting_of_the_label_stops_no_plan(house: House) -> None:
     house.receive(1)
     planned(house)
     wrong = house.settings.model_copy(update={"label": house.settings.label.model_copy(update={"printer": "toaster"})})
-    from jobs.planning import plan_document
+    from jobs.plandocument import plan_document
 
     with house.db.read() as session:
         document = labelling.with_labels(session, wrong, plan_document(session, 1))

@@ -16,7 +16,9 @@ from config.settings import load
 from jobs.assemble import volume_image
 from jobs.context import Context
 from jobs.options import RequestOptions
-from jobs.planning import PlanRefused, check_plan, create_request, make_plan, plan_document
+from jobs.plandocument import plan_document
+from jobs.planning import check_plan, create_request, make_plan
+from jobs.preparing import PlanRefused
 from media.problems import MediaError
 from media.trees import open_tree
 from media.verify import verify_path

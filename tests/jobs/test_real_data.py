@@ -11,7 +11,8 @@ from config.settings import load
 from jobs.assemble import volume_image
 from jobs.context import Context
 from jobs.options import RequestOptions
-from jobs.planning import create_request, make_plan, plan_document
+from jobs.plandocument import plan_document
+from jobs.planning import create_request, make_plan
 from media.problems import MediaError
 from media.verify import verify_path
 from store import migrate

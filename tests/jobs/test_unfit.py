@@ -12,7 +12,8 @@ from sqlalchemy import select
 
 from jobs.checking import Candidate, Checked, refuse_unfit
 from jobs.conform_pool import Cancelled
-from jobs.planning import make_plan, plan_document
+from jobs.plandocument import plan_document
+from jobs.planning import make_plan
 from media.profiles import profile
 from store.instances import Provenance, Registrar, ingest_file
 from store.models import Job

@@ -15,7 +15,8 @@ from pydicom.dataset import Dataset
 
 from jobs.assemble import volume_image
 from jobs.options import RequestOptions
-from jobs.planning import create_request, make_plan, plan_document
+from jobs.plandocument import plan_document
+from jobs.planning import create_request, make_plan
 from media.dicomdir_reader import read
 from media.profiles import Profile, profiles
 from media.trees import open_tree

@@ -5,7 +5,7 @@ import sqlalchemy.exc
 from config.settings import SettingsError
 from jobs.conform_pool import Cancelled
 from jobs.options import OptionsError
-from jobs.planning import PlanRefused
+from jobs.preparing import PlanRefused
 from media.problems import InstanceRefused, MediaError, NotDicom
 from media.profiles import ProfileError
 from service.errors import NotFound, as_refusal
