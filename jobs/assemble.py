@@ -43,6 +43,7 @@ def volume_image(ctx: Context, volume_id: int) -> IsoImage | ProtectedImage:
         sectors=layout.iso_sectors if layout else volume.sectors,
         keys=keys,
         seal=signing.kept(volume.signing_key, volume.signature) if volume.signing_key and volume.signature else None,
+        set_catalogue=volume.set_catalogue,
     ).image
     return protected(ctx, volume, image, layout) if layout else image
 

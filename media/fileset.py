@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-from media import dicomdir, manifest, readme, signing
+from media import dicomdir, manifest, readme, setcatalogue, signing
 from media.fileids import FileIds
 from media.iso9660 import IsoImage
 from media.items import DiscFile, Item, Supplied
@@ -19,7 +19,7 @@ from media.problems import MediaError
 from media.profile_keys import KeySet
 from media.readme import DiscText
 from media.signing import Seal
-from media.sizing import Sizing
+from media.sizing import SetSizing, Sizing
 from media.volumes import VolumePlan
 
 DICOMDIR = "DICOMDIR"
@@ -32,15 +32,22 @@ class FileSet:
     file_set_id: str
     file_set_uid: str
     files: tuple[DiscFile, ...]
-    """DICOMDIR, README.TXT, MANIFEST.TXT, where it is signed MANIFEST.SIG, SITEKEY.PEM and VERIFY.TXT, then the
-    instances in the order of the directory records."""
+    """DICOMDIR, README.TXT, VOLUMES.TXT where there is one, MANIFEST.TXT, where it is signed MANIFEST.SIG, SITEKEY.PEM
+    and VERIFY.TXT, then the instances in the order of the directory records."""
     instances: tuple[tuple[Item, DiscFile], ...]
     image: IsoImage
     signature: bytes = b""
     """Of MANIFEST.TXT."""
 
 
-def sizing(text: DiscText, *, file_set_id_length: int, keys: KeySet | None = None, signed: bool = False) -> Sizing:
+def sizing(
+    text: DiscText,
+    *,
+    file_set_id_length: int,
+    keys: KeySet | None = None,
+    signed: bool = False,
+    set_catalogue: SetSizing | None = None,
+) -> Sizing:
     """What ``volumes.pack`` needs so that it counts what ``build`` will build. File-set IDs of one length, please."""
     return Sizing(
         partial(dicomdir.record_sizes, keys=keys),
@@ -52,6 +59,7 @@ def sizing(text: DiscText, *, file_set_id_length: int, keys: KeySet | None = Non
             if signed
             else ()
         ),
+        set_catalogue=set_catalogue,
     )
 
 
@@ -108,11 +116,12 @@ def assemble(
     sectors: int,
     keys: KeySet | None = None,
     seal: Seal | None = None,
+    set_catalogue: bytes | None = None,
 ) -> FileSet:
     """The file-set of instances whose File IDs and README.TXT were kept with a plan; ``sectors`` as planned.
 
     ``keys``: the directory keys that the profile adds (None: those that any profile does), as in ``sizing``. ``seal``:
-    what signs the manifest; None: it is not signed.
+    what signs the manifest; None: it is not signed. ``set_catalogue``: VOLUMES.TXT; None: there is none.
 
     Raises MediaError when the image would not have exactly that size, or the seal does not fit.
     """
@@ -120,12 +129,13 @@ def assemble(
     directory = _generated(DICOMDIR, dicomdir.dicomdir_bytes(file_set_id, file_set_uid, items, keys=keys))
     about = _generated(readme.FILE_NAME, overview)
     means = _means(seal) if seal else ()
-    listed = (directory, about, *means, *(file for _, file in instances))
+    about_set = (_generated(setcatalogue.FILE_NAME, set_catalogue),) if set_catalogue is not None else ()
+    listed = (directory, about, *about_set, *means, *(file for _, file in instances))
     lines = manifest.manifest_bytes(listed, _supplied(instances))
     signature = seal.sign(lines) if seal else b""
     signed = (_generated(signing.SIGNATURE_FILE, signature), *means) if seal else ()
     sums = _generated(manifest.FILE_NAME, lines)
-    files = (directory, about, sums, *signed, *(file for _, file in instances))
+    files = (directory, about, *about_set, sums, *signed, *(file for _, file in instances))
     image = IsoImage(files, file_set_id, created)
     if image.sectors != sectors:
         raise MediaError(f"{file_set_id} was planned with {sectors} sectors and came out with {image.sectors}.")

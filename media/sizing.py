@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 from media import isolayout as layout
-from media import manifest, readme
+from media import manifest, readme, setcatalogue
 from media.contents import PatientContent, StudyContent
 from media.fileids import FOLDER, length_of
 from media.isolayout import sectors_of
@@ -41,6 +41,16 @@ class RecordSizes(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class SetSizing:
+    """Bytes of the catalogue of a volume set on one of its volumes."""
+
+    reserved: int
+    """For what it tells of the set ..."""
+    line: Callable[[Item], int]
+    """... and for each instance of the volume."""
+
+
+@dataclass(frozen=True, slots=True)
 class Sizing:
     """What sizes depend on beside the items."""
 
@@ -52,6 +62,14 @@ class Sizing:
     """Further files in the root, name and bytes, that the manifest lists."""
     unlisted: tuple[tuple[str, int], ...] = ()
     """Further files in the root that it cannot list."""
+    set_catalogue: SetSizing | None = None
+    """Of the file that tells of the whole volume set; None: there is none."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the further files that the manifest lists."""
+        names = tuple(name for name, _ in self.listed)
+        return names if self.set_catalogue is None else (*names, setcatalogue.FILE_NAME)
 
     @property
     def further_sectors(self) -> int:
@@ -91,6 +109,7 @@ class Load:
     supplied: int = 0
     directory_sectors: int = 0
     directories: int = 0
+    catalogue_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +132,7 @@ class Piece:
     """Objects without a patient that ride along."""
 
 
-def item_load(item: Item, sizes: RecordSizes) -> Load:
+def item_load(item: Item, sizes: RecordSizes, sizing: Sizing) -> Load:
     """What an instance adds by itself."""
     path_length = length_of(item.record_type)
     supplied = sum(manifest.supplied_line_length(path_length, key) for key in item.supplied)
@@ -123,12 +142,13 @@ def item_load(item: Item, sizes: RecordSizes) -> Load:
         record_bytes=sizes.instance,
         manifest_bytes=manifest.file_line_length(path_length) + supplied,
         supplied=len(item.supplied),
+        catalogue_bytes=sizing.set_catalogue.line(item) if sizing.set_catalogue is not None else 0,
     )
 
 
 def root_load(items: Iterable[Item], sizing: Sizing) -> Load:
     """What objects right under the root of the directory add."""
-    return _sum(item_load(item, sizing.record_sizes(item)) for item in items)
+    return _sum(item_load(item, sizing.record_sizes(item), sizing) for item in items)
 
 
 def folder_sectors(record: int, count: int) -> int:
@@ -152,7 +172,7 @@ def study_load(series: Iterable[Load], study_record: int) -> Load:
 
 
 def _sum(loads: Iterable[Load]) -> Load:
-    items = data = records = lines = supplied = sectors = directories = 0
+    items = data = records = lines = supplied = sectors = directories = catalogue = 0
     for load in loads:
         items += load.items
         data += load.data_sectors
@@ -161,7 +181,8 @@ def _sum(loads: Iterable[Load]) -> Load:
         supplied += load.supplied
         sectors += load.directory_sectors
         directories += load.directories
-    return Load(items, data, records, lines, supplied, sectors, directories)
+        catalogue += load.catalogue_bytes
+    return Load(items, data, records, lines, supplied, sectors, directories, catalogue)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +210,8 @@ class _Counters(NamedTuple):
     """Objects without a patient whose names sort before those of patients..."""
     roots_after: int
     """...and behind them."""
+    catalogue: int
+    """Bytes of the set's catalogue; 0: there is none."""
 
 
 class Fill:
@@ -200,10 +223,12 @@ class Fill:
         self._branches: dict[Position, _Branch] = {}
         self._readme_fixed = _readme_fixed(sizing.text)
         self._further = sizing.further_sectors
-        self._root_directory = _root_directory(tuple(name for name, _ in (*sizing.listed, *sizing.unlisted)))
-        listed = ("DICOMDIR", readme.FILE_NAME, *(name for name, _ in sizing.listed))
+        self._root_directory = _root_directory((*sizing.names, *(name for name, _ in sizing.unlisted)))
+        listed = ("DICOMDIR", readme.FILE_NAME, *sizing.names)
+        reserved = sizing.set_catalogue.reserved if sizing.set_catalogue is not None else 0
         generated = sum(manifest.file_line_length(len(name)) for name in listed)
-        self._counters = _Counters(sizing.dicomdir_header, generated + manifest.sealed_length(), 0, 0, 0, 0, 0, 0, 0, 0)
+        sums = generated + manifest.sealed_length()
+        self._counters = _Counters(sizing.dicomdir_header, sums, 0, 0, 0, 0, 0, 0, 0, 0, reserved)
         self.pieces: list[Piece] = []
         self.sectors = self._sectors(self._counters)
 
@@ -262,11 +287,12 @@ class Fill:
             patients=now.patients + patients,
             roots_before=now.roots_before + before,
             roots_after=now.roots_after + roots.items - before,
+            catalogue=now.catalogue + load.catalogue_bytes + roots.catalogue_bytes,
         )
         return counters, changed
 
     def _sectors(self, now: _Counters) -> int:
-        generated = (now.dicomdir, now.manifest, now.readme + self._readme_fixed[now.supplied > 0])
+        generated = (now.dicomdir, now.manifest, now.readme + self._readme_fixed[now.supplied > 0], now.catalogue)
         dicom = layout.directory_sectors(
             [(FILE_RECORD, now.roots_before), (DIRECTORY_RECORD, now.patients), (FILE_RECORD, now.roots_after)]
         )

@@ -201,7 +201,8 @@ class _Cutter:
         wholes: list[Load] = []
         for series in study.series:
             sizes = [self._sizing.record_sizes(item) for item in series.items]
-            loads.append([item_load(item, size) for item, size in zip(series.items, sizes, strict=True)])
+            pairs = zip(series.items, sizes, strict=True)
+            loads.append([item_load(item, size, self._sizing) for item, size in pairs])
             wholes.append(series_load(loads[-1], sizes[0].series))
         everything = tuple(item for series in study.series for item in series.items)
         record = self._sizing.record_sizes(everything[0]).study

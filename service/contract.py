@@ -37,8 +37,9 @@ class Operations(Protocol):
     def studies(self) -> list[Document]:
         """What was received, a study each."""
 
-    def ingest(self, source: Source) -> Document:
-        """Take one file through the door: ``{"outcome": "stored" | "duplicate" | "conflict", "sop_instance_uid"}``."""
+    def ingest(self, source: Source, *, reconcile: str = "") -> Document:
+        """Take one file through the door: ``{"outcome": "stored" | "duplicate" | "conflict", "sop_instance_uid",
+        "instance"}``. ``reconcile``: digest of a kept rule set that corrects it first; then also ``changes``."""
 
     def plan(self, selection: Mapping[str, Any], options: Mapping[str, Any], progress: OnProgress) -> Document:
         """Make a plan and tell all about it; nothing is burnt."""

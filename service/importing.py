@@ -149,35 +149,68 @@ def bring_in(
     *,
     progress: Callable[[int], None] = lambda _bytes: None,
     in_flight: int = IN_FLIGHT,
+    reconcile: str = "",
+    taken: list[int] | None = None,
 ) -> Document:
     """Take everything in: the ``burnish import --json`` document. ``progress`` hears the bytes of each file done.
 
     A file that is refused does not stop the others; a service or spool that cannot go on does (``Refusal``).
+    ``reconcile``: digest of the rule set that corrects each on its way in. ``taken`` gets the number of each instance.
     """
     counts = {"stored": 0, "duplicate": 0, "conflict": 0}
     refused = list(found.refused)
-    for source, result in _in_order(operations, found.sources, in_flight):
+    changes = _Changes()
+    ingest = partial(operations.ingest, reconcile=reconcile) if reconcile else operations.ingest
+    for source, result in _in_order(ingest, found.sources, in_flight):
         if isinstance(result, str):
             refused.append({"path": source.shown, "reason": result})
         else:
             counts[result["outcome"]] += 1
+            changes.add(result)
+            if taken is not None:
+                taken.append(result["instance"])
         progress(source.size)
     return {
         "imported": counts["stored"],
         "duplicates": counts["duplicate"],
         "conflicts": counts["conflict"],
         "refused": refused,
+        **(changes.document() if reconcile else {}),
     }
 
 
-def _in_order(
-    operations: Operations, sources: Sequence[Source], in_flight: int
-) -> Iterator[tuple[Source, Document | str]]:
+class _Changes:
+    """What rules changed on the way in, equal changes of many instances told once."""
+
+    def __init__(self) -> None:
+        self._instances = 0
+        self._groups: dict[tuple[str, str, str], list[str]] = {}
+
+    def add(self, result: Document) -> None:
+        self._instances += bool(result.get("changes"))
+        for change in result.get("changes", ()):
+            group = self._groups.setdefault((change["tag"], change["old"], change["new"]), [])
+            group.append(result["sop_instance_uid"])
+
+    def document(self) -> Document:
+        return {
+            "reconciled": self._instances,
+            "changes": [
+                {"tag": tag, "old": old, "new": new, "instances": uids}
+                for (tag, old, new), uids in self._groups.items()
+            ],
+        }
+
+
+Ingest = Callable[[Source], Document]
+
+
+def _in_order(ingest: Ingest, sources: Sequence[Source], in_flight: int) -> Iterator[tuple[Source, Document | str]]:
     with ThreadPoolExecutor(in_flight, thread_name_prefix="import") as pool:
         waiting: deque[tuple[Source, Future[Document | str]]] = deque()
         try:
             for source in sources:
-                waiting.append((source, pool.submit(_one, operations, source)))
+                waiting.append((source, pool.submit(_one, ingest, source)))
                 if len(waiting) >= 2 * in_flight:
                     first, future = waiting.popleft()
                     yield first, future.result()
@@ -189,10 +222,10 @@ def _in_order(
                 future.cancel()
 
 
-def _one(operations: Operations, source: Source) -> Document | str:
+def _one(ingest: Ingest, source: Source) -> Document | str:
     """One file: what came of it, or why it is refused."""
     try:
-        return operations.ingest(source)
+        return ingest(source)
     except Exception as error:
         refusal: Refusal | None = as_refusal(error)
         if refusal is None:  # a fault of ours with this one file must not cost the others

@@ -16,14 +16,16 @@ from jobs import documents, labelling, plandocument, planning, preparing
 from jobs.context import Context
 from jobs.fitness import fitness
 from jobs.options import OptionsError, RequestOptions
+from media.coercion import RulesError
 from media.problems import MediaError
 from service import labelling as service_labelling
 from service.contract import Document, OnProgress, Source, number
 from service.errors import NotDone, NotFound, UsageError
 from store import catalogue, checks, remotes, retention
 from store import jobs as store_jobs
-from store.instances import Provenance, Registrar, ingest_file, ingest_stream
+from store.instances import Outcome, Provenance, Registrar, ingest_file, ingest_stream
 from store.models import Job, Plan, Request
+from store.reconcile import Reconciler, kept_rules
 from store.selection import Selection, SelectionError, instance_ids, parse_date_range
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ class StoreOperations:
         self._burners = burners
         self._registrar = registrar
         self._guard = threading.Lock()
+        self._reconcilers: dict[str, Reconciler] = {}
         self.receiving = False
         """Our own storage SCP runs, so that others can send to it what we ask for."""
 
@@ -77,20 +80,32 @@ class StoreOperations:
         with self.context.db.read() as session:
             return catalogue.studies(session)
 
-    def ingest(self, source: Source) -> Document:
+    def ingest(self, source: Source, *, reconcile: str = "", provenance: Provenance = _IMPORT) -> Document:
         if source.path is not None:
-            outcome = ingest_file(self.registrar, source.path, provenance=_IMPORT)
-            return {"outcome": outcome.kind, "sop_instance_uid": outcome.sop_instance_uid}
+            reconciler = self._reconciler(reconcile)
+            return _taken(ingest_file(self.registrar, source.path, provenance=provenance, reconciler=reconciler))
         with source.open() as stream:
-            return self.ingest_stream(stream)
+            return self.ingest_stream(stream, reconcile=reconcile, provenance=provenance)
 
-    def ingest_stream(self, stream: BinaryIO) -> Document:
+    def ingest_stream(self, stream: BinaryIO, *, reconcile: str = "", provenance: Provenance = _IMPORT) -> Document:
         """The same for what comes as a stream, from an upload or a disc image."""
+        reconciler = self._reconciler(reconcile)
         try:
-            outcome = ingest_stream(self.registrar, stream, provenance=_IMPORT)
+            return _taken(ingest_stream(self.registrar, stream, provenance=provenance, reconciler=reconciler))
         except MediaError as error:
             raise NotDone(self._without_spool_name(str(error)), "NOT_DICOM") from error
-        return {"outcome": outcome.kind, "sop_instance_uid": outcome.sop_instance_uid}
+
+    def _reconciler(self, digest: str) -> Reconciler | None:
+        if not digest:
+            return None
+        with self._guard:
+            if digest not in self._reconcilers:
+                try:
+                    rules = kept_rules(self.context.settings.data, digest)
+                except RulesError as error:
+                    raise UsageError(str(error), "RULES") from error
+                self._reconcilers[digest] = Reconciler(self.context.db, rules, digest)
+            return self._reconcilers[digest]
 
     def _without_spool_name(self, text: str) -> str:
         """A reason as its sender understands it: the name that the upload had in the spool tells him nothing."""
@@ -343,6 +358,18 @@ class StoreOperations:
         with self.context.db.read() as session:
             self._known(session, job_id)
             return documents.job_document(session, job_id)
+
+
+def _taken(outcome: Outcome) -> Document:
+    """What became of an instance that came in."""
+    document: Document = {
+        "outcome": outcome.kind,
+        "sop_instance_uid": outcome.sop_instance_uid,
+        "instance": outcome.instance_id,
+    }
+    if outcome.changes:
+        document["changes"] = [change.as_json() for change in outcome.changes]
+    return document
 
 
 def burner_documents(settings: Settings, burners: Burners | None = None) -> list[Document]:

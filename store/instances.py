@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 
+from media.editing import edit_instance
+from media.edits import Edits
 from media.header import read_header
 from media.items import Header
 from media.part10 import Part10, dataset_chunks, file_meta, locate
@@ -25,12 +29,16 @@ from store.registration import (
     BadIdentity,
     Outcome,
     Provenance,
+    Reconciled,
     Rival,
     check_identity,
     patient_identity,
     register_group,
 )
 from store.spool import Incoming, Spool, SpoolFull
+
+if TYPE_CHECKING:
+    from store.reconcile import Reconciler
 
 __all__ = [
     "BadIdentity",
@@ -87,7 +95,9 @@ class Registrar:
         if spool.max_bytes:
             spool.held_bytes = _HeldBytes(db)
 
-    def register(self, incoming: Incoming, header: Header, provenance: Provenance) -> Outcome:
+    def register(
+        self, incoming: Incoming, header: Header, provenance: Provenance, reconciled: Reconciled | None = None
+    ) -> Outcome:
         """Make an instance ours; returns when that is durable. Of ``incoming`` remains only what is needed.
 
         Raises BadIdentity, SpoolFull or RegistrationFailed; then nothing is registered and nothing remains.
@@ -95,7 +105,7 @@ class Registrar:
         ticket: _Ticket | None = None
         try:
             check_identity(header)
-            arrival = Arrival(header, incoming.finish(), provenance, now(), incoming.spool_path)
+            arrival = Arrival(header, incoming.finish(), provenance, now(), incoming.spool_path, reconciled)
             while not isinstance(outcome := self._answer(ticket := _Ticket(arrival, incoming)), Outcome):
                 for rival in outcome:
                     # Decoding may take long: it happens here, outside of any transaction.
@@ -236,24 +246,55 @@ def sweep(db: Database, spool: Spool) -> int:
 # --- From files ------------------------------------------------------------------------------------------------------
 
 
-def ingest_file(registrar: Registrar, path: Path, *, provenance: Provenance) -> Outcome:
+def ingest_file(
+    registrar: Registrar, path: Path, *, provenance: Provenance, reconciler: Reconciler | None = None
+) -> Outcome:
     """Take an instance from a PS3.10 file, with or without preamble and file meta information, by the same door.
 
     NotDicom (a MediaError) says in words why a file is no instance; SpoolFull and RegistrationFailed as in
-    ``Registrar.register``.
+    ``Registrar.register``. With a ``reconciler`` what its rules change is changed first, and told with the outcome;
+    InstanceRefused where that cannot be.
     """
+    edits = reconciler.edits(path) if reconciler is not None else ()
+    if reconciler is None or not edits:
+        return _ingest(registrar, path, provenance, None)
+    edited = registrar.spool.scratch()
+    try:
+        located = locate(path)
+        digest = hashlib.sha256()
+        for chunk in dataset_chunks(path, located):
+            digest.update(chunk)
+        changes = edit_instance(path, edited, Edits(edits)).changes
+        reconciled = Reconciled(reconciler.digest, changes, digest.hexdigest())
+        return replace(_ingest(registrar, edited, provenance, reconciled), changes=changes)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise SpoolFull(f"the spool is full: {error.strerror}") from error
+        raise NotDicom(f"{path.name} cannot be read: {error.strerror or error}") from error
+    finally:
+        edited.unlink(missing_ok=True)
+
+
+def _ingest(registrar: Registrar, path: Path, provenance: Provenance, reconciled: Reconciled | None) -> Outcome:
     located = locate(path)
     try:
         header = read_header(path, offset=located.dataset_offset, transfer_syntax_uid=located.transfer_syntax_uid)
         check_identity(header)
-        return _copy_in(registrar, path, located, header, provenance)
+        return _copy_in(registrar, path, located, header, provenance, reconciled)
     except BadIdentity as error:
         raise NotDicom(f"{path.name}: {error}") from None
     except OSError as error:
         raise NotDicom(f"{path.name} cannot be read: {error.strerror or error}") from error
 
 
-def _copy_in(registrar: Registrar, path: Path, located: Part10, header: Header, provenance: Provenance) -> Outcome:
+def _copy_in(
+    registrar: Registrar,
+    path: Path,
+    located: Part10,
+    header: Header,
+    provenance: Provenance,
+    reconciled: Reconciled | None,
+) -> Outcome:
     if registrar.spool.is_full():
         raise SpoolFull("the spool is above its high-water mark")
     incoming = registrar.spool.incoming()
@@ -266,10 +307,12 @@ def _copy_in(registrar: Registrar, path: Path, located: Part10, header: Header, 
     except BaseException:
         incoming.discard()
         raise
-    return registrar.register(incoming, header, provenance)
+    return registrar.register(incoming, header, provenance, reconciled)
 
 
-def ingest_stream(registrar: Registrar, stream: BinaryIO, *, provenance: Provenance) -> Outcome:
+def ingest_stream(
+    registrar: Registrar, stream: BinaryIO, *, provenance: Provenance, reconciler: Reconciler | None = None
+) -> Outcome:
     """The same for a PS3.10 file that comes as a stream; it is read to its end."""
     if registrar.spool.is_full():
         raise SpoolFull("the spool is above its high-water mark")
@@ -277,7 +320,7 @@ def ingest_stream(registrar: Registrar, stream: BinaryIO, *, provenance: Provena
     try:
         while chunk := stream.read(_CHUNK):
             upload.write(chunk)
-        return ingest_file(registrar, upload.path, provenance=provenance)
+        return ingest_file(registrar, upload.path, provenance=provenance, reconciler=reconciler)
     finally:
         upload.discard()
 

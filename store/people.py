@@ -46,7 +46,10 @@ def people_with(session: Session, patient_id: str, issuer: str) -> list[dict[str
     query = select(Patient).where(Patient.patient_id == patient_id).order_by(Patient.id)
     if issuer:
         query = query.where(Patient.issuer_of_patient_id == issuer)
-    return [_sound(_patient(patient)) for patient in session.scalars(query)]
+    return [
+        _sound(_patient(patient) | {"IssuerOfPatientID": patient.issuer_of_patient_id})
+        for patient in session.scalars(query)
+    ]
 
 
 def _patient(patient: Patient) -> dict[str, str]:

@@ -295,6 +295,8 @@ class NewVolume:
     protection: str | None = None
     protection_roots: int | None = None
     iso_sectors: int | None = None
+    set_catalogue: bytes | None = None
+    site: str = ""
 
 
 def take_file_set_ids(session: Session, prefix: str, count: int) -> list[str]:
@@ -340,6 +342,8 @@ def add_plan(
             protection=volume.protection,
             protection_roots=volume.protection_roots,
             iso_sectors=volume.iso_sectors,
+            set_catalogue=volume.set_catalogue,
+            site=volume.site,
         )
         session.add(row)
         session.flush()

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Table, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from media.items import Header
+from media.items import Change, Header
 from media.records import ROOT_RECORDS, record_type
 from store.models import Event, Instance, Patient, Series, Study, now
 from store.search import folded, further_groups
@@ -39,6 +39,19 @@ class Outcome:
     kind: Kind
     instance_id: int
     sop_instance_uid: str
+    changes: tuple[Change, ...] = ()
+    """What was changed in it on its way in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """What the site's rules changed in an instance before it was registered."""
+
+    rules: str
+    """Digest of the rule set; see ``store.reconcile``."""
+    changes: tuple[Change, ...]
+    digest: str
+    """SHA-256 of the data set as it came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +72,8 @@ class Arrival:
     received_at: datetime
     spool_path: str
     """Where it is published."""
+    reconciled: Reconciled | None = None
+    """What was changed in it on its way in."""
     verdicts: dict[int, bool] = field(default_factory=dict)
     """For each rival that was compared: whether it has equal content."""
     kept: bool = False
@@ -110,16 +125,21 @@ def patient_identity(header: Header) -> str:
     Patient ID, issuer, name and birth date; where there is no Patient ID also the study. Names are the same without
     regard to case, blanks and trailing empty components.
     """
-    groups = [_plain("^".join(map(_plain, group.rstrip("^ ").split("^")))) for group in header.patient_name.split("=")]
     parts = [
         header.patient_id.strip(),
         header.issuer_of_patient_id.strip(),
-        "=".join(groups).rstrip("="),
+        plain_name(header.patient_name),
         header.patient_birth_date.strip(),
     ]
     if not parts[0]:
         parts.append(header.study_instance_uid)
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def plain_name(patient_name: str) -> str:
+    """A name as two of them are compared: without regard to case, blanks and trailing empty components."""
+    groups = [_plain("^".join(map(_plain, group.rstrip("^ ").split("^")))) for group in patient_name.split("=")]
+    return "=".join(groups).rstrip("=")
 
 
 def _plain(text: str) -> str:
@@ -175,6 +195,7 @@ def register_group(connection: Connection, spool: Spool, arrivals: Sequence[Arri
             arrival.kept = True
             results[id(arrival)] = Outcome(kind, row_id, arrival.header.sop_instance_uid)
         _note_conflicts(connection, [(first, row_id) for (_, first), row_id in zip(fresh, ids, strict=True) if first])
+        _note_changes(connection, [(one, row_id) for (one, _), row_id in zip(fresh, ids, strict=True)])
     return [results[id(arrival)] for arrival in arrivals]
 
 
@@ -203,6 +224,18 @@ def _note_conflicts(connection: Connection, pairs: Iterable[tuple[int, int]]) ->
         {"at": now(), "kind": "conflict", "instance_id": row_id, "detail": {"conflict_of": first}}
         for first, row_id in pairs
     ]
+    if events:
+        connection.execute(insert(Event), events)
+
+
+def _note_changes(connection: Connection, pairs: Iterable[tuple[Arrival, int]]) -> None:
+    events = []
+    for arrival, row_id in pairs:
+        if arrival.reconciled is not None:
+            changes = [{"tag": one.tag, "old": one.old, "new": one.new} for one in arrival.reconciled.changes]
+            detail = {"rules": arrival.reconciled.rules, "digest": arrival.reconciled.digest, "changes": changes}
+            detail["source"] = arrival.provenance.source
+            events.append({"at": now(), "kind": "reconcile", "instance_id": row_id, "detail": detail})
     if events:
         connection.execute(insert(Event), events)
 

@@ -35,6 +35,8 @@ class Selection:
     all: bool = False
     not_on_disc: bool = False
     """Only what no verified disc holds."""
+    instance: tuple[int, ...] = ()
+    """Our own numbers, as the answer to an import has them: where several instances have one UID, just those."""
     after_instance: int = 0
     """Only what was received after the instance with this ``id`` (used by rules, for late arrivals)."""
 
@@ -45,7 +47,7 @@ class Selection:
     @property
     def names_instances(self) -> bool:
         """Somebody named things; what of them is no longer in the spool must be refused, not left out."""
-        return bool(self.study or self.series or self.sop or self.patient_id or self.accession)
+        return bool(self.study or self.series or self.sop or self.patient_id or self.accession or self.instance)
 
     def to_json(self) -> dict[str, Any]:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items() if value}
@@ -92,6 +94,7 @@ def _query(selection: Selection) -> Select[Any]:
         (Study.study_instance_uid, selection.study),
         (Series.series_instance_uid, selection.series),
         (Instance.sop_instance_uid, selection.sop),
+        (Instance.id, selection.instance),
         (Patient.patient_id, selection.patient_id),
         (Study.accession_number, selection.accession),
         (Series.modality, selection.modality),

@@ -40,7 +40,7 @@ def is_problem(response: Any, status: int) -> dict[str, Any]:
 def test_an_instance_is_uploaded_planned_and_queued(client: TestClient, operations: StoreOperations) -> None:
     for one in study("CT", 2, seed=1):
         told = client.post("/api/v1/instances", content=one.part10()).json()
-        assert told == {"outcome": "stored", "sop_instance_uid": one.sop_instance_uid}
+        assert (told["outcome"], told["sop_instance_uid"]) == ("stored", one.sop_instance_uid)
     assert client.post("/api/v1/instances", content=one.part10()).json()["outcome"] == "duplicate"
     (held,) = client.get("/api/v1/studies").json()
     assert (held["instances"], held["series"], held["study_instance_uid"]) == (2, 1, one.study_instance_uid)
