@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import false, func, select
 from sqlalchemy.orm import Session
 
 from jobs.options import PRIORITIES
@@ -52,22 +53,33 @@ def job_document(session: Session, job_id: int) -> dict[str, Any]:
     }
 
 
-def jobs_list(session: Session, *, limit: int | None = None) -> list[dict[str, Any]]:
-    """All jobs, newest first: state, when, profile, how many discs and how many of them are verified."""
-    rows = session.execute(
+def jobs_list(
+    session: Session, *, limit: int | None = None, before: int | None = None, states: Collection[str] = ()
+) -> list[dict[str, Any]]:
+    """Jobs, newest first: state, when, profile, how many discs and how many of them are verified.
+
+    ``before``: only those with a lower number; ``states``: only those in one of them.
+    """
+    statement = (
         select(Job, Request.options, Plan.profile)
         .join(Request, Request.id == Job.request_id)
         .outerjoin(Plan, Plan.id == Job.plan_id)
         .order_by(Job.id.desc())
         .limit(limit)
-    ).all()
+    )
+    if before is not None:
+        statement = statement.where(Job.id < before)
+    if states:
+        statement = statement.where(Job.state.in_(states))
+    rows = session.execute(statement).all()
     newest = (
         select(Disc.job_id, Disc.volume_id, Disc.copy, func.max(Disc.attempt).label("attempt"))
+        .where(Disc.job_id.between(rows[-1][0].id, rows[0][0].id) if rows else false())
         .group_by(Disc.job_id, Disc.volume_id, Disc.copy)
         .subquery()
     )
     counts: dict[int, dict[str, int]] = {}
-    states = (
+    by_state = (
         select(Disc.job_id, Disc.state, func.count())
         .join(
             newest,
@@ -78,7 +90,7 @@ def jobs_list(session: Session, *, limit: int | None = None) -> list[dict[str, A
         )
         .group_by(Disc.job_id, Disc.state)
     )
-    for job_id, state, count in session.execute(states):
+    for job_id, state, count in session.execute(by_state):
         counts.setdefault(job_id, {})[state] = count
     return [
         {

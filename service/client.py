@@ -17,6 +17,9 @@ from service.lock import Running
 _CONNECT_SECONDS = 10.0
 _ANSWER_SECONDS = 600.0
 _CHUNK = 1 << 20
+_PAGE = 1000
+_LONG = ("/studies", "/jobs")
+"""Lists that come in pages."""
 
 
 class ServiceOperations:
@@ -37,7 +40,7 @@ class ServiceOperations:
         with source.open() as stream:
             connection = self._connection()
             try:
-                connection.putrequest("POST", "/api/v1/instances", skip_accept_encoding=True)
+                connection.putrequest("POST", f"/api/v1/instances{query}", skip_accept_encoding=True)
                 for name, value in self._headers.items():
                     connection.putheader(name, value)
                 connection.putheader("Content-Type", "application/dicom")
@@ -188,10 +191,22 @@ class ServiceOperations:
         return answer
 
     def _list(self, method: str, path: str, body: Document | None = None) -> list[Document]:
-        answer = self.ask(method, path, body)
-        if not isinstance(answer, list):
-            raise NotDone("the service gave an answer that cannot be understood")
-        return answer
+        """Every item of a list, page by page: a GET is told where to go on in its URL, others in their body."""
+        found: list[Document] = []
+        cursor: str | None = None
+        while True:
+            if method == "GET":
+                at = {"limit": _PAGE} if path in _LONG else {}
+                query = urlencode(at | ({"cursor": cursor} if cursor else {}))
+                answer = self.ask(method, f"{path}?{query}" if query else path, None)
+            else:
+                answer = self.ask(method, path, {**(body or {}), **({"cursor": cursor} if cursor else {})})
+            if not isinstance(answer, dict) or not isinstance(answer.get("items"), list):
+                raise NotDone("the service gave an answer that cannot be understood")
+            found += answer["items"]
+            cursor = answer.get("next")
+            if cursor is None:
+                return found
 
     def ask(self, method: str, path: str, body: Document | None) -> Any:
         """The JSON document that ``METHOD /api/v1PATH`` answers."""

@@ -8,9 +8,9 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from service.api import catalogue, instances, jobs, labels, nodes, plans, state
+from service.api import answers, catalogue, instances, jobs, labels, nodes, plans, state, studies
 from service.api.problem import Problem
-from service.auth import Guard
+from service.auth import PUBLIC_PATHS, Guard
 from service.errors import Refusal, as_refusal
 from service.logs import logger
 from service.operations import StoreOperations
@@ -31,7 +31,7 @@ def build(operations: StoreOperations, *, token: str, hosts: Iterable[str], stop
     )
     app.state.operations = operations
     app.state.stopping = stopping
-    for part in (instances, plans, jobs, catalogue, labels, nodes, state):
+    for part in (studies, instances, plans, jobs, catalogue, labels, nodes, state):
         app.include_router(part.router, prefix=PREFIX)
     app.include_router(state.health)
     app.exception_handler(RequestValidationError)(_invalid)
@@ -41,9 +41,17 @@ def build(operations: StoreOperations, *, token: str, hosts: Iterable[str], stop
     for kind in _expected():
         app.exception_handler(kind)(_refused)
     return Guard(app, token=token, hosts=hosts)
+    app.openapi = lambda: _described(app)  # type: ignore[method-assign]
 
 
 def _expected() -> list[type[Exception]]:
+def _described(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI description, made once."""
+    if app.openapi_schema is None:
+        app.openapi_schema = answers.describe(FastAPI.openapi(app), PUBLIC_PATHS)
+    return app.openapi_schema
+
+
     from sqlalchemy.exc import DBAPIError
 
     from jobs.options import OptionsError
@@ -92,4 +100,6 @@ async def _invalid(_request: Request, error: Exception) -> Problem:
 
 async def _http(_request: Request, error: Exception) -> Problem:
     assert isinstance(error, HTTPException)
-    return Problem(error.status_code, str(error.detail))
+    problem = Problem(error.status_code, str(error.detail))
+    problem.headers.update(error.headers or {})  # Allow, of 405
+    return problem

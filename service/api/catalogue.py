@@ -1,25 +1,19 @@
-"""Routes: studies, catalogue search, and what leaves the spool."""
+"""Routes: catalogue search, and what leaves the spool."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
-
+from service.api import answers
 from service.api.access import Ops
 from service.api.models import CheckBody, DeleteBody, FindBody, MediumBody, PurgeBody
 
-router = APIRouter()
-
-
-@router.get("/studies", summary="What was received, a study each")
-def studies(ops: Ops) -> list[dict[str, Any]]:
-    return ops.studies()
+router = answers.router()
 
 
 @router.post("/catalogue/search", summary="Which discs hold what is looked for")
-def search(ops: Ops, body: FindBody) -> list[dict[str, Any]]:
-    return ops.find(body.model_dump())
+def search(ops: Ops, body: FindBody) -> dict[str, Any]:
+    return answers.page_of(ops.find(body.criteria()), body.limit, body.cursor)
 
 
 @router.post("/catalogue/medium", summary="What should be on a medium, file by file")

@@ -10,13 +10,14 @@ from typing import Any
 import anyio
 import anyio.from_thread
 import anyio.to_thread
-from fastapi import APIRouter, Request
+from fastapi import Query, Request
 from fastapi.responses import Response
 from starlette.requests import ClientDisconnect
 
 from service.api.access import Ops
+from service.api import answers
 
-router = APIRouter()
+router = answers.router()
 _LIMITER_SIZE = 32
 """Uploads that are worked on at the same time; others wait."""
 _limiter: anyio.CapacityLimiter | None = None

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header
+from fastapi import Query
 
+from jobs import documents
+from service.api import answers
 from service.api.access import Ops
 from service.api.models import JobBody
+from service.contract import number
+from store.states import JobState
 
-router = APIRouter()
+router = answers.router()
 
 
 @router.post("/jobs", status_code=201, summary="Burn a selection or a plan")
-def burn(
-    ops: Ops, body: JobBody, idempotency_key: Annotated[str | None, Header(max_length=255)] = None
-) -> dict[str, Any]:
+def burn(ops: Ops, body: JobBody, idempotency_key: answers.IdempotencyKey = None) -> dict[str, Any]:
     return ops.burn(
         selection=body.selection.given() if body.selection else None,
         plan=body.plan,
@@ -25,8 +27,18 @@ def burn(
 
 
 @router.get("/jobs", summary="All jobs, newest first")
-def jobs(ops: Ops) -> list[dict[str, Any]]:
-    return ops.jobs()
+def jobs(
+    ops: Ops,
+    state: Annotated[list[JobState] | None, Query(max_length=20)] = None,
+    limit: answers.Limit = answers.DEFAULT_PAGE,
+    cursor: answers.Cursor = None,
+) -> dict[str, Any]:
+    before = answers.read_cursor(cursor, int)[0] if cursor else None
+    with ops.context.db.read() as session:
+        found = documents.jobs_list(session, limit=limit + 1, before=before, states=state or ())
+    more = len(found) > limit
+    last = number("J", found[limit - 1]["job"]) if more else None
+    return answers.listing(found[:limit], answers.cursor(last) if more else None)
 
 
 @router.get("/jobs/{job_id}", summary="A job with its discs, progress and report")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from fastapi.responses import Response
 
+from service.api import answers
 from service.api.access import Ops
 
-router = APIRouter()
+router = answers.router()
 _MEDIA_TYPES = {"png": "image/png", "pdf": "application/pdf", "svg": "image/svg+xml"}
 Volume = Annotated[int | None, Query(ge=1, lt=10_000)]
 Printer = Annotated[str, Query(max_length=64)]

@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.api.answers import MAX_PAGE, BodyCursor, BodyLimit
+
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -17,6 +19,7 @@ class SelectionBody(_Body):
     study: list[str] = []
     series: list[str] = []
     sop: list[str] = []
+    instance: list[Annotated[int, Field(ge=1, lt=1 << 62)]] = []
     patient_id: list[str] = []
     accession: list[str] = []
     date_range: str = ""
@@ -87,6 +90,11 @@ class FindBody(_Body):
     sop: str = ""
     modality: str = ""
     date_range: str = ""
+    limit: BodyLimit = MAX_PAGE
+    cursor: BodyCursor = None
+
+    def criteria(self) -> dict[str, str]:
+        return self.model_dump(exclude={"limit", "cursor"})
 
 
 class MediumBody(_Body):

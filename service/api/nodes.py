@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import Response
 
+from service.api import answers
 from service.api.access import Ops
 from service.api.models import NodeBody, PullBody, SendBody
 from service.api.streaming import answer
 
-router = APIRouter()
+router = answers.router()
 
 
 @router.get("/nodes", summary="The remote nodes")
-def nodes(ops: Ops) -> list[dict[str, Any]]:
-    return ops.nodes()
+def nodes(ops: Ops) -> dict[str, Any]:
+    return answers.listing(ops.nodes())
 
 
 @router.post("/nodes", status_code=201, summary="Enter a remote node")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import Response
 
+from service.api import answers
 from service.api.access import Ops
 from service.api.models import PlanBody
 from service.api.streaming import answer
 
-router = APIRouter()
+router = answers.router()
 
 
 @router.post("/plans", status_code=201, summary="Make a plan: a dry run that tells all", response_model=None)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
-
+from service.api import answers
 from service.api.access import Ops
 
-router = APIRouter()
-health = APIRouter()
+router = answers.router()
+health = answers.router()
 
 
 @router.get("/doctor", summary="Settings in force, state of everything, what is wrong and how to mend it")
@@ -18,8 +17,8 @@ def doctor(ops: Ops) -> dict[str, Any]:
 
 
 @router.get("/burners", summary="The burners of the settings, and how each stands now")
-def burners(ops: Ops) -> list[dict[str, Any]]:
-    return ops.burners()
+def burners(ops: Ops) -> dict[str, Any]:
+    return answers.listing(ops.burners())
 
 
 @health.get("/healthz", summary="Whether the service answers; needs no token")

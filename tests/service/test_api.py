@@ -42,7 +42,7 @@ def test_an_instance_is_uploaded_planned_and_queued(client: TestClient, operatio
         told = client.post("/api/v1/instances", content=one.part10()).json()
         assert (told["outcome"], told["sop_instance_uid"]) == ("stored", one.sop_instance_uid)
     assert client.post("/api/v1/instances", content=one.part10()).json()["outcome"] == "duplicate"
-    (held,) = client.get("/api/v1/studies").json()
+    (held,) = client.get("/api/v1/studies").json()["items"]
     assert (held["instances"], held["series"], held["study_instance_uid"]) == (2, 1, one.study_instance_uid)
 
     selection = {"study": [one.study_instance_uid]}
@@ -52,7 +52,7 @@ def test_an_instance_is_uploaded_planned_and_queued(client: TestClient, operatio
     job = client.post("/api/v1/jobs", json={"plan": plan.json()["plan"], "options": {"copies": 2}})
     assert job.status_code == 201 and (job.json()["state"], job.json()["copies"]) == ("QUEUED", 2)
     assert is_problem(client.post("/api/v1/jobs", json={"plan": plan.json()["plan"]}), 409)["code"] == "PLAN_USED"
-    assert [one["job"] for one in client.get("/api/v1/jobs").json()] == [job.json()["job"]]
+    assert [one["job"] for one in client.get("/api/v1/jobs").json()["items"]] == [job.json()["job"]]
     cancelled = client.post(f"/api/v1/jobs/{job.json()['job']}/cancel").json()
     assert cancelled["state"] == "CANCELLED"
     assert client.get(f"/api/v1/jobs/{job.json()['job']}").json()["state"] == "CANCELLED"
@@ -96,7 +96,7 @@ def test_a_plan_may_choose_its_profile_and_check_iods(
     plan = client.post("/api/v1/plans", json={"selection": {"all": True}, "options": options}).json()
     assert (plan["profile"], plan["chosen"]["profile"], plan["iod"]) == ("STD-GEN-CD", "STD-GEN-CD", None)
     job = client.post("/api/v1/jobs", json={"plan": plan["plan"]}).json()
-    assert job["profile"] == "STD-GEN-CD" and client.get("/api/v1/jobs").json()[0]["profile"] == "STD-GEN-CD"
+    assert job["profile"] == "STD-GEN-CD" and client.get("/api/v1/jobs").json()["items"][0]["profile"] == "STD-GEN-CD"
     wrong = client.post("/api/v1/plans", json={"selection": {"all": True}, "options": {"iod": "lax"}})
     assert "iod is 'lax'" in is_problem(wrong, 422)["detail"]
 
@@ -232,7 +232,7 @@ def test_purge_delete_find_and_doctor(client: TestClient, operations: StoreOpera
     assert (purged["instances"], purged["kept"], purged["dry_run"]) == (0, 5, True)
     is_problem(client.post("/api/v1/spool/purge", json={"min_copies": 0}), 422)
     assert client.post("/api/v1/spool/delete", json={"selection": {"modality": ["MR"]}}).json()["instances"] == 2
-    assert client.post("/api/v1/catalogue/search", json={"patient_name": "doe*"}).json() == []
+    assert client.post("/api/v1/catalogue/search", json={"patient_name": "doe*"}).json() == {"items": [], "next": None}
     told = client.get("/api/v1/doctor").json()
     assert told["settings"]["plan.profile"] == "STD-GEN-CD" and told["burners"][0]["state"] == "READY"
 

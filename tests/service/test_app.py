@@ -82,7 +82,7 @@ def test_ready_token_lock_and_an_orderly_end(serve: Serve, data: Path) -> None:
 
     assert served.get("/healthz")[0] == 200
     assert served.get("/api/v1/studies")[0] == 401
-    assert served.get("/api/v1/studies", Authorization=f"Bearer {token}") == (200, b"[]")
+    assert served.get("/api/v1/studies", Authorization=f"Bearer {token}") == (200, b'{"items":[],"next":null}')
     assert served.get("/healthz", Host="evil.example")[0] == 421
 
     second = subprocess.run(

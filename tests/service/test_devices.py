@@ -35,5 +35,5 @@ def test_each_burner_is_listed_with_what_is_wrong_with_it(data: Path, tmp_path: 
 
 
 def test_a_running_service_tells_of_its_burners(client: TestClient, operations: StoreOperations) -> None:  # noqa: F811
-    (listed,) = client.get("/api/v1/burners").json()
+    (listed,) = client.get("/api/v1/burners").json()["items"]
     assert (listed["name"], listed["driver"], listed["state"], listed["drives"]) == ("iso", "iso", "READY", [])

@@ -1,0 +1,169 @@
+"""What all routes have in common (docs/api.md, "Conventions"): lists and cursors, problems, ETags, descriptions.
+
+A room's routes are made by ``router()``. Its routes describe the problems that every route may answer with, and a GET
+that answers with a JSON document has an ETag.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path, Query, Request
+from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.api.problem import Problem
+from service.errors import UsageError
+
+MAX_PAGE, DEFAULT_PAGE = 1000, 100
+Document = dict[str, Any]
+
+
+class ProblemModel(BaseModel):
+    """An error (RFC 9457)."""
+
+    model_config = ConfigDict(title="Problem")
+    type: str
+    title: str
+    status: int
+    detail: str = Field(description="What is wrong, in words for a person")
+    code: str | None = Field(default=None, description="The same for a program")
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Statuses of errors as a route's ``responses`` has them."""
+    content = {Problem.media_type: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
+
+
+EVERYWHERE = (401, 403, 413, 421, 422, 429, 503)
+"""No token, no right, body too large, wrong Host, wrong request, too many requests, try again later."""
+
+
+class Route(APIRoute):
+    """A route that says what every route may answer with; the answer of a GET, if it is a document, has an ETag."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        options["responses"] = {**problems(*EVERYWHERE), **(options.get("responses") or {})}
+        if set(options.get("methods") or ()) == {"GET"}:
+            options["responses"].setdefault(304, {"description": "Not changed: If-None-Match has its ETag"})
+        super().__init__(path, endpoint, **options)
+
+    def get_route_handler(self) -> Callable[[Request], Any]:
+        handle = super().get_route_handler()
+        if self.methods != {"GET"}:
+            return handle
+
+        async def tagged(request: Request) -> Response:
+            response: Response = await handle(request)
+            return with_etag(request, response)
+
+        return tagged
+
+
+def router() -> APIRouter:
+    """What a file of routes begins with."""
+    return APIRouter(route_class=Route)
+
+
+def with_etag(request: Request, response: Response) -> Response:
+    """A JSON document with its ETag; 304 where the client has it already (RFC 9110 13.1.2)."""
+    if response.status_code != 200 or not isinstance(response, JSONResponse):
+        return response
+    etag = f'"{hashlib.sha256(response.body).hexdigest()[:32]}"'
+    headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
+    wanted = request.headers.get("if-none-match", "")
+    if wanted.strip() == "*" or etag in [one.strip().removeprefix("W/") for one in wanted.split(",")]:
+        return Response(status_code=304, headers=headers)
+    response.headers.update(headers)
+    return response
+
+
+def returns(model: Any, status: int = 200, *errors: int, description: str = "") -> dict[str, Any]:
+    """What a route's decorator is given to describe its document; ``errors``: statuses beside those of every route.
+
+    The document goes out as it is: the tests hold what comes against the description, not each answer.
+    """
+    answer = {"model": model, "description": description or HTTPStatus(status).phrase}
+    return {"response_model": None, "status_code": status, "responses": {status: answer, **problems(*errors)}}
+
+
+# --- Lists ------------------------------------------------------------------------------------------------------------
+
+
+def listing(items: Iterable[Document], next_cursor: str | None = None) -> Document:
+    """The document of a list."""
+    return {"items": list(items), "next": next_cursor}
+
+
+def page_of(items: Sequence[Document], limit: int, after: str | None) -> Document:
+    """A page of a list that is at hand as a whole: ``after`` counts those before it."""
+    begin = 0
+    if after is not None:
+        (begin,) = read_cursor(after, int)
+    end = begin + limit
+    return listing(items[begin:end], cursor(end) if end < len(items) else None)
+
+
+def cursor(*values: str | int | None) -> str:
+    """Where a list goes on, as text that clients only give back. No patient data belongs in it."""
+    return base64.urlsafe_b64encode(json.dumps(values, separators=(",", ":")).encode()).decode().rstrip("=")
+
+
+def read_cursor(text: str, *kinds: type) -> tuple[Any, ...]:
+    """The values of a cursor; UsageError for one that we did not make."""
+    try:
+        values = json.loads(base64.urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4)))
+    except ValueError:
+        values = None
+    if (
+        not isinstance(values, list)
+        or len(values) != len(kinds)
+        or any(type(value) is not kind for value, kind in zip(values, kinds, strict=True))
+        or any(isinstance(value, int) and not 0 <= value < 1 << 62 for value in values)
+    ):
+        raise UsageError("cursor is none of this list; begin again without one", "BAD_CURSOR")
+    return tuple(values)
+
+
+Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="At most so many items")]
+Cursor = Annotated[str | None, Query(max_length=512, description="`next` of the page before")]
+BodyLimit = Annotated[int, Field(ge=1, le=MAX_PAGE, description="At most so many items")]
+BodyCursor = Annotated[str | None, Field(max_length=512, description="`next` of the page before")]
+
+
+# --- Parameters -------------------------------------------------------------------------------------------------------
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(alias="Idempotency-Key", max_length=255, description="The same request with the same key is done once"),
+]
+Uid = Annotated[str, Path(pattern=r"^[0-9]+(\.[0-9]+)*$", max_length=64)]
+
+
+def identifier(letter: str, what: str) -> Any:
+    """The type of a path's ID: ``J12``, or ``12``."""
+    return Annotated[str, Path(pattern=rf"^{letter}?[0-9]{{1,18}}$", description=f"ID of a {what}, like {letter}12")]
+
+
+JobId, PlanId, DiscId = identifier("J", "job"), identifier("P", "plan"), identifier("D", "disc")
+
+
+def describe(schema: dict[str, Any], public: Iterable[str]) -> dict[str, Any]:
+    """Complete FastAPI's description: the schema of problems, and the token that all but ``public`` paths need."""
+    components = schema.setdefault("components", {})
+    components.setdefault("schemas", {})["Problem"] = ProblemModel.model_json_schema()
+    components["schemas"].pop("HTTPValidationError", None)
+    components["schemas"].pop("ValidationError", None)
+    components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    schema["security"] = [{"token": []}]
+    for path in public:
+        for operation in schema["paths"].get(path, {}).values():
+            operation["security"] = []
+    return schema
