@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -40,11 +41,10 @@ def build(operations: StoreOperations, *, token: str, hosts: Iterable[str], stop
     # The errors that rooms raise; a handler for each class keeps them out of the log of what nobody foresaw.
     for kind in _expected():
         app.exception_handler(kind)(_refused)
-    return Guard(app, token=token, hosts=hosts)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
+    return Guard(app, token=token, hosts=hosts)
 
 
-def _expected() -> list[type[Exception]]:
 def _described(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI description, made once."""
     if app.openapi_schema is None:
@@ -52,6 +52,7 @@ def _described(app: FastAPI) -> dict[str, Any]:
     return app.openapi_schema
 
 
+def _expected() -> list[type[Exception]]:
     from sqlalchemy.exc import DBAPIError
 
     from jobs.options import OptionsError
