@@ -118,6 +118,40 @@ class Http(_Section):
     host: str
     port: int = Field(ge=0, le=65535)
     allowed_hosts: tuple[str, ...]
+    certificate: str
+    key: str
+    behind_proxy: bool
+    trusted_proxies: tuple[str, ...]
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            ip_network(text, strict=False)
+        return value
+
+
+class Users(_Section):
+    session_hours: float = Field(gt=0, le=168)
+    idle_minutes: float = Field(ge=1)
+    password_length: int = Field(ge=8, le=128)
+    failures_per_user: int = Field(ge=2, le=100)
+    failures_per_address: int = Field(ge=2, le=10_000)
+    lock_minutes: float = Field(gt=0, le=60)
+    token_days: int = Field(ge=1, le=3660)
+
+
+class Oidc(_Section):
+    issuer: str = Field(max_length=512)
+    client_id: str
+    client_secret: str
+    ca: str
+    label: str
+    scopes: tuple[str, ...]
+    name_claim: str = Field(min_length=1)
+    role_claim: str = Field(min_length=1)
+    roles: dict[str, str]
+    default_role: str
 
 
 class Spool(_Section):
@@ -246,6 +280,8 @@ class Settings(BaseSettings):
     commitment: Commitment
     remote: Remote
     http: Http
+    users: Users
+    oidc: Oidc
     spool: Spool
     plan: Plan
     compress: Compress

@@ -99,7 +99,7 @@ def examine(
 
 
 def flat(settings: Settings) -> dict[str, Any]:
-    """Every setting in force by its dotted name; a password in the database's URL is not shown."""
+    """Every setting in force by its dotted name; the database's password and other secrets are not shown."""
     shown: dict[str, Any] = {}
 
     def lay(prefix: str, value: Any) -> None:
@@ -121,6 +121,8 @@ def flat(settings: Settings) -> dict[str, Any]:
             shown["database.url"] = make_url(str(shown["database.url"])).render_as_string(hide_password=True)
         except ArgumentError:
             shown["database.url"] = "(no URL)"
+    if shown.get("oidc.client_secret"):
+        shown["oidc.client_secret"] = "(set, not shown)"
     return shown
 
 
