@@ -5,7 +5,7 @@ from __future__ import annotations
 from alembic import context
 from sqlalchemy import Connection, Engine, text
 
-from store import models_archive, models_users  # noqa: F401 - their tables belong to the schema
+from store import models_archive, models_audit, models_users  # noqa: F401 - their tables belong to the schema
 from store.models import Base
 
 

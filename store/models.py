@@ -513,16 +513,26 @@ class Event(Base):
     """What happened to what, when, by whom: written in the transaction that made it so, never changed."""
 
     __tablename__ = "event"
+    __table_args__ = (
+        Index(
+            "ix_event_not_audited",
+            "id",
+            sqlite_where=text("NOT audited"),
+            postgresql_where=text("NOT audited"),
+        ),
+    )
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     at: Mapped[datetime] = mapped_column(index=True)
     kind: Mapped[str] = mapped_column(String(32))
-    """``job``, ``disc``, ``conflict``, ``purge``, ``delete``, ``node``, ``rule`` ..."""
+    """``received``, ``job``, ``disc``, ``conflict``, ``purge``, ``delete``, ``node``, ``rule`` ..."""
     job_id: Mapped[int | None] = mapped_column(BigInteger, index=True)
     disc_id: Mapped[int | None] = mapped_column(BigInteger, index=True)
     instance_id: Mapped[int | None] = mapped_column(BigInteger, index=True)
     old: Mapped[str | None] = mapped_column(String(64))
     new: Mapped[str | None] = mapped_column(String(64))
     detail: Mapped[dict[str, Any]]
+    audited: Mapped[bool] = mapped_column(default=False)
+    """Whether the audit trail has what it wants of it (``store.auditevents``)."""
 
 
 class Counter(Base):
