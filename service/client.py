@@ -36,7 +36,8 @@ class ServiceOperations:
     def studies(self) -> list[Document]:
         return self._list("GET", "/studies")
 
-    def ingest(self, source: Source) -> Document:
+    def ingest(self, source: Source, *, reconcile: str = "") -> Document:
+        query = f"?{urlencode({'reconcile': reconcile})}" if reconcile else ""
         with source.open() as stream:
             connection = self._connection()
             try:

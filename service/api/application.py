@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from service.api import answers, catalogue, instances, jobs, labels, nodes, plans, state, studies
+from service.api import answers, catalogue, instances, jobs, labels, nodes, plans, reconciliations, state, studies
 from service.api.problem import Problem
 from service.auth import PUBLIC_PATHS, Guard
 from service.errors import Refusal, as_refusal
@@ -32,7 +32,7 @@ def build(operations: StoreOperations, *, token: str, hosts: Iterable[str], stop
     )
     app.state.operations = operations
     app.state.stopping = stopping
-    for part in (studies, instances, plans, jobs, catalogue, labels, nodes, state):
+    for part in (studies, instances, reconciliations, plans, jobs, catalogue, labels, nodes, state):
         app.include_router(part.router, prefix=PREFIX)
     app.include_router(state.health)
     app.exception_handler(RequestValidationError)(_invalid)

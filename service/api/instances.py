@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import AsyncIterator
-from typing import Any
+from functools import partial
+from typing import Annotated, Any
 
 import anyio
 import anyio.from_thread
@@ -14,8 +15,8 @@ from fastapi import Query, Request
 from fastapi.responses import Response
 from starlette.requests import ClientDisconnect
 
-from service.api.access import Ops
 from service.api import answers
+from service.api.access import Ops
 
 router = answers.router()
 _LIMITER_SIZE = 32
@@ -54,15 +55,22 @@ class _Body(io.RawIOBase):
 @router.post(
     "/instances", summary="Take in one instance: the body is a Part 10 file, or a bare data set", response_model=None
 )
-async def ingest(ops: Ops, request: Request) -> dict[str, Any] | Response:
-    """``{"outcome": "stored" | "duplicate" | "conflict", "sop_instance_uid"}``; a refused file is a problem."""
+async def ingest(
+    ops: Ops,
+    request: Request,
+    reconcile: Annotated[str, Query(pattern="^([0-9a-f]{64})?$", description="Digest of a rule set")] = "",
+) -> dict[str, Any] | Response:
+    """``{"outcome": "stored" | "duplicate" | "conflict", "sop_instance_uid", "instance"}``; a refused file is a
+    problem. ``reconcile`` names a rule set (``POST /reconciliations``) that corrects it first: ``changes`` tells how.
+    """
     global _limiter  # noqa: PLW0603 - it belongs to the event loop, which is not there when we are imported
     if _limiter is None:
         _limiter = anyio.CapacityLimiter(_LIMITER_SIZE)
     chunks = request.stream()
     body = _Body(chunks)
     try:
-        return await anyio.to_thread.run_sync(ops.ingest_stream, io.BufferedReader(body, 1 << 20), limiter=_limiter)
+        work = partial(ops.ingest_stream, io.BufferedReader(body, 1 << 20), reconcile=reconcile)
+        return await anyio.to_thread.run_sync(work, limiter=_limiter)
     except ClientDisconnect:
         return Response(status_code=400)  # the sender is gone, and what it had sent is thrown away
     finally:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,7 +24,9 @@ from service.commands.common import (
     SeriesOption,
     SopOption,
     StudyOption,
+    api,
     bar,
+    coerce_rules,
     load_settings,
     operations,
     plain,
@@ -34,32 +38,85 @@ from service.commands.common import (
 )
 from service.errors import UsageError
 
+if TYPE_CHECKING:
+    from config.settings import Settings
+    from service.contract import Operations
+
 
 def import_(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Files, folders, file-sets, disc images.")],
+    to: Annotated[str | None, typer.Option("--to", metavar="NODE", help="Send on to this remote node.")] = None,
+    reconcile: Annotated[
+        Path | None,
+        typer.Option(
+            "--reconcile", metavar="FILE", help="Rules (TOML) by which instances are corrected on their way in."
+        ),
+    ] = None,
     json: JsonOption = False,
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Take in Part 10 files, folders, DICOMDIR file-sets and ISO images."""
+    """Take in Part 10 files, folders, DICOMDIR file-sets and ISO images; send them on, if wanted."""
+    from service.forwarding import send_on
     from service.importing import bring_in, survey
 
     settings = load_settings(config, data)
+    rules = coerce_rules(reconcile)
+    taken: list[int] = []
     with ExitStack() as media:
         found = survey(paths, media)
-        with operations(settings) as ops, bar("importing", found.bytes, bytes_=True) as advance:
-            document = bring_in(ops, found, progress=advance)
-    refused = document["refused"]
+        digest = _prepared(settings, to, rules) if to or rules else ""
+        with operations(settings) as ops:
+            with bar("importing", found.bytes, bytes_=True) as advance:
+                document = bring_in(ops, found, progress=advance, reconcile=digest, taken=taken)
+            if to is not None and taken:
+                with bar(f"sending to {to}", len(taken)) as advance:
+                    document["sent_on"] = send_on(taken, partial(_send, ops, to, advance))
     if json:
         print_json(document)
+    failed = _say_imported(document, quiet=json)
+    if failed or (document["refused"] and not taken):
+        raise typer.Exit(1)
+
+
+def _prepared(settings: Settings, to: str | None, rules: list[dict[str, Any]] | None) -> str:
+    """The digest under which the rules are kept; UsageError, before anything is taken in, for a node that is none."""
+    with api(settings) as call:
+        if to and to not in [node["name"] for node in call("GET", "/nodes")["items"]]:
+            raise UsageError(f"there is no remote node {to}; see `burnish nodes list`")
+        return str(call("POST", "/reconciliations", {"rules": rules})["reconcile"]) if rules else ""
+
+
+def _send(ops: Operations, node: str, advance: Callable[[int], None], numbers: list[int]) -> dict[str, Any]:
+    done = 0
+
+    def told(progress: dict[str, Any]) -> None:
+        nonlocal done
+        advance(progress["done"] - done)
+        done = progress["done"]
+
+    return ops.send(node, {"instance": numbers}, told)
+
+
+def _say_imported(document: dict[str, Any], *, quiet: bool) -> bool:
+    """What was taken in, changed, refused and sent on, for people; whether the other node did not take all of it."""
+    refused, sent = document["refused"], document.get("sent_on")
     say(
         f"{document['imported']} imported, {document['duplicates']} duplicates, "
         f"{document['conflicts']} conflicts, {len(refused)} refused"
     )
-    for one in refused if not json else ():
+    if "changes" in document:
+        say(f"{document['reconciled']} reconciled")
+    for one in document.get("changes", ()) if not quiet else ():
+        say(f"  {one['tag']} {plain(one['old'])!r} -> {plain(one['new'])} ({len(one['instances'])} instances)")
+    for one in refused if not quiet else ():
         say(f"  refused: {plain(one['path'])}: {plain(one['reason'])}")
-    if refused and not document["imported"] + document["duplicates"] + document["conflicts"]:
-        raise typer.Exit(1)
+    if sent is None:
+        return False
+    say(f"{sent['sent']} of {sent['instances']} sent on to {sent['node']}")
+    for one in sent["failed"] if not quiet else ():
+        say(f"  not sent: {plain(one['sop_instance_uid'])}: {plain(one['reason'])}")
+    return bool(sent["failed"])
 
 
 def studies(json: JsonOption = False, data: DataOption = None, config: ConfigOption = None) -> None:

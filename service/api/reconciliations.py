@@ -1,0 +1,47 @@
+"""Routes: rule sets by which instances are reconciled on their way in, and what they changed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Path
+from pydantic import BaseModel, ConfigDict, Field
+
+from media.coercion import RulesError
+from service.api import answers
+from service.api.access import Ctx, needs
+from service.errors import UsageError
+from store.reconcile import changes_of, keep_rules
+
+router = answers.router()
+
+
+class RulesBody(BaseModel):
+    """Rules as docs/coercion.md has them."""
+
+    model_config = ConfigDict(extra="forbid")
+    rules: list[dict[str, Any]] = Field(min_length=1, max_length=1000)
+
+
+@router.post(
+    "/reconciliations",
+    summary="Keep a rule set by which instances are corrected on their way in",
+    dependencies=[needs("studies.receive")],
+)
+def keep(ctx: Ctx, body: RulesBody) -> dict[str, Any]:
+    """``{"reconcile": DIGEST}``, for ``POST /instances?reconcile=DIGEST``; equal rules have the same digest."""
+    try:
+        return {"reconcile": keep_rules(ctx.settings.data, body.rules)}
+    except RulesError as error:
+        raise UsageError(str(error), "RULES") from error
+
+
+@router.get(
+    "/reconciliations/{study}",
+    summary="What rules changed in a study's instances on their way in",
+    dependencies=[needs("studies.read")],
+)
+def changes(ctx: Ctx, study: Annotated[str, Path(max_length=64, pattern="^[0-9.]+$")]) -> dict[str, Any]:
+    """By instance: when it came, by which rule set, digest as it came, and each change with old and new value."""
+    with ctx.db.read() as session:
+        return answers.listing(changes_of(session, study))
