@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
+from jobs import setbook
 from jobs.checking import Candidate, Refusal
 from jobs.context import Context
 from jobs.options import RequestOptions
 from jobs.preparing import PlanRefused, Prepared, source_of
 from jobs.protecting import Protection, ProtectionRefused, protection_of
+from jobs.setbook import SetBook
 from media import mediatypes
 from media.contents import arrange
 from media.ecc import Layout
@@ -45,6 +47,10 @@ class Laid:
     text: DiscText
     keys: KeySet | None
     seal: Seal | None
+    book: SetBook | None = None
+    """What goes on the discs as the catalogue of their set; None: nothing ..."""
+    reserved: int = 0
+    """... and the bytes that are kept for what it tells of the set."""
 
 
 def lay_out(ctx: Context, options: RequestOptions, prepared: Prepared, *, packer: Packer = pack_pieces) -> Laid:
@@ -76,29 +82,63 @@ def lay_out(ctx: Context, options: RequestOptions, prepared: Prepared, *, packer
     )
     keys = key_set(prepared.profile.directory_keys)
     seal = _seal(ctx)
-    try:
-        packing = pack(
-            contents,
-            capacity_sectors=protection.iso_sectors if protection else capacity,
-            sizing=sizing(
-                text,
-                file_set_id_length=len(options.file_set_prefix) + plans.FILE_SET_DIGITS,
-                keys=keys,
-                signed=seal is not None,
-            ),
-            many_patients=options.patients_per_disc == "many",
-            splitting=options.allow_splitting,
-            name_refused=True,
-            packer=packer,
-        )
-    except SetOversized as error:
-        raise PlanRefused(error.code, str(error).removeprefix(f"{error.code}: ")) from error
+    room = protection.iso_sectors if protection else capacity
+    book = _book(ctx, options, prepared, items, keys, protection.capacity_sectors if protection else capacity)
+    reserved = book.first_reserve(room, items.values()) if book is not None else 0
+    for _ in setbook.tries():
+        try:
+            packing = pack(
+                contents,
+                capacity_sectors=room,
+                sizing=sizing(
+                    text,
+                    file_set_id_length=len(options.file_set_prefix) + plans.FILE_SET_DIGITS,
+                    keys=keys,
+                    signed=seal is not None,
+                    set_catalogue=book.sizing(reserved) if book is not None else None,
+                ),
+                many_patients=options.patients_per_disc == "many",
+                splitting=options.allow_splitting,
+                name_refused=True,
+                packer=packer,
+            )
+        except SetOversized as error:
+            raise PlanRefused(error.code, str(error).removeprefix(f"{error.code}: ")) from error
+        needed = book.needed(packing) if book is not None else 0
+        if needed <= reserved:
+            break
+        reserved = setbook.reserve_again(needed)
+    else:
+        raise PlanRefused("PROC_FAILURE", "the catalogue of the volume set does not come to an end of growing")
     for oversized in packing.refused:
         checked.refused.append(Refusal(by_id[oversized.item.key].row, oversized.code, oversized.reason))
     layouts = _layouts(protection, packing)
     if protection is not None:
         capacity = protection.capacity_sectors
-    return Laid(packing, capacity, protection, layouts, text, keys, seal)
+    return Laid(packing, capacity, protection, layouts, text, keys, seal, book, reserved)
+
+
+def _book(
+    ctx: Context,
+    options: RequestOptions,
+    prepared: Prepared,
+    items: Mapping[int, Item],
+    keys: KeySet | None,
+    capacity_sectors: int,
+) -> SetBook | None:
+    if setbook.purpose_of(options) in setbook.WITHOUT or not items:
+        return None
+    return SetBook(
+        ctx,
+        options,
+        profile=prepared.profile.identifier,
+        medium=prepared.medium.name,
+        capacity_sectors=capacity_sectors,
+        candidates=prepared.checked.candidates,
+        derived=prepared.derived,
+        items=items,
+        keys=keys,
+    )
 
 
 def _item(ctx: Context, candidate: Candidate, derived: Derived | None, icon: Icon | None) -> Item:

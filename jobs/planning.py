@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -20,7 +20,9 @@ from jobs.plandocument import report
 from jobs.preparing import PlanRefused, Prepared, prepare, require_pair
 from media.fileids import FileIds
 from media.fileset import assemble, overview
+from media.items import Item
 from media.problems import MediaError
+from media.setcatalogue import SetVolume
 from media.uids import new_uid
 from media.volumes import VolumePlan
 from store import plans
@@ -88,9 +90,21 @@ def _enter(ctx: Context, request_id: int, options: RequestOptions, prepared: Pre
     with ctx.db.begin() as session:
         ids = plans.take_file_set_ids(session, options.file_set_prefix, len(planned))
     # Between the two transactions: a directory of many thousand records takes a while, and nobody shall wait for it.
+    uids = [new_uid() for _ in planned]
+    placed = [_placed(volume, uid, prepared) for volume, uid in zip(planned, uids, strict=True)]
+    catalogues: Sequence[bytes | None] = [None] * len(planned)
+    if laid.book is not None:
+        named = [
+            SetVolume(volume.number, file_set_id, uid)
+            for volume, file_set_id, uid in zip(planned, ids, uids, strict=True)
+        ]
+        catalogues = laid.book.catalogues(
+            laid.packing, named, placed, protected=laid.protected, created=created, reserved=laid.reserved
+        )
+    site = ctx.settings.site.institution
     volumes = [
-        _new_volume(volume, file_set_id, created, prepared, laid)
-        for volume, file_set_id in zip(planned, ids, strict=True)
+        replace(_new_volume(*each, created, prepared, laid), site=site)
+        for each in zip(planned, ids, uids, placed, catalogues, strict=True)
     ]
     told = dict(prepared.told)
     if laid.protection is not None:
@@ -118,13 +132,23 @@ def _enter(ctx: Context, request_id: int, options: RequestOptions, prepared: Pre
         )
 
 
+def _placed(volume: VolumePlan, file_set_uid: str, prepared: Prepared) -> list[tuple[Item, tuple[str, ...]]]:
+    """The instances of a volume in disc order, each with its File ID."""
+    file_ids = FileIds(file_set_uid if prepared.profile.random_file_ids else "")
+    return [(item, file_ids.allocate(item)) for item in volume.items]
+
+
 def _new_volume(
-    volume: VolumePlan, file_set_id: str, created: datetime, prepared: Prepared, laid: Laid
+    volume: VolumePlan,
+    file_set_id: str,
+    file_set_uid: str,
+    placed: Sequence[tuple[Item, tuple[str, ...]]],
+    set_catalogue: bytes | None,
+    created: datetime,
+    prepared: Prepared,
+    laid: Laid,
 ) -> plans.NewVolume:
     derived, keys, seal = prepared.derived, laid.keys, laid.seal
-    file_set_uid = new_uid()
-    file_ids = FileIds(file_set_uid if prepared.profile.random_file_ids else "")
-    placed = [(item, file_ids.allocate(item)) for item in volume.items]
     readme = overview(volume, text=laid.text, file_set_id=file_set_id, created=created)
     signature = None
     if seal is not None:
@@ -137,6 +161,7 @@ def _new_volume(
             sectors=volume.sectors,
             keys=keys,
             seal=seal,
+            set_catalogue=set_catalogue,
         ).signature
     files = [
         plans.NewFile(
@@ -161,6 +186,7 @@ def _new_volume(
         files=files,
         signing_key=seal.public_key if seal else None,
         signature=signature,
+        set_catalogue=set_catalogue,
     )
 
 

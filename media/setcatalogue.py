@@ -73,6 +73,16 @@ class SetStudy:
         return _line({**named, "instances": {str(number): count for number, count in sorted(self.volumes.items())}})
 
 
+@dataclass(frozen=True, slots=True)
+class Protected:
+    """Error-correction data behind the file system."""
+
+    method: str
+    roots: int
+    sectors: int
+    """Of the image with it."""
+
+
 STUDY_FIELDS = (
     "study_instance_uid",
     "study_date",
@@ -171,8 +181,10 @@ def time_text(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def head_line(facts: SetFacts, volume: SetVolume, of: int, instances: int) -> bytes:
-    """The first line."""
+def head_line(
+    facts: SetFacts, volume: SetVolume, of: int, instances: int, sectors: int, protection: Protected | None
+) -> bytes:
+    """The first line. ``sectors``: of the file system."""
     return _line(
         {
             "format": FORMAT,
@@ -193,6 +205,10 @@ def head_line(facts: SetFacts, volume: SetVolume, of: int, instances: int) -> by
             "options": dict(facts.options),
             "all_studies": not facts.private,
             "instances": instances,
+            "sectors": sectors,
+            "protection": None
+            if protection is None
+            else {"method": protection.method, "roots": protection.roots, "sectors": protection.sectors},
         }
     )
 
