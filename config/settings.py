@@ -265,6 +265,32 @@ class Rule(_Section):
     quiet_seconds: float = Field(default=60.0, ge=0)
 
 
+class Recall(_Section):
+    network: Literal["wait", "start", "no"]
+    network_seconds: float = Field(gt=0)
+    pending_seconds: float = Field(ge=0.1, le=30)
+    timeout_hours: float = Field(ge=0)
+    keep_hours: float = Field(ge=0)
+    nearest: tuple[str, ...]
+    drive: str
+
+
+class Prefetch(_Section):
+    """When a patient's new study arrives, earlier ones are recalled from discs."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")
+    called_ae: str = ""
+    calling_ae: str = ""
+    modalities: tuple[str, ...] = ()
+    earlier_modalities: tuple[str, ...] = ()
+    same_modality: bool = False
+    same_body_part: bool = False
+    body_parts: tuple[str, ...] = ()
+    max_age_days: int = Field(default=0, ge=0)
+    studies: int = Field(default=3, ge=1, le=100)
+    to: str = ""
+
+
 class Settings(BaseSettings):
     """All settings; see ``config/defaults.toml`` for what each one means."""
 
@@ -293,6 +319,8 @@ class Settings(BaseSettings):
     log: Log
     burners: dict[str, Burner]
     rules: tuple[Rule, ...] = ()
+    recall: Recall
+    prefetch: tuple[Prefetch, ...] = ()
 
     @classmethod
     def settings_customise_sources(
@@ -381,6 +409,8 @@ def _check_references(settings: Settings) -> None:
             wrong.append(f"rules.{rule.name}.burner: there is no section [burners.{rule.burner}]")
     names = [rule.name for rule in settings.rules]
     wrong += [f"rules.{name}: two rules have this name" for name in sorted({n for n in names if names.count(n) > 1})]
+    names = [rule.name for rule in settings.prefetch]
+    wrong += [f"prefetch.{name}: two rules have this name" for name in sorted({n for n in names if names.count(n) > 1})]
     wrong += [
         f"burners.{name}: a name is 1-32 of A-Z a-z 0-9 _ -"
         for name in settings.burners

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from config.settings import Rule, Settings
+from config.settings import Prefetch, Rule, Settings
 from service import conformance
 from service.cli import app
 
@@ -45,6 +45,7 @@ def settings() -> Iterator[tuple[str, str]]:
         else:
             yield "", section
     yield from (("[[rules]]", key) for key in Rule.model_fields)
+    yield from (("[[prefetch]]", key) for key in Prefetch.model_fields)
 
 
 @pytest.mark.parametrize(("section", "key"), list(settings()))
@@ -57,7 +58,7 @@ def test_every_setting(section: str, key: str) -> None:
 def test_every_section_of_the_settings() -> None:
     named = set(sections(text("settings.md")))
     for field in Settings.model_fields:
-        assert field in ("data", "burners", "rules") or f"[{field}]" in named
+        assert field in ("data", "burners", "rules", "prefetch") or f"[{field}]" in named
 
 
 def commands() -> dict[str, Any]:
