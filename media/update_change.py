@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from media import signing, verify_manifest
+from media import setcatalogue, signing, verify_manifest
 from media.dicomdir_reader import read
 from media.fileids import FileIds, may_number, numbered, random_names
 from media.items import Item
@@ -127,6 +127,8 @@ def _texts(
         changed[README] = renewed_readme(old, edit, orders.now, keys_supplied=any(item.supplied for _, item in added))
     if MANIFEST in tree.files and is_our_manifest(old := read_text(tree, MANIFEST)):
         signed = signing.SIGNATURE_FILE in tree.files
+        # The catalogue of the volume set tells what the plan had put there: that is so no more.
+        removed |= {setcatalogue.FILE_NAME} & set(tree.files)
         if signed and orders.seal is not None:
             changed[signing.KEY_FILE] = orders.seal.public_key
         elif signed:

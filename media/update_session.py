@@ -17,6 +17,7 @@ from pathlib import Path
 
 from media.problems import MediaError
 from media.protection import refuse_update
+from media.setcatalogue import FILE_NAME as SET_FILE
 from media.signing import HELP_FILE, KEY_FILE, SIGNATURE_FILE
 from media.trees import IsoTree
 from media.update_change import Change, Orders, changed
@@ -101,7 +102,7 @@ def _prepared(target: Path, orders: Orders, work: Path) -> tuple[Change, Session
         change = changed(tree, orders)
         if not change.replaced:
             return change, None, VerifyResult(str(target), (), "", "", None, (), None)
-        gone = tuple(name for name in change.removed if name in (SIGNATURE_FILE, KEY_FILE, HELP_FILE))
+        gone = tuple(name for name in change.removed if name in (SIGNATURE_FILE, KEY_FILE, HELP_FILE, SET_FILE))
         if gone != change.removed:
             raise MediaError("A session takes nothing away: what was written stays readable on the disc.")
         directories = sum(1 for name in tree.files) + len(change.added)

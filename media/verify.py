@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from media import dicomdir_reader, verify_manifest, verify_profile
+from media import dicomdir_reader, verify_manifest, verify_profile, verify_set
 from media.dicomdir_reader import Directory
 from media.loss import Lost, lost_by_directory, lost_by_list
 from media.manifest import FILE_NAME as MANIFEST
@@ -152,6 +152,7 @@ class _Verification:
         self._directory: Directory | None = self._load_directory()
         self._manifest: Manifest | None = verify_manifest.load(tree, self._ours, self._report)
         self._signer = verify_manifest.signer(tree, self._report) if self._manifest is not None else None
+        self._set = verify_set.load(tree, self._report) if self._ours else None
         self._rules = verify_profile.rules_for(profile or self._readme_profile())
         self._check = (
             DirectoryCheck(self._directory, self._manifest, self._report, self._rules.directory_keys)
@@ -293,6 +294,8 @@ class _Verification:
                 detail = "It is not there; DICOMDIR names it as File-set Descriptor File."
                 self._report(ProblemKind.MISSING, canonical_path(descriptor), detail)
             self._judge_unreferenced(digests, self._check)
+            if self._set is not None:
+                verify_set.check(self._set, self._check.directory, self._check.referenced, self._report)
         verify_manifest.check(self._manifest, self._tree, digests, self._report)
         if isinstance(self._tree, IsoTree):
             check_image(self._tree, self._check.referenced if self._check else (), self._report)
