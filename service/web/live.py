@@ -1,0 +1,100 @@
+"""What has changed, told to open pages by server-sent events: a page then asks for its part anew."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+
+from jobs.context import Context
+from service.api.access import Ctx, needs
+from service.web.pages import language_of
+from service.web.routes import router
+from service.web.texts import Texts, texts_of
+from store import board
+
+routes = router()
+_LOOK_SECONDS = 0.7
+_SLEEP_SECONDS = 0.5
+_HEARTBEAT_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a look at the database found."""
+
+    board: Any
+    received: Any
+    burners: str
+    event: int
+
+
+class Pulse:
+    """One look a second at most, however many pages are open."""
+
+    def __init__(self, context: Context, burners: Any) -> None:
+        self._context = context
+        self._burners = burners
+        self._lock = threading.Lock()
+        self._seen: Seen | None = None
+        self._at = 0.0
+
+    def look(self) -> Seen:
+        with self._lock:
+            if self._seen is None or time.monotonic() - self._at > _LOOK_SECONDS:
+                with self._context.db.read() as session:
+                    jobs, received = board.signature(session)
+                    event = board.last_event(session)
+                burners = json.dumps(self._burners.now(), sort_keys=True, default=str)
+                self._seen, self._at = Seen(jobs, received, burners, event), time.monotonic()
+            return self._seen
+
+    def alarms(self, after: int) -> list[board.Alarm]:
+        with self._context.db.read() as session:
+            return board.alarms(session, after)
+
+
+@routes.get("/live", dependencies=[needs("status.read")])
+async def live(request: Request, ctx: Ctx) -> StreamingResponse:
+    """Events ``board``, ``burners`` and ``received`` say that something changed; ``attention`` calls a person."""
+    texts = texts_of(language_of(request))
+    pulse: Pulse = request.app.state.pulse
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(_told(request, pulse, texts), media_type="text/event-stream", headers=headers)
+
+
+async def _told(request: Request, pulse: Pulse, texts: Texts) -> AsyncIterator[str]:
+    stopping = request.app.state.stopping
+    seen = await run_in_threadpool(pulse.look)
+    heard = time.monotonic()
+    yield "retry: 3000\n\n"
+    while not stopping() and not await request.is_disconnected():
+        await asyncio.sleep(_SLEEP_SECONDS)
+        found = await run_in_threadpool(pulse.look)
+        if found is seen:
+            if time.monotonic() - heard > _HEARTBEAT_SECONDS:
+                heard = time.monotonic()
+                yield ": still here\n\n"
+            continue
+        heard = time.monotonic()
+        for name in ("board", "received", "burners"):
+            if getattr(found, name) != getattr(seen, name):
+                yield f"event: {name}\ndata: \n\n"
+        if found.event != seen.event:
+            for alarm in await run_in_threadpool(pulse.alarms, seen.event):
+                yield f"event: attention\ndata: {json.dumps(_words(alarm, texts))}\n\n"
+        seen = found
+
+
+def _words(alarm: board.Alarm, texts: Texts) -> dict[str, str]:
+    key = "alerts.failed" if alarm.state == "FAILED" else "alerts.needs"
+    text = texts(key, job=f"J{alarm.job}", what=(alarm.waits or alarm.error)[:300])
+    return {"text": text, "tag": f"J{alarm.job}", "link": f"/jobs/J{alarm.job}"}

@@ -1,0 +1,18 @@
+"""The page as part of the application: its routes, and what they share while the service runs."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from service.operations import StoreOperations
+from service.web import board, live, static_files
+from service.web.supplies import BurnerWatch
+
+
+def include(app: FastAPI, operations: StoreOperations) -> None:
+    """Add the page to an application whose ``state.operations`` are these."""
+    if operations is not None:
+        app.state.burner_watch = BurnerWatch(operations.burners)
+        app.state.pulse = live.Pulse(operations.context, app.state.burner_watch)
+    for part in (static_files, live, board):
+        app.include_router(part.routes)

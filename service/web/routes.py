@@ -1,0 +1,61 @@
+"""Routes of the page: an error becomes a page or a notice that says what to do, never a document for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.errors import as_refusal
+from service.logs import logger
+from service.web.pages import language_of, page
+from service.web.texts import texts_of
+
+
+class PageRoute(APIRoute):
+    """A route whose errors are shown to people."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def shown(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the person at the page must hear of it
+                return trouble(request, error, self.path)
+
+        return shown
+
+
+def router() -> APIRouter:
+    """For one part of the page; none of it stands in the API's description."""
+    return APIRouter(route_class=PageRoute, include_in_schema=False, default_response_class=Response)
+
+
+def trouble(request: Request, error: Exception, route: str) -> Response:
+    """An error in words, with what to do about it: a notice over the page, or a page of its own."""
+    texts = texts_of(language_of(request))
+    if isinstance(error, HTTPException):
+        status, code, text = error.status_code, f"HTTP_{error.status_code}", str(error.detail)
+    elif isinstance(error, RequestValidationError):
+        fields = ", ".join(str(one["loc"][-1]) for one in error.errors())
+        status, code, text = 422, "USAGE", texts("trouble.fields", fields=fields)
+    else:
+        refusal = as_refusal(error)
+        if refusal is not None:
+            status, code, text = refusal.http_status, refusal.code, str(refusal)
+        else:
+            logger("service.web").error("a page failed", route=route, error=type(error).__name__, exc_info=error)
+            status, code, text = 500, "UNEXPECTED", texts("trouble.unexpected")
+    advice = texts.known(f"advice.{code}", texts.known(f"advice.HTTP_{status}", texts("advice.other")))
+    values: dict[str, Any] = {"text": text, "advice": advice}
+    if request.headers.get("hx-request"):
+        headers = {"HX-Retarget": "#notices", "HX-Reswap": "afterbegin"}
+        return page(request, "parts/notice.html", status=status, headers=headers, kind="bad", **values)
+    return page(request, "trouble.html", status=status, **values)

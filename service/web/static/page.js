@@ -1,0 +1,118 @@
+// What the page does by itself: theme, language, notices, alerts, the live connection. Everything else is htmx.
+"use strict";
+(() => {
+  const root = document.documentElement;
+  const body = document.body;
+  const aYear = 60 * 60 * 24 * 365;
+  const remember = (name, value) => {
+    document.cookie = `${name}=${value}; path=/; max-age=${aYear}; samesite=strict${location.protocol === "https:" ? "; secure" : ""}`;
+  };
+
+  // -- theme, language, menu ---------------------------------------------------------------------------------------
+  document.addEventListener("click", (event) => {
+    const target = event.target.closest("[data-theme-choice], [data-language-choice], [data-dismiss], [data-print], [data-close-dialog], [data-open-dialog]");
+    if (!target) return;
+    if (target.dataset.themeChoice) {
+      root.dataset.theme = target.dataset.themeChoice;
+      remember("burnish_theme", target.dataset.themeChoice);
+      for (const one of document.querySelectorAll("[data-theme-choice]")) {
+        one.setAttribute("aria-pressed", String(one === target));
+      }
+    } else if (target.dataset.languageChoice) {
+      remember("burnish_language", target.dataset.languageChoice);
+      location.reload();
+    } else if ("dismiss" in target.dataset) {
+      target.closest(".notice").remove();
+    } else if (target.dataset.openDialog) {
+      document.getElementById(target.dataset.openDialog).showModal();
+    } else if ("closeDialog" in target.dataset) {
+      target.closest("dialog").close();
+    }
+  });
+  document.addEventListener("click", (event) => {
+    for (const menu of document.querySelectorAll("details.menu[open]")) {
+      if (!menu.contains(event.target)) menu.open = false;
+    }
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    for (const menu of document.querySelectorAll("details.menu[open]")) {
+      menu.open = false;
+      menu.querySelector("summary").focus();
+    }
+  });
+  document.body.addEventListener("htmx:afterSwap", (event) => {
+    if (event.target.id === "notices") {
+      for (const one of event.target.querySelectorAll(".notice.good")) setTimeout(() => one.remove(), 6000);
+    }
+  });
+
+  // -- live connection ---------------------------------------------------------------------------------------------
+  const connection = document.getElementById("connection");
+  let lost = false;
+  body.addEventListener("htmx:sseError", () => {
+    lost = true;
+    setTimeout(() => {
+      if (!lost) return;
+      connection.textContent = body.dataset.lost;
+      connection.hidden = false;
+    }, 2000);
+  });
+  body.addEventListener("htmx:sseOpen", () => {
+    if (lost) htmx.trigger(body, "back");
+    lost = false;
+    connection.hidden = true;
+  });
+
+  // -- alerts: only where the person asked for them -------------------------------------------------------------------
+  const button = document.getElementById("alerts");
+  const wanted = () => localStorage.getItem("burnish_alerts") === "on";
+  const show = () => {
+    if (!button) return;
+    button.setAttribute("aria-pressed", String(wanted()));
+    button.title = wanted() ? body.dataset.notifyOn : body.dataset.notifyOff;
+  };
+  let sound = null;
+  const beep = () => {
+    sound = sound || new AudioContext();
+    const start = sound.currentTime;
+    for (const [at, pitch] of [[0, 660], [0.18, 880]]) {
+      const tone = sound.createOscillator();
+      const volume = sound.createGain();
+      tone.frequency.value = pitch;
+      volume.gain.setValueAtTime(0.0001, start + at);
+      volume.gain.exponentialRampToValueAtTime(0.2, start + at + 0.02);
+      volume.gain.exponentialRampToValueAtTime(0.0001, start + at + 0.16);
+      tone.connect(volume).connect(sound.destination);
+      tone.start(start + at);
+      tone.stop(start + at + 0.17);
+    }
+  };
+  if (button) {
+    show();
+    button.addEventListener("click", async () => {
+      if (wanted()) {
+        localStorage.setItem("burnish_alerts", "off");
+      } else {
+        localStorage.setItem("burnish_alerts", "on");
+        beep();
+        if ("Notification" in window && Notification.permission === "default") await Notification.requestPermission();
+      }
+      show();
+    });
+  }
+  body.addEventListener("htmx:sseMessage", (event) => {
+    if (event.detail.type !== "attention") return;
+    const told = JSON.parse(event.detail.data);
+    body.dataset.lastAttention = told.text;
+    if (!wanted()) return;
+    beep();
+    if ("Notification" in window && Notification.permission === "granted") {
+      const note = new Notification(body.dataset.notifyTitle, { body: told.text, tag: told.tag, icon: "/static/favicon.svg" });
+      note.addEventListener("click", () => {
+        window.focus();
+        location.href = told.link;
+      });
+    }
+  });
+})();
