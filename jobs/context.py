@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from config.settings import Settings
+from store.audit import Trail
 from store.db import Database
 from store.spool import Spool
 
@@ -17,6 +18,11 @@ class Context:
     settings: Settings
     db: Database
     spool: Spool
+
+    @property
+    def audit(self) -> Trail:
+        """Where what people and programs do is told."""
+        return Trail(self.spool.node, self.settings.site.institution)
 
     def derived_path(self, relative: str) -> Path:
         """Absolute path of a file of the derived cache."""

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from service.commands import (
     change,
     devices,
+    discs,
     label,
     look,
     nodes,
@@ -97,6 +98,9 @@ app.command("delete")(receive.delete)
 app.command("verify")(verify.verify)
 app.command("repair")(repair.repair)
 app.command("find")(look.find)
+app.add_typer(discs.discs, name="discs")
+app.command("at-risk")(discs.at_risk)
+app.command("keep")(discs.keep)
 app.add_typer(nodes.nodes, name="nodes")
 app.command("pull")(nodes.pull)
 app.command("send")(nodes.send)

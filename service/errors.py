@@ -57,10 +57,18 @@ _USAGE = frozenset(
         "media.profiles.ProfileError",
         "media.mediatypes.MediumError",
         "store.remotes.BadRemoteNode",
+        "store.shelves.BadPlace",
     }
 )
 _NOT_FOUND = frozenset(
-    {"store.jobs.JobNotFound", "store.jobs.UnknownJob", "store.plans.PlanNotFound", "store.remotes.UnknownRemoteNode"}
+    {
+        "store.jobs.JobNotFound",
+        "store.jobs.UnknownJob",
+        "store.plans.PlanNotFound",
+        "store.remotes.UnknownRemoteNode",
+        "store.rereading.NoSuchDisc",
+        "store.holds.NoSuchHold",
+    }
 )
 _TRY_LATER = frozenset({"store.spool.SpoolFull", "store.instances.RegistrationFailed", "sqlalchemy.exc.DBAPIError"})
 _NOT_DONE = frozenset(
@@ -71,6 +79,7 @@ _NOT_DONE = frozenset(
         "store.jobs.JobError",
         "store.remotes.RemoteNodeError",
         "store.retention.NeededByJob",
+        "store.shelves.DiscError",
         "builtins.OSError",
     }
 )

@@ -194,6 +194,7 @@ def register_group(connection: Connection, spool: Spool, arrivals: Sequence[Arri
             kind: Kind = "stored" if first is None else "conflict"
             arrival.kept = True
             results[id(arrival)] = Outcome(kind, row_id, arrival.header.sop_instance_uid)
+        _note_received(connection, ids)
         _note_conflicts(connection, [(first, row_id) for (_, first), row_id in zip(fresh, ids, strict=True) if first])
         _note_changes(connection, [(one, row_id) for (one, _), row_id in zip(fresh, ids, strict=True)])
     return [results[id(arrival)] for arrival in arrivals]
@@ -217,6 +218,10 @@ def _again(connection: Connection, spool: Spool, arrival: Arrival, row_id: int, 
     # Our own path means that an earlier try was committed although its answer was lost.
     kind: Kind = "stored" if path == arrival.spool_path else "duplicate"
     return Outcome(kind, row_id, arrival.header.sop_instance_uid)
+
+
+def _note_received(connection: Connection, ids: Sequence[int]) -> None:
+    connection.execute(insert(Event).values(at=now(), kind="received", detail={"instances": list(ids)}))
 
 
 def _note_conflicts(connection: Connection, pairs: Iterable[tuple[int, int]]) -> None:

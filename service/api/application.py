@@ -9,7 +9,19 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from service.api import answers, catalogue, instances, jobs, labels, nodes, plans, reconciliations, state, studies
+from service.api import (
+    answers,
+    catalogue,
+    discs,
+    instances,
+    jobs,
+    labels,
+    nodes,
+    plans,
+    reconciliations,
+    state,
+    studies,
+)
 from service.api.problem import Problem
 from service.auth import PUBLIC_PATHS, Guard
 from service.errors import Refusal, as_refusal
@@ -32,7 +44,7 @@ def build(operations: StoreOperations, *, token: str, hosts: Iterable[str], stop
     )
     app.state.operations = operations
     app.state.stopping = stopping
-    for part in (studies, instances, reconciliations, plans, jobs, catalogue, labels, nodes, state):
+    for part in (studies, instances, reconciliations, plans, jobs, catalogue, discs, labels, nodes, state):
         app.include_router(part.router, prefix=PREFIX)
     app.include_router(state.health)
     app.exception_handler(RequestValidationError)(_invalid)
@@ -58,9 +70,12 @@ def _expected() -> list[type[Exception]]:
     from jobs.options import OptionsError
     from jobs.preparing import PlanRefused
     from media.problems import MediaError
+    from store.holds import NoSuchHold
     from store.remotes import RemoteNodeError
+    from store.rereading import NoSuchDisc
     from store.retention import NeededByJob
     from store.selection import SelectionError
+    from store.shelves import BadPlace, DiscError
     from store.spool import SpoolFull
 
     return [
@@ -69,8 +84,12 @@ def _expected() -> list[type[Exception]]:
         PlanRefused,
         MediaError,
         NeededByJob,
+        NoSuchHold,
         RemoteNodeError,
+        NoSuchDisc,
         SelectionError,
+        BadPlace,
+        DiscError,
         SpoolFull,
         DBAPIError,
     ]

@@ -1,0 +1,116 @@
+"""What the audit trail has of our Events: what came in, what went out on discs, what was removed.
+
+Events are written in the transaction that makes something so; here each becomes audit messages once, in a transaction
+of its own, so that nothing is missed or told twice, whatever crashed in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from store.audit import Trail
+from store.auditmessage import Message, Participant, Thing, media_key
+from store.auditwhat import OURSELVES, Who, exported, imported, transferred
+from store.db import Database
+from store.models import Disc, Event, Instance, Job, Plan, Request, Volume, VolumeInstance
+
+_BATCH = 200
+_ON_THE_DISC = ("BURNING", "BURNT", "VERIFYING")
+
+
+def tick(db: Database, trail: Trail) -> int:
+    """Tell of some Events that the trail has not; returns how many there were, 0 where there were none."""
+    with db.begin() as session:
+        events = list(
+            session.scalars(
+                select(Event).where(~Event.audited).order_by(Event.id).limit(_BATCH).with_for_update(skip_locked=True)
+            )
+        )
+        if not events:
+            return 0
+        ids = [event.id for event in events]
+        session.execute(
+            update(Event).where(Event.id.in_(ids)).values(audited=True),
+            execution_options={"synchronize_session": False},
+        )
+        for message in _messages(session, events):
+            trail.record(session, message)
+        return len(ids)
+
+
+def _messages(session: Session, events: Sequence[Event]) -> list[Message]:
+    found: list[Message] = []
+    arrived: list[int] = []
+    for event in events:
+        if event.kind == "received":
+            arrived += event.detail.get("instances", ())
+        elif event.kind == "disc" and event.disc_id is not None:
+            found += _disc(session, event)
+        elif event.kind == "delete":
+            found.append(_deleted(event))
+    return _received(session, arrived) + found
+
+
+def _received(session: Session, ids: Sequence[int]) -> list[Message]:
+    """What came, by whom it came from."""
+    by_peer: dict[tuple[str, str], list[int]] = {}
+    for at in range(0, len(ids), 500):
+        rows = session.execute(
+            select(Instance.id, Instance.calling_ae, Instance.source).where(Instance.id.in_(ids[at : at + 500]))
+        )
+        for instance_id, calling_ae, source in rows:
+            by_peer.setdefault((calling_ae, source), []).append(instance_id)
+    found: list[Message] = []
+    for (calling_ae, source), instances in by_peer.items():
+        if calling_ae:
+            peer = Participant(calling_ae, "source", True, address=source)
+            found += transferred(session, instances, peer, Participant(OURSELVES, "destination"))
+        else:
+            found += imported(session, instances, Who(OURSELVES), Participant(source or "import", "source_media"))
+    return found
+
+
+def _disc(session: Session, event: Event) -> list[Message]:
+    """A disc that was made; or was not, but may bear some of it."""
+    problem = ""
+    if event.new != "VERIFIED":
+        if event.new not in ("FAILED", "CANCELLED") or event.old not in _ON_THE_DISC:
+            return []
+        problem = str(event.detail.get("error") or f"the disc ended as {event.new}")[:1000]
+    row = session.execute(
+        select(Disc.volume_id, Volume.file_set_uid, Volume.file_set_id, Plan.medium, Request.source, Disc.copy)
+        .join(Volume, Volume.id == Disc.volume_id)
+        .join(Plan, Plan.id == Volume.plan_id)
+        .join(Job, Job.id == Disc.job_id)
+        .join(Request, Request.id == Job.request_id)
+        .where(Disc.id == event.disc_id)
+    ).first()
+    if row is None:
+        return []
+    ids = session.scalars(
+        select(VolumeInstance.instance_id)
+        .where(VolumeInstance.volume_id == row.volume_id)
+        .order_by(VolumeInstance.position)
+    ).all()
+    medium = Participant(
+        row.file_set_uid,
+        "destination_media",
+        alternative=f"{row.file_set_id} copy {row.copy}",
+        media=media_key(row.medium),
+    )
+    return exported(session, ids, Who(row.source), medium, problem=problem)
+
+
+def _deleted(event: Event) -> Message:
+    """Studies that were removed for good (A.5.3.8)."""
+    detail: dict[str, Any] = event.detail
+    things = [Thing("study", uid) for uid in detail.get("studies", ())]
+    things += [Thing("patient", patient or "unknown") for patient in detail.get("patients", ())]
+    if not things:
+        things = [Thing("study", "unknown", details=tuple(("SOP Instance UID", uid) for uid in detail.get("uids", ())))]
+    who = Participant(str(detail.get("by") or OURSELVES), requestor=True)
+    return Message("deleted", "D", (who,), tuple(things))
