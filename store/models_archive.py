@@ -35,6 +35,12 @@ class Pool(Base):
     """What is on the pool's discs stays in the spool for so many days after its receipt, if there is room."""
     shelves: Mapped[list[Any]]
     """Where each copy is to be put, as proposed to people: ``["A/3", "vault"]``."""
+    quiet_minutes: Mapped[int] = mapped_column(default=10)
+    """A study to which something was added since is left waiting: more of it may be on its way."""
+    look_at: Mapped[int | None] = mapped_column(BigInteger)
+    """Bytes in the spool from which on what waits may fill a medium, as the last look has shown; None: see there."""
+    seen_instance: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Up to this Instance id late arrivals of the pool's studies were looked for."""
     created_at: Mapped[datetime]
     closed_at: Mapped[datetime | None]
     """It takes nothing any more; its discs stay."""
@@ -54,7 +60,9 @@ class PoolInstance(Base):
     schedule: Mapped[str | None] = mapped_column(String(32))
     """The schedule that brought it; None: a person did."""
     request_id: Mapped[int | None] = mapped_column(ForeignKey("request.id"))
-    """None: it waits for a disc."""
+    """None: it waits for a disc ..."""
+    refused: Mapped[str | None] = mapped_column(Text)
+    """... or the pool's discs cannot hold it, for this reason."""
 
 
 class Schedule(Base):

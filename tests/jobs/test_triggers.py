@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -113,7 +114,7 @@ def test_a_time_that_comes_twice_counts_once() -> None:
 def test_every_hour_goes_on_through_the_change() -> None:
     for start in (datetime(2026, 3, 28, 22, tzinfo=UTC), datetime(2026, 10, 24, 22, tzinfo=UTC)):
         found = fires("*/30 * * * *", "Europe/Berlin", start, 12)
-        assert {second - first for first, second in zip(found, found[1:], strict=False)} == {timedelta(minutes=30)}
+        assert {second - first for first, second in itertools.pairwise(found)} == {timedelta(minutes=30)}
 
 
 def test_a_day_that_there_was_not() -> None:
@@ -151,7 +152,7 @@ def test_what_is_daily_runs_once_on_each_day(hour: int, minute: int, timezone: s
     tz = ZoneInfo(timezone)
     days = [moment.astimezone(tz).date() for moment in found]
     assert len(set(days)) == len(days), "once a day, and a skipped midnight stays in its own day"
-    assert all((second - first).days == 1 for first, second in zip(days, days[1:], strict=False))
+    assert all((second - first).days == 1 for first, second in itertools.pairwise(days))
     for moment in found:
         there = moment.astimezone(tz)
         if (there.hour, there.minute) != (hour, minute):  # skipped: just after the gap
@@ -209,8 +210,16 @@ def test_a_blackout_window_over_a_change_of_the_clock() -> None:
 
 @pytest.mark.parametrize(
     "document",
-    [{"from": "07:00"}, {"from": "7", "to": "8:00"}, {"from": "08:00", "to": "08:00"}, {"from": "1:00", "to": "25:00"}]
-    + [{"from": "1:00", "to": "24:30"}, {"from": "1:00", "to": "2:00", "days": ["Monday"]}, "07:00-08:00", {}],
+    [
+        {"from": "07:00"},
+        {"from": "7", "to": "8:00"},
+        {"from": "08:00", "to": "08:00"},
+        {"from": "1:00", "to": "25:00"},
+        {"from": "1:00", "to": "24:30"},
+        {"from": "1:00", "to": "2:00", "days": ["Monday"]},
+        "07:00-08:00",
+        {},
+    ],
 )
 def test_windows_that_make_no_sense(document: Any) -> None:
     with pytest.raises(TriggerError):

@@ -7,6 +7,8 @@ from sqlalchemy import inspect, select, text
 from store import migrate
 from store.db import Database, next_numbers
 from store.models import Base, Counter, Derived, Disc, Patient, RemoteNode, Volume, now
+from store.models_archive import Pool, PoolInstance
+from tests.rows import add_instance
 
 
 def test_migrated_schema_is_the_models(database: Database) -> None:
@@ -140,3 +142,28 @@ def test_discs_of_before_the_archive_are_counted(database: Database) -> None:
         assert connection.execute(text("SELECT count(*) FROM disc")).scalar() == 3
         assert connection.execute(text("SELECT count(*) FROM volume")).scalar() == 2
         assert connection.execute(text("SELECT count(*) FROM job")).scalar() == 1
+
+
+def test_pools_and_what_waits_in_them_stay(database: Database) -> None:
+    migrate.downgrade(database, "0011")
+    at = now().replace(tzinfo=None)
+    with database.engine.begin() as connection:
+        connection.execute(
+            text(
+                """INSERT INTO pool (name, kind, options, copies, required_copies, min_fill, latest_days, keep_days,
+                shelves, created_at) VALUES ('p', 'archive', '{}', 2, 1, 97, NULL, 0, '[]', :at)"""
+            ),
+            {"at": at},
+        )
+    migrate.upgrade(database)
+    with database.begin() as session:
+        pool = session.get_one(Pool, "p")
+        assert (pool.quiet_minutes, pool.look_at, pool.seen_instance) == (10, None, 0)
+        instance = add_instance(session, "1.2.3")
+        session.add(PoolInstance(pool="p", instance_id=instance.id, added_at=now(), refused="too large"))
+    migrate.downgrade(database, "0011")
+    with database.engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM pool_instance")).scalar() == 1
+    migrate.upgrade(database)
+    with database.read() as session:
+        assert session.scalars(select(PoolInstance.refused)).all() == [None]
