@@ -102,6 +102,11 @@ def rules_of(documents: Iterable[Any]) -> tuple[Rule, ...]:
     return tuple(_rule(number, document) for number, document in enumerate(documents, 1))
 
 
+def condition_of(name: str, when: Mapping[str, Any]) -> Rule:
+    """A rule that changes nothing: whether it ``holds`` is what is asked. RulesError as above."""
+    return Rule(name, tuple((_tag(name, key), _patterns(name, key, value)) for key, value in when.items()), (), ())
+
+
 def looked_at(rules: Iterable[Rule]) -> frozenset[int]:
     """Tags whose values a rule's condition or an edit's effect depends on."""
     found = set()

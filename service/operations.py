@@ -21,11 +21,11 @@ from media.problems import MediaError
 from service import labelling as service_labelling
 from service.contract import Document, OnProgress, Source, number
 from service.errors import NotDone, NotFound, UsageError
-from store import catalogue, checks, remotes, retention
+from store import catalogue, checks, remotes, rereading, retention
 from store import jobs as store_jobs
 from store.instances import Outcome, Provenance, Registrar, ingest_file, ingest_stream
 from store.models import Job, Plan, Request
-from store.reconcile import Reconciler, kept_rules
+from store.reconcile import PassedOver, Reconciler, kept_rules
 from store.selection import Selection, SelectionError, instance_ids, parse_date_range
 
 if TYPE_CHECKING:
@@ -87,17 +87,21 @@ class StoreOperations:
         with source.open() as stream:
             return self.ingest_stream(stream, reconcile=reconcile, provenance=provenance)
 
-    def ingest_stream(self, stream: BinaryIO, *, reconcile: str = "", provenance: Provenance = _IMPORT) -> Document:
-        """The same for what comes as a stream, from an upload or a disc image."""
+    def ingest_stream(
+        self, stream: BinaryIO, *, reconcile: str | Reconciler = "", provenance: Provenance = _IMPORT
+    ) -> Document:
+        """The same for what comes as a stream, from an upload or a disc image. PassedOver comes as it is."""
         reconciler = self._reconciler(reconcile)
         try:
             return _taken(ingest_stream(self.registrar, stream, provenance=provenance, reconciler=reconciler))
+        except PassedOver:
+            raise
         except MediaError as error:
             raise NotDone(self._without_spool_name(str(error)), "NOT_DICOM") from error
 
-    def _reconciler(self, digest: str) -> Reconciler | None:
-        if not digest:
-            return None
+    def _reconciler(self, digest: str | Reconciler) -> Reconciler | None:
+        if isinstance(digest, Reconciler) or not digest:
+            return digest or None
         with self._guard:
             if digest not in self._reconcilers:
                 try:
@@ -199,8 +203,17 @@ class StoreOperations:
         disc_id = number("D", disc)
         with self.context.db.begin() as session:
             try:
-                return checks.record_check(session, disc_id, good=good, how=how, detail=detail)
-            except checks.NoSuchDisc as error:
+                return rereading.record_check(
+                    session,
+                    disc_id,
+                    good=good,
+                    how=how,
+                    detail=detail,
+                    sectors=_count(detail, "sectors"),
+                    unreadable=_count(detail, "unreadable_sectors"),
+                    seconds=float(seconds) if isinstance(seconds := detail.get("seconds"), int | float) else None,
+                )
+            except rereading.NoSuchDisc as error:
                 raise NotFound(str(error)) from error
 
     def purge(self, *, min_copies: int, dry_run: bool) -> Document:
@@ -370,6 +383,11 @@ def _taken(outcome: Outcome) -> Document:
     if outcome.changes:
         document["changes"] = [change.as_json() for change in outcome.changes]
     return document
+
+
+def _count(detail: Mapping[str, Any], name: str) -> int | None:
+    value = detail.get(name)
+    return value if isinstance(value, int) and 0 <= value < 1 << 62 else None
 
 
 def burner_documents(settings: Settings, burners: Burners | None = None) -> list[Document]:

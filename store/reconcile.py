@@ -17,10 +17,10 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from media.coercion import Rule, RulesError, corrections, looked_at, rules_of
+from media.coercion import Rule, RulesError, condition_of, corrections, looked_at, rules_of
 from media.editing import top_values
 from media.edits import Edit
-from media.problems import InstanceRefused
+from media.problems import InstanceRefused, MediaError
 from store.db import Database
 from store.models import Event, Instance, Series, Study
 from store.people import people_with
@@ -58,22 +58,38 @@ def kept_rules(data: Path, digest: str) -> list[dict[str, Any]]:
     return documents
 
 
+class PassedOver(MediaError):
+    """An instance that is not wanted: the condition on what comes in does not hold for it."""
+
+
 class Reconciler:
     """A rule set at work. Safe for threads."""
 
-    def __init__(self, db: Database, documents: Sequence[Mapping[str, Any]], digest: str) -> None:
+    def __init__(
+        self,
+        db: Database,
+        documents: Sequence[Mapping[str, Any]],
+        digest: str,
+        *,
+        when: Mapping[str, Any] | None = None,
+    ) -> None:
+        """``when``: only instances for which this holds are let in, as the ``when`` of a rule. RulesError."""
         self.digest = digest
         self._db = db
         self._rules = rules_of(documents)
-        self._tags = looked_at(self._rules) | {PATIENT_ID, ISSUER, NAME, BIRTH_DATE}
+        self._when = condition_of("when", when) if when else None
+        asked = (*self._rules, self._when) if self._when is not None else self._rules
+        self._tags = looked_at(asked) | {PATIENT_ID, ISSUER, NAME, BIRTH_DATE}
 
     def edits(self, path: Path) -> tuple[Edit, ...]:
         """What the rules change in the instance of a file; none: it stays as it is.
 
         NotDicom for a file that cannot be followed; InstanceRefused where a rule takes its patient from the catalogue,
-        and that has no such person, or several, or one that the instance would still differ from.
+        and that has no such person, or several, or one that the instance would still differ from; PassedOver.
         """
         values = top_values(path, self._tags)
+        if self._when is not None and not self._when.holds(values):
+            raise PassedOver("passed over: it is none of those that are taken in here")
         found = corrections(self._rules, values, {}, everything=False)
         asking = [rule for rule in self._rules if rule.from_catalogue and rule.holds(values)]
         if asking:
