@@ -77,6 +77,7 @@ _NOT_DONE = frozenset(
         "jobs.preparing.PlanRefused",
         "jobs.conform_pool.Cancelled",
         "store.jobs.JobError",
+        "jobs.mending.MendingRefused",
         "store.remotes.RemoteNodeError",
         "store.retention.NeededByJob",
         "store.shelves.DiscError",

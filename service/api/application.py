@@ -28,6 +28,7 @@ from service.errors import Refusal, as_refusal
 from service.logs import logger
 from service.operations import StoreOperations
 from service.shutdown import Stopping
+from service.web import mount
 
 PREFIX = "/api/v1"
 
@@ -47,6 +48,7 @@ def build(operations: StoreOperations, *, token: str, hosts: Iterable[str], stop
     for part in (studies, instances, reconciliations, plans, jobs, catalogue, discs, labels, nodes, state):
         app.include_router(part.router, prefix=PREFIX)
     app.include_router(state.health)
+    mount.include(app, operations)
     app.exception_handler(RequestValidationError)(_invalid)
     app.exception_handler(HTTPException)(_http)
     app.exception_handler(Exception)(_failed)
