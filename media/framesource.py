@@ -70,6 +70,8 @@ class Frame:
     """First item of Modality LUT Sequence and VOI LUT Sequence, by their tags."""
     number: int
     """From 1."""
+    frames: int = 1
+    """How many the image has."""
 
 
 def representative_frame(path: Path) -> Frame:
@@ -78,12 +80,19 @@ def representative_frame(path: Path) -> Frame:
     (PS3.11 A.3.3.2, note 2.) Memory is bounded by that frame. InstanceRefused where there is no image, or it cannot be
     decoded; NotDicom for a malformed file. Decoders may crash on hostile data: call it in a helper process.
     """
+    return frame_at(path, None)
+
+
+def frame_at(path: Path, number: int | None) -> Frame:
+    """A frame by its number, from 1; None is the representative one. Raises as above, and InstanceRefused where there
+    is no such frame.
+    """
     located = locate(path)
     syntax = transfer_syntax(located.transfer_syntax_uid)
     try:
         require_decodable(syntax, located.sop_instance_uid or path.name)
         with path.open("rb") as stream:
-            return _Reader(stream, located.dataset_offset, syntax.uid, path.name).frame()
+            return _Reader(stream, located.dataset_offset, syntax.uid, path.name, number).frame()
     except (FrameError, pixels.Oversized) as error:
         raise InstanceRefused("PROC_FAILURE", f"its pixel data cannot be decoded: {error}") from None
     except struct.error as error:
@@ -93,7 +102,8 @@ def representative_frame(path: Path) -> Frame:
 class _Reader:
     """One walk through a data set, up to and into its pixel data."""
 
-    def __init__(self, stream: BinaryIO, start: int, syntax_uid: str, name: str) -> None:
+    def __init__(self, stream: BinaryIO, start: int, syntax_uid: str, name: str, number: int | None) -> None:
+        self._number = number
         self._syntax = transfer_syntax(syntax_uid)
         self._source = open_source(stream, start, syntax_uid, name)
         self._encoding = settled(self._source, encoding_of(syntax_uid))
@@ -104,7 +114,7 @@ class _Reader:
         for element in elements(self._source, self._encoding, None, top=True):
             if element.tag == PIXEL_DATA:
                 samples, form, number = self._decode(element)
-                return Frame(samples, form, self._facts, self._luts, number)
+                return Frame(samples, form, self._facts, self._luts, number, max(1, form.frames))
             self._note(self._encoding, element, self._facts)
         raise InstanceRefused("PROC_FAILURE", "it has no Pixel Data (7FE0,0010)")
 
@@ -174,7 +184,11 @@ class _Reader:
         return int(words) if words.isascii() and words.isdigit() and len(words) < 10 else 1
 
     def _chosen(self, frames: int) -> int:
-        """Index of the representative frame among so many."""
+        """Index of the wanted or representative frame among so many."""
+        if self._number is not None:
+            if not 1 <= self._number <= max(1, frames):
+                raise InstanceRefused("PROC_FAILURE", f"it has {frames} frames, and no frame {self._number}")
+            return self._number - 1
         said = int.from_bytes(self._facts.get(REPRESENTATIVE_FRAME, b"")[:2], "little")
         return said - 1 if 1 <= said <= frames else frames // 3
 

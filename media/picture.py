@@ -22,6 +22,8 @@ _PERCENT = (0.5, 99.5)
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _YBR = ("YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_422", "YBR_PARTIAL_420")
 _TABLE_LIMIT = 1 << 16
+_SAMPLED = 1 << 18
+"""Pixels of which the spread of an image's values is worked out."""
 
 
 def thumbnail(path: Path, size: int) -> Array:
@@ -39,16 +41,23 @@ def thumbnail(path: Path, size: int) -> Array:
         raise InstanceRefused("PROC_FAILURE", f"its pixel data cannot be shown: {error}") from None
 
 
-def picture_of(frame: Frame, size: int) -> Array:
-    """The same of a frame that was read; FrameError where what it means is not known."""
+def picture_of(frame: Frame, size: int, *, window: tuple[float, float] | None = None, enlarge: bool = True) -> Array:
+    """The same of a frame that was read; FrameError where what it means is not known.
+
+    ``window``: center and width instead of the instance's own, for grey images. ``enlarge`` False: no side gets more
+    pixels than the frame has.
+    """
     samples = _samples(frame)
-    rows, columns = _fitting(samples.shape[0], samples.shape[1], _pixel_height(frame), size)
+    height = _pixel_height(frame)
+    if not enlarge:
+        size = min(size, max(round(samples.shape[0] * height), samples.shape[1], 1))
+    rows, columns = _fitting(samples.shape[0], samples.shape[1], height, size)
     step_rows = max(1, samples.shape[0] // (rows * _FINE))
     step_columns = max(1, samples.shape[1] // (columns * _FINE))
     samples = samples[::step_rows, ::step_columns]
     photometric = frame.form.photometric
     if photometric in _GREY:
-        shown = _grey(samples[..., 0], frame)
+        shown = _grey(samples[..., 0], frame, window)
         if photometric == "MONOCHROME1":
             shown = 255 - shown
     elif photometric == "PALETTE COLOR":
@@ -117,7 +126,7 @@ def _unsubsampled(cells: Array, rows: int, columns: int) -> Array:
 # -- grey ------------------------------------------------------------------------------------------------------------
 
 
-def _grey(values: Array, frame: Frame) -> Array:
+def _grey(values: Array, frame: Frame, window: tuple[float, float] | None) -> Array:
     """Stored values to shades by the instance's own tables. Few different values are mapped by a table of them all."""
     import numpy
 
@@ -126,12 +135,33 @@ def _grey(values: Array, frame: Frame) -> Array:
         every = numpy.arange(low, high + 1, dtype="f8")
         index = values.astype("i8") - low
         counts = numpy.bincount(index.ravel(), minlength=every.size).astype("i8")
-        found: Array = _shades(every, counts, frame)[index]
+        found: Array = _shades(every, counts, frame, window)[index]
         return found
-    return _shades(values.ravel().astype("f8"), None, frame).reshape(values.shape)
+    return _shades(values.ravel().astype("f8"), None, frame, window).reshape(values.shape)
 
 
-def _shades(values: Array, counts: Array | None, frame: Frame) -> Array:
+def windows(frame: Frame) -> tuple[tuple[float, float], tuple[float, float]] | None:
+    """Center and width as the instance says, and those over 99 % of its values; the second pair stands for the first
+    where the instance says none. None for an image in colour.
+    """
+    import numpy
+
+    if frame.form.photometric not in _GREY:
+        return None
+    stored = _samples(frame)[..., 0]
+    step = max(1, stored.size // _SAMPLED)
+    values = stored.ravel()[::step].astype("f8")
+    kept = values[~_padding(values, frame)]
+    physical = _modality(kept if kept.size else values, frame)
+    low, high = (float(edge) for edge in numpy.percentile(physical, _PERCENT))
+    spread = ((low + high) / 2, max(high - low, 1.0))
+    center, width = numbers(frame.facts, tags.WINDOW_CENTER), numbers(frame.facts, tags.WINDOW_WIDTH)
+    if center and width and width[0] > 0:
+        return (center[0], width[0]), spread
+    return spread, spread
+
+
+def _shades(values: Array, counts: Array | None, frame: Frame, window: tuple[float, float] | None) -> Array:
     """The shade of each stored value; ``counts``: how often each occurs (None: once)."""
     import numpy
 
@@ -140,6 +170,12 @@ def _shades(values: Array, counts: Array | None, frame: Frame) -> Array:
     if not seen.any():
         seen = weights > 0
     physical = _modality(values, frame)
+    if window is not None:
+        center, width = window
+        shades: Array | None = _to_shades((physical - center) / max(width, 1e-6) + 0.5)
+        assert shades is not None
+        shades[_padding(values, frame)] = 255 if frame.form.photometric == "MONOCHROME1" else 0
+        return shades
     shades = _voi(physical, frame)
     if shades is None or (_one_shade(shades[seen]) and not _one_shade(physical[seen])):
         shades = _stretched(physical, weights * seen)

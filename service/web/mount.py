@@ -9,7 +9,7 @@ from service.web import board, live, static_files
 from service.web.supplies import BurnerWatch
 
 
-def include(app: FastAPI, operations: StoreOperations) -> None:
+def include(app: FastAPI, operations: StoreOperations | None) -> None:
     """Add the page to an application whose ``state.operations`` are these."""
     if operations is not None:
         app.state.burner_watch = BurnerWatch(operations.burners)
