@@ -1,18 +1,24 @@
-"""The door of the HTTP API: Host header, token, size of a request; before any route is looked at.
+"""The door of the HTTP API and the page: Host header, who asks, forged requests, size of a request; before any route.
 
-The token is new at each start and readable only by the user that runs the service, so the CLI proves by reading it that
-it may act. A Host header that is not ours is refused, so that no web page reaches a service on loopback by DNS
-rebinding.
+The command line's token is new at each start and readable only by the user that runs the service, so it proves by
+reading it that it may act. A Host header that is not ours is refused, so that no web page reaches a service on loopback
+by DNS rebinding.
 """
 
 from __future__ import annotations
 
 import hmac
+import html
 import json
+import re
 import secrets
 from collections.abc import Iterable
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, quote, urlsplit
+
+import anyio.to_thread
 
 from service.api.access import Actor
 from service.lock import write_private
@@ -20,10 +26,45 @@ from service.lock import write_private
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-PUBLIC_PATHS = frozenset({"/healthz", "/readyz", "/api/v1/openapi.json"})
-UPLOAD_PATHS = frozenset({"/api/v1/instances"})
+    from service.identity import Identity
+
+PUBLIC_PATHS = frozenset(
+    {
+        "/healthz",
+        "/readyz",
+        "/api/v1/openapi.json",
+        "/api/v1/setup",
+        "/login",
+        "/setup",
+        "/oidc/login",
+        "/oidc/callback",
+    }
+)
+PUBLIC_FOLDER = "/static/"
+UPLOAD_PATHS = re.compile(r"/api/v1/instances|/dicomweb/studies(/[0-9.]{1,64})?")
 MAX_BODY = 1 << 20
 """Bytes of a request body, uploads of instances excepted."""
+
+SESSION_COOKIE = "burnish_session"
+SECURE_PREFIX = "__Host-"
+"""Over TLS: a browser takes such a cookie from this very host only, over TLS only (RFC 6265bis 4.1.3.2)."""
+
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_FORM = b"application/x-www-form-urlencoded"
+_POLICY = (
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    b"font-src 'self'; manifest-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+_HEADERS = (
+    (b"content-security-policy", _POLICY),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), microphone=(), geolocation=(), payment=(), usb=()"),
+)
+_HSTS = (b"strict-transport-security", b"max-age=31536000")
 
 
 def new_token(data: Path) -> str:
@@ -41,17 +82,33 @@ def host_name(header: str) -> str:
     return text.partition(":")[0]
 
 
+def cookie_name(name: str, scheme: str) -> str:
+    """How a cookie of ours is called over http or https."""
+    return SECURE_PREFIX + name if scheme == "https" else name
+
+
 class _TooLarge(Exception):
     pass
 
 
 class Guard:
-    """ASGI middleware that answers by itself whatever may not come in."""
+    """ASGI middleware that answers by itself whatever may not come in, and says of the rest who asks."""
 
-    def __init__(self, app: ASGIApp, *, token: str, hosts: Iterable[str]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        token: str,
+        hosts: Iterable[str],
+        identity: Identity | None = None,
+        proxies: Iterable[str] = (),
+    ) -> None:
+        """``identity`` knows sessions and API tokens; None: there is the command line's token only."""
         self.app = app
         self._token = token.encode()
         self._hosts = {"127.0.0.1", "localhost", "::1", *(host_name(host) for host in hosts)}
+        self._identity = identity
+        self._proxies = [ip_network(text, strict=False) for text in proxies]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -61,40 +118,116 @@ class Guard:
             return
         headers: dict[bytes, bytes] = {}
         for name, value in scope["headers"]:
-            if name == b"host" and name in headers:
-                await _problem(send, 400, "Bad Request", "more than one Host header")
+            if name in (b"host", b"authorization", b"origin") and name in headers:
+                await _problem(send, 400, "Bad Request", f"more than one {name.decode().title()} header")
                 return
-            headers[name] = value
+            headers[name] = value if name != b"cookie" else headers.get(name, b"") + b"; " + value
+        scope = self._from_proxy(scope, headers)
+        send = _hardened(send, secure=scope["scheme"] == "https")
         if host_name(headers.get(b"host", b"").decode("latin-1")) not in self._hosts:
             await _problem(
                 send, 421, "Misdirected Request", "this Host is not ours; see the setting http.allowed_hosts"
             )
             return
-        path = scope["path"]
-        if self._knows(headers.get(b"authorization", b"")):
-            scope.setdefault("state", {})["actor"] = Actor("cli", "administrator", "local")
-        elif path not in PUBLIC_PATHS:
-            await _problem(send, 401, "Unauthorized", "a valid token is needed: Authorization: Bearer ...")
+        actor, secret = await self._who(scope, headers)
+        path: str = scope["path"]
+        if actor is None and not (path in PUBLIC_PATHS or path.startswith(PUBLIC_FOLDER)):
+            await _not_signed_in(scope, headers, send)
             return
-        if path in UPLOAD_PATHS:
+        bearer = b"authorization" in headers
+        if scope["method"] not in _SAFE and not bearer and (why := self._foreign(scope, headers)):
+            await _problem(send, 403, "Forbidden", why, "FOREIGN_ORIGIN")
+            return
+        scope["state"] = {**scope.get("state", {}), "actor": actor, "session": secret}
+        if UPLOAD_PATHS.fullmatch(path):
+            if actor is not None and actor.csrf and not _has_csrf(actor, headers):
+                await _problem(send, 403, "Forbidden", _NO_CSRF, "CSRF")
+                return
             await self.app(scope, receive, send)
             return
         declared = headers.get(b"content-length", b"0")
         if not declared.isdigit() or int(declared) > MAX_BODY:
             await _problem(send, 413, "Content Too Large", f"a request body may have {MAX_BODY} bytes")
             return
-        await self._bounded(scope, receive, send)
+        checked = actor if actor is not None and actor.csrf and scope["method"] not in _SAFE else None
+        await self._bounded(scope, receive, send, headers, checked)
 
-    def _knows(self, authorization: bytes) -> bool:
-        scheme, _, token = authorization.partition(b" ")
-        return scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), self._token)
+    def _from_proxy(self, scope: Scope, headers: dict[bytes, bytes]) -> Scope:
+        """The request as it came to a proxy of ours; of anybody else nothing is believed."""
+        client = scope.get("client")
+        scope = {**scope, "scheme": scope.get("scheme", "http")}
+        if not (client and self._is_proxy(client[0])):
+            return scope
+        # The last address that no proxy of ours has is whoever spoke to the outermost of them.
+        for text in reversed(headers.get(b"x-forwarded-for", b"").decode("latin-1").split(",")):
+            address = text.strip()
+            try:
+                ip_address(address)
+            except ValueError:
+                break
+            scope["client"] = (address, 0)
+            if not self._is_proxy(address):
+                break
+        scheme = headers.get(b"x-forwarded-proto", b"").decode("latin-1").rpartition(",")[2].strip().lower()
+        if scheme in ("http", "https"):
+            scope["scheme"] = scheme
+        return scope
 
-    async def _bounded(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, but no more of its body than allowed, whatever its headers say."""
+    def _is_proxy(self, address: str) -> bool:
+        try:
+            found = ip_address(address)
+        except ValueError:
+            return False
+        return any(found in network for network in self._proxies)
+
+    async def _who(self, scope: Scope, headers: dict[bytes, bytes]) -> tuple[Actor | None, str]:
+        """Who asks, and the secret of the session if there is one. A wrong token is not made up for by a cookie."""
+        address = scope["client"][0] if scope.get("client") else ""
+        if (given := headers.get(b"authorization")) is not None:
+            scheme, _, token = given.partition(b" ")
+            token = token.strip()
+            if scheme.lower() != b"bearer" or not token:
+                return None, ""
+            if hmac.compare_digest(token, self._token):
+                return Actor("cli", "administrator", "local", address=address), ""
+            if self._identity is None or not token.isascii():
+                return None, ""
+            return await anyio.to_thread.run_sync(self._identity.by_token, token.decode(), address), ""
+        secret = _cookie(headers, cookie_name(SESSION_COOKIE, scope["scheme"]))
+        if not secret or self._identity is None:
+            return None, ""
+        identity, in_use = self._identity, b"burnish-background" not in headers
+        actor = await anyio.to_thread.run_sync(lambda: identity.by_session(secret, address, in_use=in_use))
+        return actor, secret if actor else ""
+
+    def _foreign(self, scope: Scope, headers: dict[bytes, bytes]) -> str:
+        """Why a request that changes something did not begin at a page of ours, as far as the browser tells."""
+        site = headers.get(b"sec-fetch-site", b"same-origin")
+        if site != b"same-origin":
+            return "the browser says that another site began this request"
+        origin = headers.get(b"origin")
+        if origin is None:
+            return ""
+        ours = headers.get(b"host", b"").decode("latin-1").lower()
+        parts = urlsplit(origin.decode("latin-1").lower())
+        if parts.netloc == ours and parts.scheme in ("http", "https"):
+            return ""
+        return "another site began this request (Origin)"
+
+    async def _bounded(
+        self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], actor: Actor | None
+    ) -> None:
+        """Pass the request on, but no more of its body than allowed, whatever its headers say.
+
+        ``actor``: whose CSRF token must be in a header, or in the form that the body is.
+        """
         total, answered = 0, False
+        kept: list[Message] = []
 
         async def counted() -> Message:
             nonlocal total
+            if kept:
+                return kept.pop(0)
             message = await receive()
             total += len(message.get("body", b""))
             if total > MAX_BODY:
@@ -107,17 +240,102 @@ class Guard:
             await send(message)
 
         try:
+            if actor is not None and not _has_csrf(actor, headers):
+                is_form = headers.get(b"content-type", b"").partition(b";")[0].strip().lower() == _FORM
+                if not is_form or not await _form_has_csrf(actor, counted, kept):
+                    await _problem(send, 403, "Forbidden", _NO_CSRF, "CSRF")
+                    return
             await self.app(scope, counted, noted)
         except _TooLarge:
             if not answered:
                 await _problem(send, 413, "Content Too Large", f"a request body may have {MAX_BODY} bytes")
 
 
-async def _problem(send: Send, status: int, title: str, detail: str) -> None:
-    body = json.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail}).encode()
-    headers = [(b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode())]
+_NO_CSRF = "the session's CSRF token is missing or wrong (header X-CSRF-Token, field csrf): load the page anew"
+
+
+def _has_csrf(actor: Actor, headers: dict[bytes, bytes]) -> bool:
+    return hmac.compare_digest(headers.get(b"x-csrf-token", b""), actor.csrf.encode())
+
+
+async def _form_has_csrf(actor: Actor, receive: Receive, kept: list[Message]) -> bool:
+    """Read the form, and put its messages where the application will read them again."""
+    read: list[Message] = []
+    more = True
+    while more:
+        message = await receive()
+        read.append(message)
+        more = message["type"] == "http.request" and message.get("more_body", False)
+    kept.extend(read)
+    body = b"".join(message.get("body", b"") for message in read)
+    try:
+        given = parse_qs(body.decode("ascii"), max_num_fields=1000).get("csrf", [])
+    except ValueError:
+        return False
+    return len(given) == 1 and hmac.compare_digest(given[0].encode(), actor.csrf.encode())
+
+
+def _cookie(headers: dict[bytes, bytes], name: str) -> str:
+    """A cookie's value; "" where there is none, or several that differ: one of them was planted."""
+    wanted, found = name.encode(), set()
+    for part in headers.get(b"cookie", b"").split(b";"):
+        key, _, value = part.strip().partition(b"=")
+        if key == wanted:
+            found.add(value.strip())
+    value = found.pop() if len(found) == 1 else b""
+    return value.decode() if value.isascii() else ""
+
+
+async def _not_signed_in(scope: Scope, headers: dict[bytes, bytes], send: Send) -> None:
+    """Programs get a problem; people are shown where to sign in."""
+    path: str = scope["path"]
+    page = scope["method"] in ("GET", "HEAD") and b"text/html" in headers.get(b"accept", b"")
+    if path.startswith(("/api/", "/dicomweb")) or not (page or b"hx-request" in headers):
+        await _problem(send, 401, "Unauthorized", "a valid token is needed: Authorization: Bearer ...")
+        return
+    # The path without its query: what was searched for is nobody's business but the page's.
+    login = f"/login?next={quote(path, safe='/')}" if path != "/" else "/login"
+    if b"hx-request" in headers:
+        await _answer(send, 401, b"", [(b"hx-redirect", login.encode())])
+    elif headers.get(b"sec-fetch-site") == b"cross-site":
+        # Somebody follows a link from elsewhere, so that the browser keeps back its SameSite=Strict cookie, even if
+        # there is one. Asked again from a page of ours it brings it.
+        target = html.escape(quote(path, safe="/"))
+        body = f'<!doctype html><meta http-equiv="refresh" content="0; url={target}"><title>Burnish</title>'
+        await _answer(send, 200, body.encode(), [(b"content-type", b"text/html; charset=utf-8")])
+    else:
+        await _answer(send, 303, b"", [(b"location", login.encode())])
+
+
+def _hardened(send: Send, *, secure: bool) -> Send:
+    """Every answer tells browsers what they may do with it."""
+
+    async def hardened(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = list(message.get("headers", ()))
+            given = {name.lower() for name, _ in headers}
+            headers += [pair for pair in _HEADERS if pair[0] not in given]
+            if b"cache-control" not in given:
+                headers.append((b"cache-control", b"no-store"))
+            if secure:
+                headers.append(_HSTS)
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return hardened
+
+
+async def _problem(send: Send, status: int, title: str, detail: str, code: str = "") -> None:
+    document = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    if code:
+        document["code"] = code
+    headers = [(b"content-type", b"application/problem+json"), (b"connection", b"close")]
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
-    headers.append((b"connection", b"close"))
+    await _answer(send, status, json.dumps(document).encode(), headers)
+
+
+async def _answer(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    headers = [*headers, (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

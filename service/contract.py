@@ -132,6 +132,6 @@ def number(letter: str, text: str) -> int:
     if digits[:1].upper() == letter:
         digits = digits[1:]
     if not (digits.isascii() and digits.isdigit()) or not 0 < int(digits[:19]) < 1 << 62:
-        kind = {"J": "job", "P": "plan", "D": "disc"}.get(letter, "")
+        kind = {"J": "job", "P": "plan", "D": "disc", "H": "hold", "T": "token"}.get(letter, "")
         raise UsageError(f"{text!r} is no {kind} ID; they look like {letter}12")
     return int(digits)

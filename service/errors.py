@@ -57,6 +57,7 @@ _USAGE = frozenset(
         "media.profiles.ProfileError",
         "media.mediatypes.MediumError",
         "store.remotes.BadRemoteNode",
+        "store.users.BadUser",
         "store.shelves.BadPlace",
     }
 )
@@ -66,6 +67,7 @@ _NOT_FOUND = frozenset(
         "store.jobs.UnknownJob",
         "store.plans.PlanNotFound",
         "store.remotes.UnknownRemoteNode",
+        "store.users.UnknownUser",
         "store.rereading.NoSuchDisc",
         "store.holds.NoSuchHold",
     }
@@ -81,6 +83,7 @@ _NOT_DONE = frozenset(
         "store.remotes.RemoteNodeError",
         "store.retention.NeededByJob",
         "store.shelves.DiscError",
+        "store.users.UserError",
         "builtins.OSError",
     }
 )

@@ -43,7 +43,7 @@ def key(kind: Kind, value: str) -> str:
                 value = str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
         except ValueError:
             pass  # no address at all (a test, a local socket): counted as it is
-    return hashlib.sha256(f"{kind}:{value}".encode()).hexdigest()
+    return hashlib.sha256(f"{kind}:{value}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def reserve(session: Session, kind: Kind, value: str, limit: Limit, at: datetime | None = None) -> datetime | None:

@@ -42,6 +42,11 @@ def folded(name: str) -> str:
     return name.strip().lower()
 
 
+def possible(name: str) -> bool:
+    """Whether a user can have that name at all: what cannot is not asked of the database."""
+    return _NAME.fullmatch(name) is not None
+
+
 def checked_role(role: str) -> str:
     """Raises BadUser for what is no role."""
     if role not in roles.roles():
@@ -68,7 +73,7 @@ def add(
     Raises BadUser for a name or role that can be none, UserError where the name is taken.
     """
     name = folded(name)
-    if not _NAME.fullmatch(name):
+    if not possible(name):
         raise BadUser("USER_NAME", "a user's name has 1 to 64 of a-z 0-9 . _ @ - and begins with a letter or digit")
     if name == "cli":
         raise BadUser("USER_NAME", "the name cli is the command line's")
@@ -108,7 +113,8 @@ def listed(session: Session) -> list[User]:
 
 def by_name(session: Session, name: str) -> User:
     """Raises UnknownUser."""
-    user = session.scalar(select(User).where(User.name == folded(name)))
+    wanted = folded(name)
+    user = session.scalar(select(User).where(User.name == wanted)) if possible(wanted) else None
     if user is None:
         raise UnknownUser("NOT_FOUND", "there is no such user; `burnish users list` names them")
     return user

@@ -21,20 +21,33 @@ from service.api import (
     reconciliations,
     state,
     studies,
+    users,
 )
 from service.api.problem import Problem
 from service.auth import PUBLIC_PATHS, Guard
 from service.errors import Refusal, as_refusal
+from service.identity import Identity
 from service.logs import logger
 from service.operations import StoreOperations
 from service.shutdown import Stopping
+from service.signin import Setup, TooManyAttempts
 from service.web import mount
 
 PREFIX = "/api/v1"
 
 
-def build(operations: StoreOperations, *, token: str, hosts: Iterable[str], stopping: Stopping) -> Guard:
-    """The whole API, as an ASGI application."""
+def build(
+    operations: StoreOperations | None,
+    *,
+    token: str,
+    hosts: Iterable[str],
+    stopping: Stopping,
+    setup: Setup | None = None,
+) -> Guard:
+    """The whole API, as an ASGI application. ``setup``: the one-time code, where there is no user yet.
+
+    Without ``operations`` its routes can be described, and nothing else.
+    """
     app = FastAPI(
         title="Burnish",
         description="DICOM media creation: studies come in by C-STORE, verified and catalogued discs go out.",
@@ -45,7 +58,8 @@ def build(operations: StoreOperations, *, token: str, hosts: Iterable[str], stop
     )
     app.state.operations = operations
     app.state.stopping = stopping
-    for part in (studies, instances, reconciliations, plans, jobs, catalogue, discs, labels, nodes, state):
+    app.state.setup = setup
+    for part in (studies, instances, reconciliations, plans, jobs, catalogue, discs, labels, nodes, state, users):
         app.include_router(part.router, prefix=PREFIX)
     app.include_router(state.health)
     mount.include(app, operations)
@@ -56,7 +70,11 @@ def build(operations: StoreOperations, *, token: str, hosts: Iterable[str], stop
     for kind in _expected():
         app.exception_handler(kind)(_refused)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
-    return Guard(app, token=token, hosts=hosts)
+    if operations is None:
+        return Guard(app, token=token, hosts=hosts)
+    settings = operations.context.settings
+    identity = Identity(operations.context.db, settings.users)
+    return Guard(app, token=token, hosts=hosts, identity=identity, proxies=settings.http.trusted_proxies)
 
 
 def _described(app: FastAPI) -> dict[str, Any]:
@@ -79,6 +97,7 @@ def _expected() -> list[type[Exception]]:
     from store.selection import SelectionError
     from store.shelves import BadPlace, DiscError
     from store.spool import SpoolFull
+    from store.users import UserError
 
     return [
         Refusal,
@@ -93,6 +112,7 @@ def _expected() -> list[type[Exception]]:
         BadPlace,
         DiscError,
         SpoolFull,
+        UserError,
         DBAPIError,
     ]
 
@@ -101,7 +121,10 @@ async def _refused(_request: Request, error: Exception) -> Problem:
     refusal = as_refusal(error)
     if refusal is None:
         return Problem(500, "unexpected error")
-    return Problem(refusal.http_status, str(refusal), refusal.code)
+    problem = Problem(refusal.http_status, str(refusal), refusal.code)
+    if isinstance(refusal, TooManyAttempts):
+        problem.headers["Retry-After"] = str(refusal.seconds)
+    return problem
 
 
 async def _failed(request: Request, error: Exception) -> Problem:
