@@ -1,0 +1,242 @@
+"""Routes: discs as things that are kept, what is on too few of them, studies that are held in the spool."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, time, timedelta
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+from fastapi import Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from jobs.context import Context
+from service.api import answers
+from service.api.access import Actor, Ctx, needs
+from service.api.models import SelectionBody
+from service.contract import number
+from service.errors import UsageError
+from store import atrisk, discviews, holds, shelves
+from store.models import Disc
+from store.selection import Selection, SelectionError, instance_ids
+
+router = answers.router()
+HoldId = answers.identifier("H", "hold")
+Text = Annotated[str, Field(max_length=255)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ShelfBody(_Body):
+    shelf: Text
+
+
+class CheckOutBody(_Body):
+    to: Text
+
+
+class ReturnBody(_Body):
+    shelf: Text | None = None
+    """None: where it was."""
+
+
+class MarkBody(_Body):
+    mark: Literal["LOST", "DAMAGED"]
+    reason: str = Field(default="", max_length=2000)
+
+
+class FoundBody(_Body):
+    reason: str = Field(default="", max_length=2000)
+
+
+class HoldBody(_Body):
+    selection: SelectionBody
+    reason: str = Field(min_length=1, max_length=2000)
+    until: str = Field(default="", max_length=40)
+    """A day, the last one, or a moment (RFC 3339); empty: until it is released."""
+
+
+class ReleaseBody(_Body):
+    holds: list[Annotated[str, Field(pattern=r"^H?[0-9]{1,18}$")]] = Field(default=[], max_length=10_000)
+    selection: SelectionBody | None = None
+
+
+@router.get("/discs", summary="Discs: what they are copies of, where they are", dependencies=[needs("discs.read")])
+def discs(
+    ctx: Ctx,
+    *,
+    pool: Annotated[str, Query(max_length=32)] = "",
+    purpose: Literal["", "archive", "backup", "handout"] = "",
+    shelf: Annotated[str, Query(max_length=255, description="How the shelf begins")] = "",
+    file_set_id: Annotated[str, Query(max_length=16)] = "",
+    marked: Annotated[bool, Query(description="Lost or damaged, as a person said")] = False,
+    out: Annotated[bool, Query(description="Checked out")] = False,
+    flagged: Annotated[bool, Query(description="Found worn or damaged when read again")] = False,
+    every: Annotated[bool, Query(description="Those that are not verified, too")] = False,
+    limit: answers.Limit = answers.DEFAULT_PAGE,
+    cursor: answers.Cursor = None,
+) -> dict[str, Any]:
+    after = answers.read_cursor(cursor, int)[0] if cursor else 0
+    with ctx.db.read() as session:
+        found = discviews.discs(
+            session,
+            pool=pool,
+            purpose=purpose,
+            shelf=shelf,
+            file_set_id=file_set_id,
+            marked=marked,
+            out=out,
+            flagged=flagged,
+            all_=every,
+            after=after,
+            limit=limit + 1,
+        )
+    more = answers.cursor(number("D", found[limit - 1]["disc"])) if len(found) > limit else None
+    return answers.listing(found[:limit], more)
+
+
+@router.get(
+    "/discs/{disc_id}",
+    summary="A disc: what is on it, every reading of it, what happened to it",
+    dependencies=[needs("discs.read")],
+    responses=answers.problems(404),
+)
+def disc(ctx: Ctx, disc_id: answers.DiscId) -> dict[str, Any]:
+    with ctx.db.read() as session:
+        return discviews.disc(session, number("D", disc_id))
+
+
+@router.post("/discs/{disc_id}/move", summary="Note where a disc is kept", responses=answers.problems(404, 409))
+def move(
+    ctx: Ctx, disc_id: answers.DiscId, body: ShelfBody, actor: Annotated[Actor, needs("discs.handle")]
+) -> dict[str, Any]:
+    with ctx.db.begin() as session:
+        changed = shelves.move(session, number("D", disc_id), body.shelf, by=actor.name)
+    return _told(ctx, changed)
+
+
+@router.post("/discs/{disc_id}/check-out", summary="Note who takes a disc", responses=answers.problems(404, 409))
+def check_out(
+    ctx: Ctx, disc_id: answers.DiscId, body: CheckOutBody, actor: Annotated[Actor, needs("discs.handle")]
+) -> dict[str, Any]:
+    with ctx.db.begin() as session:
+        changed = shelves.check_out(session, number("D", disc_id), body.to, by=actor.name)
+    return _told(ctx, changed)
+
+
+@router.post("/discs/{disc_id}/return", summary="Note that a disc is back", responses=answers.problems(404, 409))
+def check_in(
+    ctx: Ctx, disc_id: answers.DiscId, body: ReturnBody, actor: Annotated[Actor, needs("discs.handle")]
+) -> dict[str, Any]:
+    with ctx.db.begin() as session:
+        changed = shelves.check_in(session, number("D", disc_id), body.shelf, by=actor.name)
+    return _told(ctx, changed)
+
+
+@router.post(
+    "/discs/{disc_id}/mark",
+    summary="A disc is lost or damaged: nobody counts on it any more",
+    responses=answers.problems(404, 409),
+)
+def mark(
+    ctx: Ctx, disc_id: answers.DiscId, body: MarkBody, actor: Annotated[Actor, needs("discs.manage")]
+) -> dict[str, Any]:
+    """The disc, and under ``too_few`` its volume, where that is now on too few discs."""
+    with ctx.db.begin() as session:
+        marked = shelves.mark(session, number("D", disc_id), body.mark, reason=body.reason, by=actor.name)
+    return _told(ctx, marked)
+
+
+@router.post("/discs/{disc_id}/found", summary="A marked disc is there again", responses=answers.problems(404, 409))
+def found(
+    ctx: Ctx, disc_id: answers.DiscId, body: FoundBody, actor: Annotated[Actor, needs("discs.manage")]
+) -> dict[str, Any]:
+    with ctx.db.begin() as session:
+        back = shelves.found(session, number("D", disc_id), reason=body.reason, by=actor.name)
+    return _told(ctx, back)
+
+
+@router.get("/at-risk", summary="What is on too few discs", dependencies=[needs("discs.read")])
+def at_risk(
+    ctx: Ctx,
+    *,
+    in_spool: Annotated[bool, Query(description="Volumes too of which everything is in the spool")] = False,
+    limit: answers.Limit = answers.DEFAULT_PAGE,
+    cursor: answers.Cursor = None,
+) -> dict[str, Any]:
+    after = answers.read_cursor(cursor, int)[0] if cursor else 0
+    with ctx.db.read() as session:
+        short = atrisk.volumes(session, in_spool_too=in_spool, after=after, limit=limit + 1)
+    more = answers.cursor(short[limit - 1]["volume_id"]) if len(short) > limit else None
+    return answers.listing(short[:limit], more)
+
+
+@router.get("/holds", summary="Studies that stay in the spool", dependencies=[needs("studies.read")])
+def list_holds(
+    ctx: Ctx,
+    *,
+    every: Annotated[bool, Query(description="Those that are over or released, too")] = False,
+    limit: answers.Limit = answers.DEFAULT_PAGE,
+    cursor: answers.Cursor = None,
+) -> dict[str, Any]:
+    after = answers.read_cursor(cursor, int)[0] if cursor else None
+    with ctx.db.read() as session:
+        kept = holds.holds(session, all_=every, after=after, limit=limit + 1)
+    more = answers.cursor(number("H", kept[limit - 1]["hold"])) if len(kept) > limit else None
+    return answers.listing(kept[:limit], more)
+
+
+@router.post("/holds", status_code=201, summary="Hold studies in the spool")
+def keep(ctx: Ctx, body: HoldBody, actor: Annotated[Actor, needs("holds.manage")]) -> dict[str, Any]:
+    """``{"holds", "studies", "not_in_spool"}``: how many instances of the studies are only on discs already."""
+    until = _until(ctx, body.until)
+    with ctx.db.begin() as session:
+        studies = _studies(session, body.selection)
+        made = holds.keep(session, studies, reason=body.reason, until=until, by=actor.name)
+        away = holds.not_in_spool(session, studies)
+    return {"holds": [f"H{one}" for one in made], "studies": studies, "not_in_spool": away}
+
+
+@router.post("/holds/release", summary="Let go of holds, by their IDs or studies", responses=answers.problems(404))
+def release(ctx: Ctx, body: ReleaseBody, actor: Annotated[Actor, needs("holds.manage")]) -> dict[str, Any]:
+    if not body.holds and body.selection is None:
+        raise UsageError("say which holds: their IDs, or a selection of studies")
+    with ctx.db.begin() as session:
+        wanted = [number("H", one) for one in body.holds]
+        if body.selection is not None:
+            wanted += holds.of_studies(session, _studies(session, body.selection))
+        return {"released": holds.release(session, wanted, by=actor.name)}
+
+
+def _told(ctx: Context, disc: Disc) -> dict[str, Any]:
+    """A disc after a change; and its volume where that is on too few discs now."""
+    with ctx.db.read() as session:
+        document = discviews.disc(session, disc.id)
+        short = atrisk.volumes(session, of_volumes=[disc.volume_id], in_spool_too=True)
+    return {**document, "too_few": short[0] if short else None}
+
+
+def _studies(session: Any, selection: SelectionBody) -> list[str]:
+    found = holds.studies_of(session, instance_ids(session, Selection.from_json(selection.given())))
+    if not found:
+        raise SelectionError("the selection is empty: no study matches (see `burnish studies`)")
+    return found
+
+
+def _until(ctx: Context, text: str) -> datetime | None:
+    """The end of a day in the site's zone, or a moment."""
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        if len(text) <= len("YYYY-MM-DD"):
+            name = ctx.settings.site.timezone
+            zone = ZoneInfo(name) if name else datetime.now().astimezone().tzinfo
+            moment = datetime.combine(moment.date() + timedelta(days=1), time(), zone)
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"until is {text!r}; it may be a day (YYYY-MM-DD) or a moment (RFC 3339)") from error
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if moment <= datetime.now(UTC):
+        raise UsageError(f"until is {text}, and that is past")
+    return moment

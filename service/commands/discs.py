@@ -1,0 +1,398 @@
+"""Commands about discs as things that are kept: ``discs``, ``at-risk``, ``keep``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from service.commands.common import (
+    AccessionOption,
+    AllOption,
+    CallingAeOption,
+    ConfigOption,
+    DataOption,
+    DateRangeOption,
+    JsonOption,
+    ModalityOption,
+    NotOnDiscOption,
+    PatientIdOption,
+    SeriesOption,
+    SopOption,
+    StudyOption,
+    api,
+    load_settings,
+    plain,
+    print_json,
+    say,
+    selection,
+    table,
+)
+from service.errors import UsageError
+
+_PAGE = 1000
+
+discs = typer.Typer(help="Discs: where they are, who has them, which are lost.", no_args_is_help=True)
+DiscArgument = Annotated[str, typer.Argument(metavar="DISC", help="The disc, D12, as `burnish discs list` names it.")]
+ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept with the disc.")]
+
+
+def everything(call: Any, path: str, **query: Any) -> list[dict[str, Any]]:
+    """Every item of a list, page by page."""
+    found: list[dict[str, Any]] = []
+    cursor: str | None = None
+    while True:
+        page = call("GET", path, limit=_PAGE, cursor=cursor, **query)
+        found += page["items"]
+        cursor = page["next"]
+        if cursor is None:
+            return found
+
+
+@discs.command("list")
+def list_(
+    *,
+    pool: Annotated[str, typer.Option("--pool", metavar="NAME", help="Of this pool.")] = "",
+    purpose: Annotated[str, typer.Option("--purpose", metavar="P", help="archive, backup or handout.")] = "",
+    shelf: Annotated[str, typer.Option("--shelf", metavar="TEXT", help="Whose shelf begins so.")] = "",
+    volume: Annotated[str, typer.Option("--volume", metavar="ID", help="Copies of this volume (File-set ID).")] = "",
+    marked: Annotated[bool, typer.Option("--marked", help="Marked as lost or damaged.")] = False,
+    out: Annotated[bool, typer.Option("--out", help="Checked out.")] = False,
+    flagged: Annotated[bool, typer.Option("--flagged", help="Found worn or damaged when read again.")] = False,
+    every: Annotated[bool, typer.Option("--every", help="Also discs that failed or are not made yet.")] = False,
+    json: JsonOption = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """The discs that there are; --marked, --out and --flagged together mean any of these."""
+    criteria: dict[str, Any] = {"pool": pool, "purpose": purpose, "shelf": shelf, "file_set_id": volume}
+    criteria |= {key: "true" for key, on in (("marked", marked), ("out", out), ("flagged", flagged)) if on}
+    with api(load_settings(config, data)) as call:
+        documents = everything(call, "/discs", **criteria, **({"every": "true"} if every else {}))
+    if json:
+        print_json(documents)
+        return
+    if not documents:
+        say("no such disc")
+        return
+    table(
+        "",
+        ("Disc", "File-set ID", "Volume", "Copy", "Purpose", "Pool", "How it is", "Shelf", "With", "Checked"),
+        [
+            (
+                disc["disc"],
+                disc["file_set_id"],
+                f"{disc['volume']} of {disc['of']}",
+                disc["copy"],
+                disc["purpose"],
+                disc["pool"],
+                _how(disc),
+                disc["shelf"],
+                disc["checked_out_to"],
+                (disc["checked_at"] or disc["verified_at"] or "")[:10],
+            )
+            for disc in documents
+        ],
+        right=("Copy",),
+    )
+
+
+@discs.command("show")
+def show(disc: DiscArgument, json: JsonOption = False, data: DataOption = None, config: ConfigOption = None) -> None:
+    """One disc: what is on it, every reading of it, what happened to it."""
+    with api(load_settings(config, data)) as call:
+        document = call("GET", f"/discs/{quote(disc, safe='')}")
+    if json:
+        print_json(document)
+        return
+    table(
+        f"{document['disc']}: copy {document['copy']} of {document['file_set_id']}, "
+        f"volume {document['volume']} of {document['of']}",
+        ("What", "How it is"),
+        [
+            ("state", _how(document)),
+            ("copies", f"{document['good_copies']} good, {document['wanted_copies']} wanted"),
+            ("purpose", " of pool ".join(filter(None, (document["purpose"], document["pool"])))),
+            ("shelf", document["shelf"]),
+            ("with", f"{document['checked_out_to']} since {document['checked_out_at'][:10]}")
+            if document["checked_out_to"]
+            else ("with", "nobody: it is in its place"),
+            ("file", document["location"]),
+            ("verified", f"{(document['verified_at'] or '')[:16].replace('T', ' ')} by {document['verified_by']}"),
+            ("holds", f"{document['instances']} instances of {len(document['studies'])} studies"),
+            *(("", uid) for uid in document["studies"][:20]),
+        ],
+    )
+    if document["checks"]:
+        table(
+            "Read again",
+            ("At", "Result", "What was read", "Sectors", "Unreadable", "Seconds"),
+            [
+                (
+                    check["at"][:16].replace("T", " "),
+                    check["result"],
+                    check["how"],
+                    check["sectors"],
+                    check["unreadable"],
+                    f"{check['seconds']:.1f}" if check["seconds"] is not None else "",
+                )
+                for check in document["checks"]
+            ],
+            right=("Sectors", "Unreadable", "Seconds"),
+        )
+    table(
+        "What happened",
+        ("At", "What", "From", "To", "By"),
+        [
+            (
+                event["at"][:16].replace("T", " "),
+                event["detail"].get("action") or event["kind"],
+                event["old"],
+                event["new"],
+                event["detail"].get("by", ""),
+            )
+            for event in document["events"]
+        ],
+    )
+
+
+@discs.command("move")
+def move(
+    disc: DiscArgument,
+    shelf: Annotated[str, typer.Option("--shelf", metavar="TEXT", help="Room, shelf, slot, or a robot's bin.")],
+    json: JsonOption = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Note where a disc is kept; an empty text: nowhere that has a name."""
+    document = _post(disc, "move", {"shelf": shelf}, config, data, json=json)
+    say(f"{document['disc']} is on shelf {plain(document['shelf'])}" if document["shelf"] else "its shelf is not named")
+
+
+@discs.command("check-out")
+def check_out(
+    disc: DiscArgument,
+    to: Annotated[str, typer.Option("--to", metavar="WHO", help="Who takes it.")],
+    json: JsonOption = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Note who takes a disc from its shelf. It is still counted on."""
+    document = _post(disc, "check-out", {"to": to}, config, data, json=json)
+    say(f"{document['disc']} is with {plain(document['checked_out_to'])}")
+
+
+@discs.command("return")
+def return_(
+    disc: DiscArgument,
+    shelf: Annotated[
+        str | None, typer.Option("--shelf", metavar="TEXT", help="Where it is put, if not where it was.")
+    ] = None,
+    json: JsonOption = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Note that a disc is back."""
+    document = _post(disc, "return", {"shelf": shelf}, config, data, json=json)
+    say(f"{document['disc']} is back" + (f" on shelf {plain(document['shelf'])}" if document["shelf"] else ""))
+
+
+@discs.command("lost")
+def lost(
+    disc: DiscArgument,
+    reason: ReasonOption = "",
+    json: JsonOption = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """A disc cannot be found: nobody counts on it any more."""
+    _marked(disc, "LOST", reason, config, data, json=json)
+
+
+@discs.command("damaged")
+def damaged(
+    disc: DiscArgument,
+    reason: ReasonOption = "",
+    json: JsonOption = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """A disc is broken or scratched: nobody counts on it any more."""
+    _marked(disc, "DAMAGED", reason, config, data, json=json)
+
+
+@discs.command("found")
+def found(
+    disc: DiscArgument,
+    reason: ReasonOption = "",
+    json: JsonOption = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """A disc marked as lost or damaged is there again, and sound."""
+    document = _post(disc, "found", {"reason": reason}, config, data, json=json)
+    if document["counts"]:
+        say(f"{document['disc']} is counted on again; `burnish verify PATH --record` reads it")
+    else:
+        say(f"{document['disc']} is there; it does not count: {_how(document)}, {document['purpose']}")
+
+
+def _marked(disc: str, what: str, reason: str, config: Any, data: Any, *, json: bool) -> None:
+    document = _post(disc, "mark", {"mark": what, "reason": reason}, config, data, json=json)
+    say(f"{document['disc']} is {what}; nobody counts on it any more")
+    if document["too_few"] and not json:
+        _show_volume(document["too_few"])
+
+
+def _post(disc: str, action: str, body: dict[str, Any], config: Any, data: Any, *, json: bool) -> dict[str, Any]:
+    with api(load_settings(config, data)) as call:
+        document: dict[str, Any] = call("POST", f"/discs/{quote(disc, safe='')}/{action}", body)
+    if json:
+        print_json(document)
+    return document
+
+
+def _how(disc: dict[str, Any]) -> str:
+    """How a disc stands, in a word or two."""
+    if disc["marked"]:
+        return f"{disc['marked']} since {disc['marked_at'][:10]}" if "marked_at" in disc else str(disc["marked"])
+    return f"{disc['state']}, found {disc['checked_result']}" if disc["checked_result"] else str(disc["state"])
+
+
+# ------------------------------------------------------------------ at risk
+
+
+def at_risk(
+    *,
+    in_spool: Annotated[
+        bool, typer.Option("--in-spool", help="Also volumes on too few discs of which everything is in the spool.")
+    ] = False,
+    json: JsonOption = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """What is on too few discs and not in the spool, and from what it can be made again. Exit status 1 if anything."""
+    with api(load_settings(config, data)) as call:
+        documents = everything(call, "/at-risk", **({"in_spool": "true"} if in_spool else {}))
+    if json:
+        print_json(documents)
+    else:
+        for document in documents:
+            _show_volume(document)
+        if not documents:
+            say("nothing is at risk")
+    if any(document["at_risk"] for document in documents):
+        raise typer.Exit(1)
+
+
+def _show_volume(document: dict[str, Any]) -> None:
+    worst = "NOTHING IS LEFT of a study" if document["gone"] else "at risk" if document["at_risk"] else "in the spool"
+    typer.echo(
+        f"{document['file_set_id']}: {document['good_copies']} of {document['wanted_copies']} discs are good ({worst})"
+    )
+    for disc in document["discs"]:
+        where = ", ".join(filter(None, (disc["shelf"], disc["checked_out_to"] and f"with {disc['checked_out_to']}")))
+        typer.echo(f"  {disc['disc']:6} copy {disc['copy']}: {_how(disc)}{f' ({plain(where)})' if where else ''}")
+    for study in document["studies"]:
+        if study["at_risk"] or not document["at_risk"]:
+            typer.echo(
+                f"  study {plain(study['study_instance_uid'])} of {plain(study['patient_id'])} "
+                f"{plain(study['patient_name'])}, {study['study_date']}: {study['at_risk']} of {study['instances']} "
+                "instances at risk"
+            )
+    offer = document["reburn"]
+    source = {"disc": f"{offer['disc']}", "damaged disc": f"what can be read of {offer['disc']}"}
+    if offer["command"]:
+        typer.echo(f"  make it again from {source.get(offer['from'], 'the spool')}: {offer['command']}")
+    else:
+        typer.echo("  there is nothing that it could be made from")
+
+
+# ------------------------------------------------------------------ keep
+
+
+def keep(
+    *,
+    study: StudyOption = None,
+    series: SeriesOption = None,
+    sop: SopOption = None,
+    patient_id: PatientIdOption = None,
+    accession: AccessionOption = None,
+    date_range: DateRangeOption = None,
+    modality: ModalityOption = None,
+    calling_ae: CallingAeOption = None,
+    all_: AllOption = False,
+    not_on_disc: NotOnDiscOption = False,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; needed.")] = "",
+    until: Annotated[str, typer.Option("--until", metavar="DAY", help="The last day, YYYY-MM-DD; else for ever.")] = "",
+    list_: Annotated[bool, typer.Option("--list", help="Show the holds in force.")] = False,
+    every: Annotated[bool, typer.Option("--every", help="With --list: also those over or released.")] = False,
+    release: Annotated[
+        list[str] | None, typer.Option("--release", metavar="ID", help="Let go of a hold; repeatable.")
+    ] = None,
+    json: JsonOption = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Hold whole studies in the spool, whatever is purged; show the holds, let go of them."""
+    criteria: dict[str, Any] = {
+        "study": study,
+        "series": series,
+        "sop": sop,
+        "patient_id": patient_id,
+        "accession": accession,
+        "date_range": date_range,
+        "modality": modality,
+        "calling_ae": calling_ae,
+        "all": all_,
+        "not_on_disc": not_on_disc,
+    }
+    if ((list_ or release) and any([*criteria.values(), reason, until])) or (list_ and release):
+        raise UsageError("--list and --release ID stand alone; SELECT with --reason makes a hold")
+    settings = load_settings(config, data)
+    if list_:
+        with api(settings) as call:
+            _show_holds(everything(call, "/holds", **({"every": "true"} if every else {})), json=json)
+        return
+    if release:
+        with api(settings) as call:
+            document = call("POST", "/holds/release", {"holds": release})
+        say(f"{document['released']} holds released")
+    else:
+        chosen = selection(**criteria)
+        if not reason.strip():
+            raise UsageError("say why: --reason TEXT")
+        with api(settings) as call:
+            document = call("POST", "/holds", {"selection": chosen, "reason": reason, "until": until})
+        away = f"; {document['not_in_spool']} of their instances are on discs alone" if document["not_in_spool"] else ""
+        say(f"{len(document['holds'])} studies are held in the spool ({', '.join(document['holds'][:10])}){away}")
+    if json:
+        print_json(document)
+
+
+def _show_holds(documents: list[dict[str, Any]], *, json: bool) -> None:
+    if json:
+        print_json(documents)
+        return
+    if not documents:
+        say("nothing is held")
+        return
+    table(
+        "",
+        ("Hold", "Study Instance UID", "Patient ID", "Patient name", "Study date", "Reason", "By", "Since", "Until"),
+        [
+            (
+                hold["hold"],
+                hold["study_instance_uid"],
+                hold["patient_id"],
+                hold["patient_name"],
+                hold["study_date"],
+                hold["reason"],
+                hold["by"],
+                hold["created_at"][:10],
+                "released" if hold["released_at"] else (hold["until"] or "")[:16].replace("T", " "),
+            )
+            for hold in documents
+        ],
+    )

@@ -1,0 +1,219 @@
+"""What is on too few discs, and what of that nothing but those discs holds.
+
+Volumes with fewer good copies than wanted have an index of their own, so the answer takes time by its own length and
+not by that of the catalogue. A study that is wholly in the spool is not at risk, however few discs it is on: a re-burn
+is offered. What is neither in the spool nor on as many counted discs as its volume wants is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, ScalarSelect, and_, case, distinct, exists, func, select
+from sqlalchemy.orm import Session, aliased
+
+from store.checks import counts
+from store.models import Disc, Instance, Patient, Series, Study, Volume, VolumeInstance
+from store.states import DiscState
+from store.whole import holds_all
+
+_CHUNK = 500
+
+
+def copies_of_instance() -> ScalarSelect[int]:
+    """How many counted discs hold an Instance in full, whatever volume they are of."""
+    return (
+        select(func.count(distinct(Disc.id)))
+        .join(VolumeInstance, VolumeInstance.volume_id == Disc.volume_id)
+        .where(VolumeInstance.instance_id == Instance.id, holds_all(), counts())
+        .correlate(Instance)
+        .scalar_subquery()
+    )
+
+
+def _endangered(volume: type[Volume]) -> ColumnElement[bool]:
+    """True for an Instance that is in no spool and on fewer counted discs than ``volume`` wants."""
+    return and_(Instance.spool_path.is_(None), copies_of_instance() < volume.wanted_copies)
+
+
+def volumes(
+    session: Session,
+    *,
+    in_spool_too: bool = False,
+    of_volumes: Iterable[int] | None = None,
+    after: int = 0,
+    limit: int = 1000,
+) -> list[dict[str, Any]]:
+    """Volumes on too few discs of which something is at risk; with ``in_spool_too`` also those of which nothing is.
+
+    ``of_volumes``: of these only. ``after``: those with a higher id. Each tells its studies with how many instances are
+    at risk and on how many counted discs the least of them is, its discs, and from what it can be burnt again.
+    """
+    query = select(Volume).where(Volume.good_copies < Volume.wanted_copies, Volume.id > after)
+    if of_volumes is not None:
+        query = query.where(Volume.id.in_(list(of_volumes)))
+    if not in_spool_too:
+        inner = aliased(VolumeInstance)
+        at_risk = exists(
+            select(Instance.id)
+            .join(inner, inner.instance_id == Instance.id)
+            .where(inner.volume_id == Volume.id, _endangered(Volume))
+            .correlate(Volume)
+        )
+        query = query.where(at_risk)
+    found = session.scalars(query.order_by(Volume.id).limit(limit)).all()
+    discs = _discs(session, [volume.id for volume in found])
+    return [_document(session, volume, discs.get(volume.id, [])) for volume in found]
+
+
+def instances(session: Session) -> list[int]:
+    """Every instance that is at risk, by id."""
+    rows = session.scalars(
+        select(Instance.id)
+        .join(VolumeInstance, VolumeInstance.instance_id == Instance.id)
+        .join(Volume, Volume.id == VolumeInstance.volume_id)
+        .where(Volume.good_copies < Volume.wanted_copies, _endangered(Volume))
+        .distinct()
+        .order_by(Instance.id)
+    )
+    return list(rows)
+
+
+def summary(session: Session) -> dict[str, int]:
+    """``{"short", "at_risk", "gone"}``: volumes on too few discs, those with something at risk, and those with
+    something that is on no counted disc at all."""
+    documents = volumes(session, in_spool_too=True, limit=1_000_000)
+    return {
+        "short": len(documents),
+        "at_risk": sum(one["at_risk"] for one in documents),
+        "gone": sum(one["gone"] for one in documents),
+    }
+
+
+def _document(session: Session, volume: Volume, discs: Sequence[Disc]) -> dict[str, Any]:
+    studies = _studies(session, volume)
+    gone = any(study["at_risk"] and not study["copies"] for study in studies)
+    in_spool = sum(study["in_spool"] for study in studies)
+    total = sum(study["instances"] for study in studies)
+    good = [disc for disc in discs if disc_counts(disc)]
+    return {
+        "volume_id": volume.id,
+        "file_set_id": volume.file_set_id,
+        "file_set_uid": volume.file_set_uid,
+        "volume": volume.number,
+        "of": volume.of,
+        "good_copies": volume.good_copies,
+        "wanted_copies": volume.wanted_copies,
+        "at_risk": any(study["at_risk"] for study in studies),
+        "gone": gone,
+        "in_spool": "all" if in_spool == total else "some" if in_spool else "none",
+        "studies": studies,
+        "discs": [disc_summary(disc) for disc in discs],
+        "reburn": _offer(volume, all_in_spool=in_spool == total, good=good, discs=discs),
+    }
+
+
+def _offer(volume: Volume, *, all_in_spool: bool, good: Sequence[Disc], discs: Sequence[Disc]) -> dict[str, Any]:
+    """What the volume can be made again from: the spool, else a disc that counts, else what is left of another."""
+    command = f"burnish reburn {volume.file_set_id}"
+    if all_in_spool:
+        return {"from": "spool", "disc": None, "command": command}
+    if good:
+        return {"from": "disc", "disc": f"D{good[0].id}", "command": command}
+    left = [disc for disc in discs if disc.marked != "LOST"]
+    return {
+        "from": "nothing" if not left else "damaged disc",
+        "disc": f"D{left[0].id}" if left else None,
+        "command": f"{command} --from PATH" if left else None,
+    }
+
+
+def disc_counts(disc: Disc) -> bool:
+    """``store.checks.counts`` for a row that was read."""
+    return (
+        disc.state == DiscState.VERIFIED
+        and disc.purpose == "archive"
+        and disc.marked is None
+        and disc.checked_result != "DAMAGED"
+    )
+
+
+def disc_summary(disc: Disc) -> dict[str, Any]:
+    """A disc as lists of discs tell it: which it is, how it stands, where it is."""
+    return {
+        "disc": f"D{disc.id}",
+        "copy": disc.copy,
+        "state": disc.state,
+        "purpose": disc.purpose,
+        "pool": disc.pool,
+        "counts": disc_counts(disc),
+        "marked": disc.marked,
+        "checked_result": disc.checked_result,
+        "shelf": disc.shelf,
+        "checked_out_to": disc.checked_out_to,
+        "location": disc.location,
+    }
+
+
+def _discs(session: Session, volume_ids: Sequence[int]) -> dict[int, list[Disc]]:
+    found: dict[int, list[Disc]] = {}
+    for start in range(0, len(volume_ids), _CHUNK):
+        rows = session.scalars(
+            select(Disc)
+            .where(Disc.volume_id.in_(volume_ids[start : start + _CHUNK]), Disc.state == DiscState.VERIFIED)
+            .order_by(Disc.volume_id, Disc.copy, Disc.attempt)
+        )
+        for disc in rows:
+            found.setdefault(disc.volume_id, []).append(disc)
+    return found
+
+
+def _studies(session: Session, volume: Volume) -> list[dict[str, Any]]:
+    copies = copies_of_instance()
+    inner = (
+        select(
+            Study.id.label("study"),
+            Study.study_instance_uid,
+            Study.study_date,
+            Patient.patient_id,
+            Patient.patient_name,
+            Instance.spool_path.is_not(None).label("spooled"),
+            case((Instance.spool_path.is_(None), copies)).label("copies"),
+        )
+        .select_from(VolumeInstance)
+        .join(Instance, Instance.id == VolumeInstance.instance_id)
+        .outerjoin(Series, Series.id == Instance.series_id)
+        .outerjoin(Study, Study.id == Series.study_id)
+        .outerjoin(Patient, Patient.id == Study.patient_id)
+        .where(VolumeInstance.volume_id == volume.id)
+        .subquery()
+    )
+    c = inner.c
+    rows = session.execute(
+        select(
+            c.study_instance_uid,
+            c.study_date,
+            c.patient_id,
+            c.patient_name,
+            func.count().label("instances"),
+            func.sum(case((c.spooled, 1), else_=0)).label("in_spool"),
+            func.sum(case((c.copies < volume.wanted_copies, 1), else_=0)).label("at_risk"),
+            func.min(c.copies).label("copies"),
+        )
+        .group_by(c.study, c.study_instance_uid, c.study_date, c.patient_id, c.patient_name)
+        .order_by(c.patient_id, c.study_date, c.study)
+    )
+    return [
+        {
+            "study_instance_uid": row.study_instance_uid or "",
+            "study_date": row.study_date or "",
+            "patient_id": row.patient_id or "",
+            "patient_name": row.patient_name or "",
+            "instances": row.instances,
+            "in_spool": int(row.in_spool),
+            "at_risk": int(row.at_risk),
+            "copies": int(row.copies) if row.copies is not None else None,
+        }
+        for row in rows
+    ]

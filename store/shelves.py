@@ -1,0 +1,137 @@
+"""Discs as things that people keep: where one is, who has it, whether it is lost or damaged.
+
+A disc that is lost or damaged keeps its state, which says how it was made; nobody counts on it any more, until it is
+found again. Each change has its Event in the same transaction.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+
+from store import copies
+from store.checks import DAMAGED
+from store.guard import rows_changed
+from store.models import Disc, Event, now
+from store.rereading import NoSuchDisc
+from store.states import DiscState
+
+LOST = "LOST"
+MARKS = (LOST, DAMAGED)
+_LONGEST = 255
+
+
+class DiscError(Exception):
+    """What was asked of a disc cannot be done as it is; ``code`` is for scripts."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class BadPlace(Exception):
+    """A place, name or reason that cannot be kept; the text says why."""
+
+
+def move(session: Session, disc_id: int, shelf: str, *, by: str = "cli") -> Disc:
+    """Note where a disc is kept: room, shelf and slot as the site names them, or a robot's bin; ``""``: nowhere named.
+
+    Raises NoSuchDisc, BadPlace, and DiscError for a disc that was never made.
+    """
+    disc = _made(session, disc_id)
+    shelf = _text("the shelf", shelf, may_be_empty=True)
+    if (disc.shelf or "") == shelf:
+        return disc
+    return _change(session, disc, "shelf", disc.shelf, shelf or None, {"by": by}, shelf=shelf or None)
+
+
+def check_out(session: Session, disc_id: int, to: str, *, by: str = "cli") -> Disc:
+    """Note that somebody has a disc. Raises as above, and DiscError (CHECKED_OUT) where another has it."""
+    disc = _made(session, disc_id)
+    to = _text("who takes it", to)
+    if disc.checked_out_to is not None:
+        since = f" since {disc.checked_out_at:%Y-%m-%d %H:%M} UTC" if disc.checked_out_at else ""
+        raise DiscError(
+            "CHECKED_OUT", f"D{disc_id} is with {disc.checked_out_to}{since}; `burnish discs return` comes first"
+        )
+    detail = {"by": by, "action": "check-out", "shelf": disc.shelf}
+    return _change(session, disc, "shelf", disc.shelf, to, detail, checked_out_to=to, checked_out_at=now())
+
+
+def check_in(session: Session, disc_id: int, shelf: str | None = None, *, by: str = "cli") -> Disc:
+    """Note that a disc is back, where it was or on another shelf. Raises as above, and DiscError (NOT_CHECKED_OUT)."""
+    disc = _made(session, disc_id)
+    if disc.checked_out_to is None:
+        raise DiscError("NOT_CHECKED_OUT", f"nobody has D{disc_id}: it is {_where(disc)}")
+    place = disc.shelf if shelf is None else _text("the shelf", shelf, may_be_empty=True) or None
+    detail = {"by": by, "action": "return"}
+    values = {"checked_out_to": None, "checked_out_at": None, "shelf": place}
+    return _change(session, disc, "shelf", disc.checked_out_to, place, detail, **values)
+
+
+def mark(session: Session, disc_id: int, what: str, *, reason: str, by: str = "cli") -> Disc:
+    """Nobody counts on a disc any more: it is ``LOST`` or ``DAMAGED``, as a person says.
+
+    Waits for a purge that counts on it at this moment. Raises as above. Marked so before: the reason is kept anew.
+    """
+    if what not in MARKS:
+        raise BadPlace(f"{what!r} is no mark of a disc; there are {', '.join(MARKS)}")
+    disc = _made(session, disc_id)
+    reason = _text("the reason", reason, may_be_empty=True, longest=2000)
+    values = {"marked": what, "marked_at": now(), "marked_reason": reason or None}
+    disc = _change(session, disc, "mark", disc.marked, what, {"by": by, "reason": reason}, **values)
+    copies.recount(session, disc.volume_id)
+    return disc
+
+
+def found(session: Session, disc_id: int, *, reason: str = "", by: str = "cli") -> Disc:
+    """A marked disc is there again, and sound. Raises as above, and DiscError (NOT_MARKED)."""
+    disc = _made(session, disc_id)
+    reason = _text("the reason", reason, may_be_empty=True, longest=2000)
+    if disc.marked is None:
+        raise DiscError("NOT_MARKED", f"D{disc_id} is not marked as lost or damaged")
+    values = {"marked": None, "marked_at": None, "marked_reason": None}
+    disc = _change(session, disc, "mark", disc.marked, None, {"by": by, "reason": reason}, **values)
+    copies.recount(session, disc.volume_id)
+    return disc
+
+
+def _made(session: Session, disc_id: int) -> Disc:
+    """A disc that exists as a thing, locked until the end of the transaction."""
+    disc = session.get(Disc, disc_id, with_for_update=True, populate_existing=True)
+    if disc is None:
+        raise NoSuchDisc(f"there is no disc D{disc_id}")
+    if DiscState(disc.state) is not DiscState.VERIFIED:
+        raise DiscError("NOT_VERIFIED", f"D{disc_id} is {disc.state}; only a verified disc is kept")
+    return disc
+
+
+def _change(
+    session: Session, disc: Disc, kind: str, old: str | None, new: str | None, detail: dict[str, Any], **values: Any
+) -> Disc:
+    at = now()
+    statement = update(Disc).where(Disc.id == disc.id).values(values | {"updated_at": at})
+    rows_changed(session, statement)
+    full = detail | {"old": old, "new": new}
+    short = {name: value[:64] if value is not None else None for name, value in (("old", old), ("new", new))}
+    session.add(Event(at=at, kind=kind, job_id=disc.job_id, disc_id=disc.id, detail=full, **short))
+    session.flush()
+    session.refresh(disc)
+    return disc
+
+
+def _where(disc: Disc) -> str:
+    return f"on shelf {disc.shelf}" if disc.shelf else "where its shelf is, which nobody has named"
+
+
+def _text(what: str, given: str, *, may_be_empty: bool = False, longest: int = _LONGEST) -> str:
+    given = given.strip()
+    if not given and not may_be_empty:
+        raise BadPlace(f"{what} is empty")
+    if len(given) > longest:
+        raise BadPlace(f"{what} has {len(given)} characters; it may have {longest}")
+    if not given.isprintable():
+        raise BadPlace(f"{what} has characters that cannot be printed")
+    return given
