@@ -1,4 +1,4 @@
-"""SHA-256 of a stream and of the files inside it, computed by two threads while the stream is read and written.
+"""SHA-256 of a stream and of the files inside it, computed by threads while the stream is read and written.
 
 ``hashlib`` lets go of the interpreter lock, so with two cores the digests cost little time beside the input and output.
 """
@@ -8,11 +8,14 @@ from __future__ import annotations
 import hashlib
 import queue
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 BUFFER = 1 << 20
 _BUFFERS = 8
+_HEAD = 1 << 16
+"""Bytes of a file's beginning by which is told where its data set begins."""
 
 
 class Buffer:
@@ -46,25 +49,42 @@ class Buffer:
         return self._parts
 
 
+_Queue = queue.SimpleQueue[Buffer | None]
+
+
 class DigestPipe:
     """Buffers go round: taken, filled and written by the caller, hashed by file, hashed as a stream, taken again.
 
     Use as a context manager; ``finish`` ends the stream. ``digests`` grows while the stream runs.
     """
 
-    def __init__(self, *, files: bool = True) -> None:
+    def __init__(
+        self, *, files: bool = True, stream: bool = True, dataset_offset: Callable[[bytes], int] | None = None
+    ) -> None:
+        """``stream``: whether all of it is hashed as one. ``dataset_offset``: says of a file's first bytes where its
+        data set begins, -1: it has none; then ``datasets`` grows, too."""
         self._free: queue.SimpleQueue[Buffer] = queue.SimpleQueue()
-        self._to_files: queue.SimpleQueue[Buffer | None] = queue.SimpleQueue()
-        self._to_stream: queue.SimpleQueue[Buffer | None] = queue.SimpleQueue()
         for _ in range(_BUFFERS):
             self._free.put(Buffer())
         self._stream = hashlib.sha256()
         self.digests: dict[str, str] = {}
         """Lower-case hex SHA-256 by name of the files that have been hashed so far."""
-        self._threads = [threading.Thread(target=self._hash_stream, name="digest-stream", daemon=True)]
+        self.datasets: dict[str, tuple[int, str]] = {}
+        """Where the data set of each file begins, and its SHA-256."""
+        self._dataset_offset = dataset_offset
+        stages: list[tuple[str, Callable[[_Queue, Callable[[Buffer], None]], None]]] = []
         if files:
-            self._threads.append(threading.Thread(target=self._hash_files, name="digest-files", daemon=True))
-        self._entry = self._to_files if files else self._to_stream
+            stages.append(("digest-files", self._hash_files))
+        if dataset_offset is not None:
+            stages.append(("digest-datasets", self._hash_datasets))
+        if stream or not stages:
+            stages.append(("digest-stream", self._hash_stream if stream else self._pass))
+        self._queues: list[_Queue] = [queue.SimpleQueue() for _ in stages]
+        followers: list[Callable[[Buffer], None]] = [*(each.put for each in self._queues[1:]), self._free.put]
+        self._threads = [
+            threading.Thread(target=stage, args=(entry, following), name=name, daemon=True)
+            for (name, stage), entry, following in zip(stages, self._queues, followers, strict=True)
+        ]
         self._ended = False
 
     def __enter__(self) -> Self:
@@ -85,7 +105,7 @@ class DigestPipe:
 
     def give(self, buffer: Buffer) -> None:
         """The buffer is filled and written: hash it. It must not be touched afterwards."""
-        self._entry.put(buffer)
+        self._queues[0].put(buffer)
 
     def finish(self) -> str:
         """Wait for all hashing; return the SHA-256 of the whole stream."""
@@ -95,23 +115,47 @@ class DigestPipe:
     def _end(self) -> None:
         if not self._ended:
             self._ended = True
-            self._entry.put(None)
-            for thread in self._threads:
+            for entry, thread in zip(self._queues, self._threads, strict=True):
+                entry.put(None)
                 thread.join()
 
-    def _hash_files(self) -> None:
+    def _hash_files(self, entry: _Queue, following: Callable[[Buffer], None]) -> None:
         current = hashlib.sha256()
-        while (buffer := self._to_files.get()) is not None:
+        while (buffer := entry.get()) is not None:
             for start, end, name in buffer.parts():
                 if name is None:
                     current.update(buffer.view[start:end])
                 else:
                     self.digests[name] = current.hexdigest()
                     current = hashlib.sha256()
-            self._to_stream.put(buffer)
-        self._to_stream.put(None)
+            following(buffer)
 
-    def _hash_stream(self) -> None:
-        while (buffer := self._to_stream.get()) is not None:
+    def _hash_datasets(self, entry: _Queue, following: Callable[[Buffer], None]) -> None:
+        assert self._dataset_offset is not None
+        head, offset, current = b"", -2, hashlib.sha256()  # -2: not known yet
+        while (buffer := entry.get()) is not None:
+            for start, end, name in buffer.parts():
+                begin = start
+                if offset == -2:
+                    begin = min(end, start + _HEAD - len(head))
+                    head += bytes(buffer.view[start:begin])
+                    if name is not None or len(head) == _HEAD:
+                        offset = self._dataset_offset(head)
+                        current.update(head[max(offset, 0) :])
+                if name is not None:
+                    if offset >= 0:
+                        self.datasets[name] = (offset, current.hexdigest())
+                    head, offset, current = b"", -2, hashlib.sha256()
+                elif offset >= 0 and end > begin:
+                    current.update(buffer.view[begin:end])
+            following(buffer)
+
+    def _hash_stream(self, entry: _Queue, following: Callable[[Buffer], None]) -> None:
+        while (buffer := entry.get()) is not None:
             self._stream.update(buffer.view[: buffer.used])
-            self._free.put(buffer)
+            following(buffer)
+
+    @staticmethod
+    def _pass(entry: _Queue, following: Callable[[Buffer], None]) -> None:
+        while (buffer := entry.get()) is not None:
+            following(buffer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from media import charsets, datasource, records
 from media.encoding import DEFLATED, EXPLICIT_LE, encode, syntax_of, tag_text
@@ -72,13 +72,18 @@ def read_header(
         with path.open("rb", buffering=0) as stream:
             available = max(0, stream.seek(0, 2) - offset)
             length = available if length is None else min(length, available)
-            source, syntax, base = datasource.from_file(stream, offset, length), syntax_of(transfer_syntax_uid), offset
-            if transfer_syntax_uid in DEFLATED:
-                source, syntax, base = datasource.inflated(source, length), EXPLICIT_LE, 0
-            walk = HeaderWalk(source, syntax, base, _HEADER_TAGS)
-            walk.run()
+            return header_in(stream, offset=offset, transfer_syntax_uid=transfer_syntax_uid, length=length)
     except OSError as error:
         raise NotDicom(f"The data set cannot be read: {error.strerror or error}") from error
+
+
+def header_in(stream: BinaryIO, *, offset: int, transfer_syntax_uid: str, length: int) -> Header:
+    """``read_header`` of an open, seekable file; OSError where that cannot be read."""
+    source, syntax, base = datasource.from_file(stream, offset, length), syntax_of(transfer_syntax_uid), offset
+    if transfer_syntax_uid in DEFLATED:
+        source, syntax, base = datasource.inflated(source, length), EXPLICIT_LE, 0
+    walk = HeaderWalk(source, syntax, base, _HEADER_TAGS)
+    walk.run()
     return _header(walk, transfer_syntax_uid, length)
 
 

@@ -59,6 +59,8 @@ class Digests:
     image: str | None = None
     """Of the whole image; None for a folder, and where part of an image could not be read."""
     image_bytes: int = 0
+    datasets: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """Where the data set of each file begins, and its SHA-256, where that was asked for."""
 
 
 @dataclass(slots=True)
@@ -73,6 +75,10 @@ class Pass:
     """Have the bytes come from the medium, not from the page cache (where the system can: posix_fadvise)."""
     image_bytes: int | None = None
     """Read and hash only so much of an image: a drive may show more than was burnt."""
+    stream: bool = True
+    """Whether an image is hashed as a whole, too."""
+    dataset_offset: Callable[[bytes], int] | None = None
+    """As of ``DigestPipe``."""
     problems: list[Problem] = field(default_factory=list)
     unreadable: Ranges = field(default_factory=list)
     """Sectors of an image that could not be read, or were not tried any more."""
@@ -136,7 +142,7 @@ class _Filler:
 
 def read_tree(tree: FileTree, task: Pass) -> Digests:
     """Read every file of a tree, and all of an image. Raises VerifyCancelled; other wrongs go to ``task.problems``."""
-    with DigestPipe() as pipe:
+    with DigestPipe(stream=task.stream, dataset_offset=task.dataset_offset) as pipe:
         if isinstance(tree, IsoTree):
             return _ImagePass(tree, task, pipe).run()
         return _read_folder(tree, task, pipe)
@@ -159,7 +165,8 @@ def _read_folder(tree: FileTree, task: Pass, pipe: DigestPipe) -> Digests:
         task.told(done, total)
     filler.flush()
     pipe.finish()
-    return Digests({name: digest for name, digest in pipe.digests.items() if name not in failed})
+    files = {name: digest for name, digest in pipe.digests.items() if name not in failed}
+    return Digests(files, datasets=pipe.datasets)
 
 
 def _read_file(tree: FileTree, name: str, filler: _Filler, task: Pass) -> None:
@@ -254,7 +261,10 @@ class _ImagePass:
         for name, others in self._same.items():
             if name in files:
                 files.update((other, files[name]) for other in others if other not in self._failed)
-        return Digests(files, image if self._whole else None, self._size)
+                if name in self._pipe.datasets:
+                    self._pipe.datasets.update((other, self._pipe.datasets[name]) for other in others)
+        whole = image if self._whole and self._task.stream else None
+        return Digests(files, whole, self._size, self._pipe.datasets)
 
     def _cut(self) -> Iterator[_Stretch]:
         """The image's stretches in order, without a gap. A byte is read once, however many files lay claim to it."""
