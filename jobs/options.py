@@ -18,6 +18,10 @@ PRIORITIES = {"high": 1, "med": 2, "low": 3}
 """Request Priority (2200,0020) as the number that queues sort by."""
 
 
+PURPOSES = ("archive", "backup", "handout")
+"""``archive``: a place where the catalogue finds what is on the disc. ``backup``: the same disc, but no such place.
+``handout``: it leaves the house."""
+
 AUTO = "auto"
 """As a request's profile: the one that suits best is chosen when it is planned (``jobs.choosing``)."""
 
@@ -79,6 +83,10 @@ class RequestOptions:
     barcode_value: str = ""
     barcode_symbology: str = ""
     """One of ``media.labelcodes.SYMBOLOGIES``, however it is spelt; ``""``: CODE128."""
+    purpose: str = "archive"
+    """What the discs are for: one of ``PURPOSES``."""
+    pool: str = ""
+    """The pool whose discs are made."""
 
     def compression(self, settings: Settings) -> Compression:
         """What is compressed and how."""
@@ -115,6 +123,7 @@ class RequestOptions:
             "protect_percent": settings.plan.protect_percent,
             "allow_splitting": True,
             "file_set_prefix": settings.plan.file_set_prefix,
+            "purpose": "archive",
         }
         unknown = set(given) - {one.name for one in fields(cls)}
         if unknown:
@@ -141,6 +150,7 @@ class RequestOptions:
             ("compress", ("", *COMPRESS)),
             ("iod", tuple(level.value for level in Level)),
             ("protect", ("none", *METHODS)),
+            ("purpose", PURPOSES),
         ):
             if values[option] not in allowed:
                 raise OptionsError(f"{option} is {values[option]!r}; it may be {', '.join(allowed)}")

@@ -58,6 +58,7 @@ def create_request(
         options=options.to_json(),
         source=source,
         idempotency_key=idempotency_key,
+        pool=options.pool or None,
     )
 
 

@@ -130,8 +130,17 @@ def note_image_digest(session: Session, volume_id: int, sha256: str) -> str:
     return kept
 
 
-def new_disc(job: Job, volume_id: int, copy: int, *, attempt: int) -> Disc:
-    """A PLANNED disc, not yet added to a session."""
+def new_disc(
+    job: Job,
+    volume_id: int,
+    copy: int,
+    *,
+    attempt: int,
+    purpose: str = "archive",
+    pool: str | None = None,
+    shelf: str | None = None,
+) -> Disc:
+    """A PLANNED disc, not yet added to a session. ``shelf``: where it is to be put."""
     at = now()
     return Disc(
         job_id=job.id,
@@ -152,7 +161,9 @@ def new_disc(job: Job, volume_id: int, copy: int, *, attempt: int) -> Disc:
         checked_at=None,
         checked_result=None,
         checked_how=None,
-        purpose="archive",
+        purpose=purpose,
+        pool=pool,
+        shelf=shelf,
         times_read=0,
         error=None,
         created_at=at,

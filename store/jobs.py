@@ -6,7 +6,7 @@ discs, is always worked out from what is true.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -17,7 +17,8 @@ from sqlalchemy.orm import Session
 from store import slots
 from store.discs import ClaimLost, latest_discs, move_disc, new_disc, record
 from store.guard import rows_changed
-from store.models import Disc, Job, Plan, Volume, now
+from store.models import Disc, Job, Plan, Request, Volume, now
+from store.models_archive import Pool
 from store.nodes import Lease
 from store.states import (
     DISC_FINAL,
@@ -163,9 +164,8 @@ def note_waiting(session: Session, job: Job, disc_id: int, what: str | None) -> 
 def order_discs(session: Session, job: Job, plan_id: int) -> list[int]:
     """Give a job its plan and its discs (volumes x copies), READY to be burnt; the job must be locked."""
     volumes = session.execute(select(Volume.id).where(Volume.plan_id == plan_id).order_by(Volume.number)).scalars()
-    discs = [
-        new_disc(job, volume_id, copy, attempt=1) for volume_id in volumes.all() for copy in range(1, job.copies + 1)
-    ]
+    copies = [(volume_id, copy) for volume_id in volumes.all() for copy in range(1, job.copies + 1)]
+    discs = _new_discs(session, job, [(volume_id, copy, 1) for volume_id, copy in copies])
     if not discs:
         raise JobError("NO_INSTANCE", f"plan P{plan_id} has no volumes")
     session.add_all(discs)
@@ -174,6 +174,25 @@ def order_discs(session: Session, job: Job, plan_id: int) -> list[int]:
         record(session, job.id, disc.id, None, DiscState.PLANNED)
     move_job(session, job, JobState.READY, plan_id=plan_id, progress={})
     return [disc.id for disc in discs]
+
+
+def _new_discs(session: Session, job: Job, wanted: Sequence[tuple[int, int, int]]) -> list[Disc]:
+    """Discs for (Volume, copy, attempt): for what the request says, each copy with the place that its pool proposes."""
+    request = session.get_one(Request, job.request_id)
+    pool = session.get(Pool, request.pool) if request.pool is not None else None
+    shelves = pool.shelves if pool is not None else []
+    return [
+        new_disc(
+            job,
+            volume_id,
+            copy,
+            attempt=attempt,
+            purpose=request.options.get("purpose", "archive"),
+            pool=request.pool,
+            shelf=shelves[copy - 1] if copy <= len(shelves) else None,
+        )
+        for volume_id, copy, attempt in wanted
+    ]
 
 
 def request_cancel(session: Session, job_id: int) -> None:
@@ -216,7 +235,7 @@ def retry(session: Session, job_id: int) -> None:
     if not again:  # it never got as far as discs
         move_job(session, job, JobState.QUEUED, **fresh)
         return
-    discs = [new_disc(job, disc.volume_id, disc.copy, attempt=disc.attempt + 1) for disc in again]
+    discs = _new_discs(session, job, [(disc.volume_id, disc.copy, disc.attempt + 1) for disc in again])
     session.add_all(discs)
     session.flush()
     for disc in discs:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import Select, func, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
@@ -72,6 +72,7 @@ def add_request(
     options: dict[str, Any],
     source: str,
     idempotency_key: str | None,
+    pool: str | None = None,
 ) -> int:
     """Freeze a list of instances; returns the Request's id. The same idempotency key gives the same Request."""
     if idempotency_key is not None:
@@ -79,7 +80,12 @@ def add_request(
         if known is not None:
             return known
     request = Request(
-        created_at=now(), source=source, idempotency_key=idempotency_key, selection=selection, options=options
+        created_at=now(),
+        source=source,
+        idempotency_key=idempotency_key,
+        selection=selection,
+        options=options,
+        pool=pool,
     )
     session.add(request)
     session.flush()
@@ -95,6 +101,15 @@ def freeze(session: Session, request_id: int, ids: Sequence[int]) -> None:
 
 def requested(session: Session, request_id: int) -> list[InstanceRow]:
     """The frozen list with everything that planning needs, in order of receipt."""
+    return rows_of(session, _requested(request_id))
+
+
+def _requested(request_id: int) -> Select[int]:
+    return select(RequestInstance.instance_id).where(RequestInstance.request_id == request_id)
+
+
+def rows_of(session: Session, wanted: Select[int]) -> list[InstanceRow]:
+    """The same for the instances whose ids ``wanted`` selects."""
     rows = session.execute(
         select(
             Instance.id,
@@ -121,11 +136,10 @@ def requested(session: Session, request_id: int) -> list[InstanceRow]:
             Patient.patient_name,
             Patient.patient_birth_date,
         )
-        .join(RequestInstance, RequestInstance.instance_id == Instance.id)
         .outerjoin(Series, Series.id == Instance.series_id)
         .outerjoin(Study, Study.id == Series.study_id)
         .outerjoin(Patient, Patient.id == Study.patient_id)
-        .where(RequestInstance.request_id == request_id)
+        .where(Instance.id.in_(wanted))
         .order_by(Instance.id)
         .execution_options(yield_per=_CHUNK)
     )
@@ -145,7 +159,11 @@ def requested(session: Session, request_id: int) -> list[InstanceRow]:
 
 def conflicts_of_request(session: Session, request_id: int) -> dict[str, list[int]]:
     """Instances, requested or not, that share a SOP Instance UID with a requested one and differ: UID -> ids."""
-    wanted = select(RequestInstance.instance_id).where(RequestInstance.request_id == request_id)
+    return conflicts_of(session, _requested(request_id))
+
+
+def conflicts_of(session: Session, wanted: Select[int]) -> dict[str, list[int]]:
+    """The same for the instances whose ids ``wanted`` selects."""
     later, first = aliased(Instance), aliased(Instance)
     pairs = session.execute(
         select(later.sop_instance_uid, later.id, first.id)

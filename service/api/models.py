@@ -53,6 +53,7 @@ class OptionsBody(_Body):
     protect_percent: float | None = Field(default=None, ge=3.3, le=200)
     allow_splitting: bool | None = None
     file_set_prefix: str | None = Field(default=None, pattern=r"^[A-Z0-9_]{0,9}$")
+    purpose: str | None = None
     pull_from: str | None = Field(default=None, max_length=32)
     label_text: str | None = None
     label_using_information_extracted_from_instances: bool | None = None

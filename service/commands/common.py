@@ -75,6 +75,14 @@ ConflictsOption = Annotated[
         "--conflicts", metavar="first|latest|refuse|keep-both", help="Instances with one UID and different content."
     ),
 ]
+PurposeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--purpose",
+        metavar="archive|backup|handout",
+        help="What the discs are for; only those for the archive are places where the catalogue finds instances.",
+    ),
+]
 SkipRefusedOption = Annotated[
     bool, typer.Option("--skip-refused", help="Make the discs without the instances that are refused.")
 ]
