@@ -288,6 +288,22 @@ def _series_ids(connection: Connection, headers: Sequence[Header]) -> dict[_Seri
     return found
 
 
+def series_of(connection: Connection, headers: Sequence[Header]) -> list[int | None]:
+    """The Series of each header (None: it belongs to no patient), made, with what is above, where it is new.
+
+    What is made is as the first header says that belongs to it.
+    """
+    found = _series_ids(connection, headers)
+    return [found.get(_series_key(header)) for header in headers]
+
+
+def enter_study(connection: Connection, header: Header) -> int:
+    """The Study, and Patient, that a header tells of; made where it is new."""
+    patient = _get_or_make(connection, Patient, {"identity": patient_identity(header)}, _patient_row(header))
+    identity = {"study_instance_uid": header.study_instance_uid, "patient_id": patient}
+    return _get_or_make(connection, Study, identity, _study_row(header))
+
+
 def _get_or_make(
     connection: Connection,
     model: type[Patient | Study | Series],
@@ -356,19 +372,12 @@ def _series_row(header: Header) -> dict[str, Any]:
     }
 
 
-def _instance_row(arrival: Arrival, first: int | None, series_id: int | None) -> dict[str, Any]:
-    header, received, provenance = arrival.header, arrival.received, arrival.provenance
+def header_columns(header: Header) -> dict[str, Any]:
+    """The columns of an Instance that come from its header."""
     return {
-        "series_id": series_id,
         "sop_class_uid": header.sop_class_uid,
         "sop_instance_uid": header.sop_instance_uid,
         "transfer_syntax_uid": header.transfer_syntax_uid,
-        "digest": received.digest,
-        "dataset_bytes": received.dataset_bytes,
-        "file_sha256": received.file_sha256,
-        "file_bytes": received.file_bytes,
-        "spool_path": arrival.spool_path,
-        "conflict_of": first,
         "instance_number": _number(header.instance_number),
         "rows": _number(header.rows, 32),
         "columns": _number(header.columns, 32),
@@ -376,8 +385,29 @@ def _instance_row(arrival: Arrival, first: int | None, series_id: int | None) ->
         "photometric_interpretation": _fit(header.photometric_interpretation, 64),
         "has_pixel_data": header.has_pixel_data,
         "directory_keys": header.directory_keys,
+    }
+
+
+def provenance_columns(provenance: Provenance) -> dict[str, Any]:
+    """Those that tell where it came from."""
+    return {
         "calling_ae": _fit(provenance.calling_ae, 16),
         "called_ae": _fit(provenance.called_ae, 16),
         "source": _fit(provenance.source, 255),
+    }
+
+
+def _instance_row(arrival: Arrival, first: int | None, series_id: int | None) -> dict[str, Any]:
+    received = arrival.received
+    return {
+        **header_columns(arrival.header),
+        **provenance_columns(arrival.provenance),
+        "series_id": series_id,
+        "digest": received.digest,
+        "dataset_bytes": received.dataset_bytes,
+        "file_sha256": received.file_sha256,
+        "file_bytes": received.file_bytes,
+        "spool_path": arrival.spool_path,
+        "conflict_of": first,
         "received_at": arrival.received_at,
     }
