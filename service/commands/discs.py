@@ -102,7 +102,7 @@ def list_(
 def show(disc: DiscArgument, json: JsonOption = False, data: DataOption = None, config: ConfigOption = None) -> None:
     """One disc: what is on it, every reading of it, what happened to it."""
     with api(load_settings(config, data)) as call:
-        document = call("GET", f"/discs/{quote(disc, safe='')}")
+        document = call("GET", f"/discs/{quote(disc.strip().upper(), safe='')}")
     if json:
         print_json(document)
         return
@@ -247,7 +247,7 @@ def _marked(disc: str, what: str, reason: str, config: Any, data: Any, *, json: 
 
 def _post(disc: str, action: str, body: dict[str, Any], config: Any, data: Any, *, json: bool) -> dict[str, Any]:
     with api(load_settings(config, data)) as call:
-        document: dict[str, Any] = call("POST", f"/discs/{quote(disc, safe='')}/{action}", body)
+        document: dict[str, Any] = call("POST", f"/discs/{quote(disc.strip().upper(), safe='')}/{action}", body)
     if json:
         print_json(document)
     return document
