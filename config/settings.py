@@ -154,6 +154,14 @@ class Oidc(_Section):
     default_role: str
 
 
+class Audit(_Section):
+    syslog: str
+    ca: str
+    certificate: str
+    key: str
+    check_host: bool
+
+
 class Spool(_Section):
     folder: Path
     derived: Path
@@ -331,6 +339,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+    audit: Audit
         # The file's values come as init arguments, so the environment stands before them.
         return env_settings, init_settings
 

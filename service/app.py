@@ -13,6 +13,8 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from burners import registry
 from burners.registry import Burners
 from config.settings import Settings
@@ -31,7 +33,9 @@ from service.lock import DataLock, write_private
 from service.logs import logger
 from service.operations import StoreOperations
 from service.shutdown import Stopping
-from store import instances, retention
+from service.watching import Watching
+from service.signin import Setup
+from store import auditwhat, instances, retention
 from store.instances import Registrar
 
 _STARTING_PATIENCE = 5.0
@@ -162,6 +166,8 @@ class Service:
         clocks = Clocks(workshop.context, workshop.engine)
         clocks.start()
         self._stack.callback(clocks.stop)
+        self._tell("start")
+        self._stack.callback(self._tell, "stop")
 
         storage = StorageServer(
             settings.dicom,
@@ -176,6 +182,7 @@ class Service:
             answerer=Creating(workshop.context, workshop.engine.submit).answer,
         )
         dicom_host, dicom_port = storage.start()
+            site=settings.site.institution,
         self._stack.callback(storage.stop)
         workshop.operations.receiving = True
         workshop.receiving.set()
@@ -203,7 +210,16 @@ class Service:
             "dicom": {"host": dicom_host, "port": dicom_port, "ae_title": settings.dicom.ae_title}
             | ({"tls_port": storage.tls_port} if storage.tls_port else {}),
             "http": {"url": url},
-        }
+        } | ({"setup": {"url": f"{url}/setup", "code": setup.code}} if setup is not None else {})
+
+    def _tell(self, kind: str) -> None:
+        """The audit trail hears that we start and stop."""
+        context = self.operations.context
+        try:
+            with context.db.begin() as session:
+                context.audit.record(session, auditwhat.application(kind))
+        except SQLAlchemyError as error:
+            logger("service").error("the audit trail cannot be written", error=type(error).__name__)
 
     def stop(self) -> None:
         """Stop everything, in reverse; may be called again."""

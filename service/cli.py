@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from service.commands import (
+    audit,
     change,
     devices,
     discs,
@@ -109,6 +110,7 @@ app.command("passcode")(security.passcode)
 app.command("burners")(devices.burners)
 app.command("doctor")(look.doctor)
 app.command("conformance")(look.conformance)
+app.add_typer(audit.audit, name="audit")
 app.command("simulate")(simulate.simulate)
 
 

@@ -10,6 +10,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from jobs.context import Context
+from service.auditing import Auditing
 from service.logs import logger
 from store import instances, retention
 
@@ -31,8 +32,11 @@ class Clocks:
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
         self._failing: set[str] = set()
+        self._auditing = Auditing(context)
 
     def start(self) -> None:
+        self._every("audit", self._auditing.tick, seconds=_TICK_SECONDS)
+        self._every("audit messages", self._auditing.send, seconds=_TICK_SECONDS)
         if self._context.settings.rules:
             self._every("rules", self._rules, seconds=_TICK_SECONDS)
         self._every("housekeeping", self._housekeeping, seconds=86_400, first=60)
@@ -42,6 +46,7 @@ class Clocks:
         """Begin nothing more, and wait for what runs."""
         if self._scheduler.running:
             self._scheduler.shutdown(wait=True)  # type: ignore[no-untyped-call]
+            self._auditing.close()
 
     def _every(self, name: str, task: Callable[[], None], *, seconds: float, first: float = 0.0) -> None:
         def guarded() -> None:

@@ -146,10 +146,10 @@ class Instance(Base):
         UniqueConstraint("sop_instance_uid", "digest"),
         Index("ix_instance_received", "received_at"),
         Index("ix_instance_calling_ae", "calling_ae", "received_at"),
-        # What is in the spool is found without looking at what was purged.
+        # What is in the spool is found without looking at what was purged, what came first (by its name) at first.
         Index(
             "ix_instance_in_spool",
-            "id",
+            "spool_path",
             sqlite_where=text("spool_path IS NOT NULL"),
             postgresql_where=text("spool_path IS NOT NULL"),
         ),
@@ -191,7 +191,16 @@ class Derived(Base):
     """A conformed instance in the derived-file cache, keyed by what it was made of and how."""
 
     __tablename__ = "derived"
-    __table_args__ = (UniqueConstraint("source_digest", "sop_instance_uid", "recipe"),)
+    __table_args__ = (
+        UniqueConstraint("source_digest", "sop_instance_uid", "recipe"),
+        # What there are files of is found without looking at what was purged.
+        Index(
+            "ix_derived_there",
+            "id",
+            sqlite_where=text("purged_at IS NULL OR restored_at IS NOT NULL"),
+            postgresql_where=text("purged_at IS NULL OR restored_at IS NOT NULL"),
+        ),
+    )
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     source_digest: Mapped[str] = mapped_column(String(64))
     sop_instance_uid: Mapped[str] = mapped_column(String(64))
@@ -212,6 +221,8 @@ class Derived(Base):
     created_at: Mapped[datetime]
     restored_at: Mapped[datetime | None]
     """When its file came back from a disc, because the instance as received is not to be had; None: it is a cache."""
+    purged_at: Mapped[datetime | None]
+    """When its file was removed, until it is made again (or came back, ``restored_at``); the row stays for plans."""
 
 
 # --- What was asked for -----------------------------------------------------------------------------------------------

@@ -212,7 +212,7 @@ def add_derived(
     if row is None:
         row = Derived(source_digest=digest, sop_instance_uid=uid, recipe=recipe, created_at=now())
         session.add(row)
-    row.path, row.size, row.sha256, row.transfer_syntax_uid = path, size, sha256, syntax
+    row.path, row.size, row.sha256, row.transfer_syntax_uid, row.purged_at = path, size, sha256, syntax, None
     row.changes = [{"tag": change.tag, "old": change.old, "new": change.new} for change in changes]
     session.flush()
     return row
@@ -264,6 +264,7 @@ def enter_derived(
 
 
 def _fill(row: Derived, new: NewDerived) -> None:
+    row.purged_at = None
     row.path, row.size, row.sha256, row.transfer_syntax_uid = new.path, new.size, new.sha256, new.transfer_syntax_uid
     row.changes = [{"tag": change.tag, "old": change.old, "new": change.new} for change in new.changes]
     row.new_sop_instance_uid = new.new_sop_instance_uid or None

@@ -6,9 +6,9 @@ from sqlalchemy import inspect, select, text
 
 from store import migrate
 from store.db import Database, next_numbers
-from store.models import Base, Counter, Derived, Disc, Patient, RemoteNode, Volume, now
+from store.models import Base, Counter, Derived, Disc, Job, Patient, RemoteNode, Volume, now
 from store.models_archive import Pool, PoolInstance
-from tests.rows import add_instance
+from tests.rows import add_disc, add_instance
 
 
 def test_migrated_schema_is_the_models(database: Database) -> None:
@@ -135,7 +135,7 @@ def test_discs_of_before_the_archive_are_counted(database: Database) -> None:
     migrate.upgrade(database)
     with database.read() as session:
         volumes = [session.get_one(Volume, number) for number in (1, 2)]
-        assert [(one.good_copies, one.wanted_copies, one.origin) for one in volumes] == [(2, 1, "own"), (0, 0, "own")]
+        assert [(one.good_copies, one.wanted_copies, one.origin) for one in volumes] == [(2, 3, "own"), (0, 0, "own")]
         assert {disc.purpose for disc in session.scalars(select(Disc))} == {"archive"}
     migrate.downgrade(database, "0008")
     with database.engine.connect() as connection:
@@ -167,3 +167,46 @@ def test_pools_and_what_waits_in_them_stay(database: Database) -> None:
     migrate.upgrade(database)
     with database.read() as session:
         assert session.scalars(select(PoolInstance.refused)).all() == [None]
+
+
+def test_volumes_of_before_pools_want_as_many_copies_as_were_ordered(database: Database) -> None:
+    from tests.rows import add_disc
+
+    with database.begin() as session:
+        disc = add_disc(session, [add_instance(session, "1.1")])
+        failed = add_disc(session, [add_instance(session, "1.2")], state="FAILED")
+        session.get_one(Job, disc.job_id).copies = 2
+    migrate.downgrade(database, "0012")
+    migrate.upgrade(database)
+    with database.read() as session:
+        volumes = [session.get_one(Volume, one.volume_id) for one in (disc, failed)]
+        assert [volume.wanted_copies for volume in volumes] == [2, 0]
+
+
+def test_other_makers_may_have_the_same_file_set_id(database: Database) -> None:
+    with database.begin() as session:
+        disc = add_disc(session, [add_instance(session, "1.2")])
+        session.flush()
+        plan = session.get_one(Volume, disc.volume_id).plan_id
+        for number in (2, 3):
+            session.add(
+                Volume(
+                    plan_id=plan,
+                    number=number,
+                    of=3,
+                    file_set_id="PATIENT",
+                    file_set_uid=f"1.9.{number}",
+                    created_at=now(),
+                    sectors=0,
+                    capacity_sectors=0,
+                    readme=b"",
+                    origin="foreign",
+                )
+            )
+    migrate.downgrade(database, "0013")
+    with database.engine.begin() as connection:
+        ids = connection.execute(text("SELECT file_set_id FROM volume")).scalars().all()
+        assert len(set(ids)) == 3
+        assert connection.execute(text("SELECT count(*) FROM disc")).scalar_one() == 1
+    migrate.upgrade(database)
+    assert migrate.current(database) == migrate.head(database)
