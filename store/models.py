@@ -279,12 +279,20 @@ class Volume(Base):
             sqlite_where=text("good_copies < wanted_copies"),
             postgresql_where=text("good_copies < wanted_copies"),
         ),
+        # No disc that we make has the File-set ID of another; those of others, or of a catalogue before, may.
+        Index(
+            "uq_volume_own_file_set_id",
+            "file_set_id",
+            unique=True,
+            sqlite_where=text("origin = 'own'"),
+            postgresql_where=text("origin = 'own'"),
+        ),
     )
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     plan_id: Mapped[int] = mapped_column(ForeignKey("plan.id", ondelete="CASCADE"))
     number: Mapped[int]
     of: Mapped[int]
-    file_set_id: Mapped[str] = mapped_column(String(16), unique=True)
+    file_set_id: Mapped[str] = mapped_column(String(16), index=True)
     file_set_uid: Mapped[str] = mapped_column(String(64), unique=True)
     created_at: Mapped[datetime]
     """The creation date that stands on the disc."""
