@@ -82,6 +82,9 @@ class AcceptorConfig:
     commitment_give_up_hours: float
     convert: bool
     """What a retrieve's receiver does not take as it is held goes as Explicit VR Little Endian."""
+    audit: bool
+    site: str
+    """The institution that audit messages name."""
     log_level: int
 
     def to_json(self) -> str:
@@ -132,11 +135,14 @@ class Acceptor:
         from media.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
         from scp import commitment, identity, media_creation, query, retrieve
         from scp.association import Associations, Policy
+        from scp.auditing import Auditor
         from scp.peers import Peers, networks
         from scp.seats import Seats
         from scp.services import Services
         from scp.storage import Storage
         from scp.tls import TlsFiles, server_context
+        from store.audit import Trail
+        from store.auditwriter import AuditWriter
         from store.db import Database
         from store.instances import Registrar, sweep
         from store.spool import Spool
@@ -170,6 +176,8 @@ class Acceptor:
         )
         if removed := sweep(self._database, spool):
             _log.warning("%d files that a dead process had left unfinished were removed", removed)
+        trail = Trail(config.node, config.site)
+        self._auditor = Auditor(AuditWriter(self._database, trail) if config.audit else None)
         self._storage = Storage(Registrar(self._database, spool), private_sop_classes=config.private_sop_classes)
         self._services = Services(
             [
@@ -180,7 +188,7 @@ class Acceptor:
                     patience=timedelta(hours=config.commitment_wait_hours),
                     give_up_after=timedelta(hours=config.commitment_give_up_hours),
                 ),
-                query.service(self._reading, config.ae_title),
+                query.service(self._reading, config.ae_title, self._auditor),
                 retrieve.service(
                     self._reading,
                     spool,
@@ -203,6 +211,7 @@ class Acceptor:
             config.user_identity,
             {} if config.user_identity == "ignore" else identity.read_users(Path(config.users_file)),
             self._needs_tls,
+            self._auditor.refused,
         )
         self._entity = ApplicationEntity(config.ae_title)
         self._entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
@@ -235,6 +244,7 @@ class Acceptor:
                 continue
             self._begin(sock, peer, secure=listener is self._tls_listener)
         self._associations.cut_all(_LAST_WORDS_SECONDS)
+        self._auditor.close()
         self._database.close()
         self._reading.close()
 

@@ -59,6 +59,8 @@ class Policy:
     """Digests of passcodes by user name (``scp.identity``)."""
     needs_tls: Callable[[str], bool]
     """Whether a calling AE title may come over TLS only."""
+    refused: Callable[[str, str, str], None] = lambda _calling_ae, _address, _reason: None
+    """Hears who was rejected, and why."""
 
 
 class _Negotiation(ACSE):
@@ -72,6 +74,7 @@ class _Negotiation(ACSE):
         if rejection:
             result, reason = rejection
             _log.warning("association with %s is rejected: %s", assoc.peer, reason)
+            assoc.refused(reason)
             self.send_reject(*result)
             assoc.kill()
             return
@@ -233,6 +236,10 @@ class StorageAssociation(Association):
         if not self._identified():
             return _IDENTITY_NOT_ACCEPTED, "the user identity is missing or wrong"
         return None
+
+    def refused(self, reason: str) -> None:
+        """Pass on that it was rejected."""
+        self._policy.refused(str(self.requestor.ae_title or "").strip(), self.address, reason)
 
     def _identified(self) -> bool:
         """Whether the other side is who it says, as far as the policy asks (PS3.7 D.3.3.7)."""

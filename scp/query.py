@@ -10,6 +10,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from media.attributes import SPECIFIC_CHARACTER_SET, Attribute, Attributes, character_set_for, encode
 from media.encoding import Syntax, syntax_of
+from scp.auditing import Auditor
 from scp.channel import Channel, Message
 from scp.commands import (
     AFFECTED_SOP_CLASS_UID,
@@ -60,9 +61,10 @@ class _Cancelled(Exception):
     """The peer has sent a C-CANCEL-RQ."""
 
 
-def service(database: Database, ae_title: str) -> Service:
+def service(database: Database, ae_title: str, auditor: Auditor | None = None) -> Service:
     """The service for all associations of a process. ``ae_title`` is where matches can be retrieved from."""
-    return Service(sop_classes(FIND), operations={C_FIND_RQ: _Find(database, ae_title)}, extended=negotiate)
+    find_ = _Find(database, ae_title, auditor or Auditor())
+    return Service(sop_classes(FIND), operations={C_FIND_RQ: find_}, extended=negotiate)
 
 
 def negotiate(proposed: bytes) -> bytes:
@@ -73,9 +75,10 @@ def negotiate(proposed: bytes) -> bytes:
 
 
 class _Find:
-    def __init__(self, database: Database, ae_title: str) -> None:
+    def __init__(self, database: Database, ae_title: str, auditor: Auditor) -> None:
         self._database = database
         self._ae_title = ae_title
+        self._auditor = auditor
 
     def __call__(self, message: Message, channel: Channel) -> None:
         begun = time.monotonic()
@@ -97,6 +100,8 @@ class _Find:
         except (OperationalError, PoolTimeout) as error:
             _log.error("C-FIND of %s: the database is not available: %s", channel.peer, error)
             answer = OUT_OF_RESOURCES
+        problem = "" if answer in (SUCCESS, CANCELLED) else f"{answer.status:04X}H {answer.comment}".strip()
+        self._auditor.query(message, channel, problem=problem)
         level = logging.INFO if answer in (SUCCESS, CANCELLED) else logging.WARNING
         _log.log(
             level,

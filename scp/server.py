@@ -120,11 +120,13 @@ class StorageServer:
         data: Path,
         convert: bool = True,
         answerer: Answerer | None = None,
+        site: str | None = None,
     ) -> None:
         """``data``: the folder that relative files of the settings lie in. ``convert``: what is fetched from us goes
         uncompressed to who does not take it as it is. ``answerer`` hears what acceptors ask (``scp.questions``); it is
-        called from several threads.
+        called from several threads. ``site``: the institution that audit messages name; None: none are recorded.
         """
+        self._site = site
         self._dicom = dicom
         self._spool = spool
         self._spool_dir = spool_dir
@@ -274,6 +276,8 @@ class StorageServer:
             commitment_wait_hours=self._commitment.wait_hours,
             commitment_give_up_hours=self._commitment.give_up_hours,
             convert=self._convert,
+            audit=self._site is not None,
+            site=self._site or "",
             log_level=_log.getEffectiveLevel(),
         )
 

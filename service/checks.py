@@ -33,6 +33,8 @@ def wrong_settings(settings: Settings) -> list[str]:
     from jobs import compression, labelling, preparing, rules
     from jobs.options import OptionsError, RequestOptions
     from media.problems import MediaError
+    from service.auditing import receiver_in
+    from service.syslog import SyslogError
 
     found = []
     try:
@@ -46,4 +48,8 @@ def wrong_settings(settings: Settings) -> list[str]:
     except MediaError as error:
         text = str(error)
         found.append(text if text.startswith("label.") else f"label: {text}")
+    try:
+        receiver_in(settings)
+    except SyslogError as error:
+        found.append(f"audit.syslog: {error}")
     return found + rules.problems(settings)

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 from service.api import (
     answers,
+    audit,
     catalogue,
     discs,
     instances,
@@ -59,7 +60,7 @@ def build(
     app.state.operations = operations
     app.state.stopping = stopping
     app.state.setup = setup
-    for part in (studies, instances, reconciliations, plans, jobs, catalogue, discs, labels, nodes, state, users):
+    for part in (studies, instances, reconciliations, plans, jobs, catalogue, discs, labels, nodes, state, users, audit):
         app.include_router(part.router, prefix=PREFIX)
     app.include_router(state.health)
     mount.include(app, operations)

@@ -1,0 +1,209 @@
+"""The audit trail of a running service: what is recorded, what goes to a receiver of syslog over TLS, the commands."""
+
+from __future__ import annotations
+
+import base64
+import re
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lxml import etree
+from pydicom.dataset import Dataset
+from pynetdicom import AE
+from sqlalchemy import text
+from typer.testing import CliRunner
+
+from config.settings import Settings, load
+from service.app import Service
+from service.cli import app
+from service.syslog import SyslogError, receiver_of
+from store import audit, auditwhat
+from store.auditwhat import Who
+from tests.authority import Authority
+from tests.service.test_importing import imported
+from tests.store.test_audit import SCHEMA, unguard
+
+FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+
+
+def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.05)
+    return found
+
+
+@pytest.fixture
+def service(settings: Settings) -> Iterator[Service]:
+    running = Service(settings)
+    running.document = running.start()  # type: ignore[attr-defined]
+    yield running
+    running.stop()
+
+
+def told(service: Service, event: str) -> list[etree._Element]:
+    with service.operations.context.db.read() as session:
+        rows = audit.records(session, limit=1000, event=event, newest_first=False)
+    found = [etree.fromstring(row.message) for row in rows]
+    for one in found:
+        assert SCHEMA.validate(one), SCHEMA.error_log
+    return found
+
+
+def test_receipt_query_and_rejection_are_told(service: Service, made: Path) -> None:
+    imported(service.operations, made)
+    port = service.document["dicom"]["port"]  # type: ignore[attr-defined]
+    entity = AE("ASKER")
+    entity.add_requested_context(FIND)
+    association = entity.associate("127.0.0.1", port, ae_title="BURNISH")
+    query = Dataset()
+    query.QueryRetrieveLevel, query.PatientName, query.StudyInstanceUID = "STUDY", "D*", ""
+    assert [status.Status for status, _ in association.send_c_find(query, FIND)][-1] == 0
+    association.release()
+
+    (asked,) = until(lambda: told(service, "query"))
+    assert asked.find("ActiveParticipant").get("UserID") == "ASKER"
+    assert asked.find("ActiveParticipant").get("NetworkAccessPointID") == "127.0.0.1"
+    content = asked.find("ParticipantObjectIdentification/ParticipantObjectQuery").text
+    assert b"D*" in base64.b64decode(content)
+    brought = until(lambda: told(service, "import"))
+    studies = [one for message in brought for one in message.iter("ParticipantObjectIdentification")]
+    assert sum(one.find("ParticipantObjectIDTypeCode").get("csd-code") == "110180" for one in studies) == 2
+    assert [one.find(".//EventTypeCode").get("csd-code") for one in told(service, "application")] == ["110120"]
+
+
+def test_a_disc_is_an_export_with_its_medium(service: Service, made: Path) -> None:
+    imported(service.operations, made)
+    job = service.operations.burn(
+        selection={"all": True},
+        plan=None,
+        options={"patients_per_disc": "many", "medium": "DVD-R", "profile": "STD-GEN-DVD-JPEG", "copies": 2},
+    )
+    until(lambda: service.operations.job(job["job"])["state"] in ("DONE", "FAILED"), 60)
+    document = service.operations.job(job["job"])
+    assert document["state"] == "DONE", document
+    until(lambda: len(told(service, "export")) == 2)
+    exports = told(service, "export")
+    (uid,) = {disc["file_set_uid"] for disc in document["discs"]}
+    for one in exports:
+        user, medium = one.findall("ActiveParticipant")
+        assert (user.get("UserID"), medium.get("UserID")) == ("api", uid)
+        assert medium.find("MediaIdentifier/MediaType").get("csd-code") == "110033"
+        assert medium.find("RoleIDCode").get("csd-code") == "110154"
+        codes = [kind.get("csd-code") for kind in one.iter("ParticipantObjectIDTypeCode")]
+        assert sorted(codes) == ["110180", "110180", "2", "2"]
+
+
+class SyslogReceiver:
+    """Takes messages of RFC 5425, and can be sent away."""
+
+    def __init__(self, authority: Authority, port: int = 0) -> None:
+        pair = authority.issue("localhost")
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(pair.certificate, pair.key)
+        self._listener = socket.create_server(("127.0.0.1", port))
+        self.port = self._listener.getsockname()[1]
+        self.messages: list[bytes] = []
+        self._connections: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                plain, _ = self._listener.accept()
+                connection = self._context.wrap_socket(plain, server_side=True)
+            except ssl.SSLError:
+                continue
+            except OSError:
+                return
+            self._connections.append(connection)
+            threading.Thread(target=self._read, args=(connection.makefile("rb"),), daemon=True).start()
+
+    def _read(self, stream: Any) -> None:
+        try:
+            while digits := stream.read(1):
+                while (one := stream.read(1)) != b" ":
+                    digits += one
+                self.messages.append(stream.read(int(digits)))
+        except (OSError, ValueError):
+            return
+
+    def leave(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)  # ends accept(), too
+        self._listener.close()
+        for connection in self._connections:
+            connection.close()
+
+
+def test_messages_reach_a_receiver_of_syslog_over_tls_and_wait_while_it_is_away(tmp_path: Path, data: Path) -> None:
+    authority = Authority(tmp_path / "ca")
+    receiver = SyslogReceiver(authority)
+    settings = load(
+        data=data,
+        overrides={
+            "dicom": {"port": 0, "acceptors": 1},
+            "http": {"port": 0},
+            "audit": {"syslog": f"tls://localhost:{receiver.port}", "ca": str(authority.file)},
+        },
+    )
+    service = Service(settings)
+    service.start()
+    try:
+        (first,) = until(lambda: receiver.messages)
+        head, _, xml = first.partition(b"\xef\xbb\xbf")
+        assert re.fullmatch(rb"<85>1 \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z [!-~]+ burnish \d+ DICOM\+RFC3881 - ", head)
+        assert SCHEMA.validate(etree.fromstring(xml.decode()))
+        receiver.leave()
+        context = service.operations.context
+        with context.db.begin() as session:
+            for number in range(3):
+                context.audit.record(session, auditwhat.authentication("login", Who(f"u{number}")))
+        until(lambda: _waiting(service) == 3)
+        receiver = SyslogReceiver(authority, receiver.port)
+        until(lambda: _waiting(service) == 0)
+        texts = [etree.fromstring(one.partition(b"\xef\xbb\xbf")[2]) for one in receiver.messages]
+        users = [one.find("ActiveParticipant").get("UserID") for one in texts]
+        assert [user for user in dict.fromkeys(users) if user.startswith("u")] == ["u0", "u1", "u2"]
+    finally:
+        service.stop()
+        receiver.leave()
+
+
+def _waiting(service: Service) -> int:
+    with service.operations.context.db.read() as session:
+        return audit.waiting(session)
+
+
+@pytest.mark.parametrize(
+    "url", ["syslog://host", "tls://", "tls://host:99999", "tls://host/path", "host:6514", "udp://h"]
+)
+def test_an_address_that_makes_no_sense_is_refused(url: str) -> None:
+    with pytest.raises(SyslogError, match=re.escape(url)):
+        receiver_of(url)
+
+
+def test_the_default_port_is_that_of_syslog_over_tls() -> None:
+    assert receiver_of("tls://audit.example").port == 6514
+
+
+def test_the_command_finds_what_was_removed(service: Service, data: Path) -> None:
+    context = service.operations.context
+    with context.db.begin() as session:
+        for number in range(3):
+            context.audit.record(session, auditwhat.authentication("login", Who(f"u{number}")))
+    run = CliRunner().invoke
+    listed = run(app, ["audit", "list", "--event", "authentication", "--data", str(data)])
+    assert listed.exit_code == 0 and "User Authentication" in listed.stdout and "u2" in listed.stdout
+    assert run(app, ["audit", "verify", "--data", str(data)]).exit_code == 0
+    unguard(context.db)
+    with context.db.begin() as session:
+        session.execute(text("DELETE FROM audit_record WHERE number = 2"))
+    found = run(app, ["audit", "verify", "--json", "--data", str(data)])
+    assert found.exit_code == 1 and "record 2 was removed" in found.stdout
