@@ -327,7 +327,8 @@ class RecallWork:
             ]
         for one in late:
             with self._ctx.db.begin() as session:
-                recalls.end(session, one.id, RecallState.TIMED_OUT, error=late_words(session, one.id, self._ctx))
+                words = recall_plan.late_words(session, one.id, asking_of(self._ctx))
+                recalls.end(session, one.id, RecallState.TIMED_OUT, error=words)
         for one in lost:
             with self._ctx.db.begin() as session:
                 recalls.end(session, one.id, RecallState.CANCELLED, error="who asked for it is gone")
@@ -392,16 +393,6 @@ class RecallWork:
             problem = f"{destination} did not take {len(refused)}: {refused[0]}" if refused else ""
             with self._ctx.db.begin() as session:
                 recalls.delivered(session, number, problem=problem)
-
-
-def late_words(session: Session, recall_id: int, ctx: Context) -> str:
-    """What a recall waited for in vain."""
-    names = [
-        ask["file_set_id"] for ask in recall_plan.asks(session, asking_of(ctx)) if f"C{recall_id}" in ask["recalls"]
-    ]
-    if names:
-        return f"timed out: {', '.join(names[:5])} {'was' if len(names) == 1 else 'were'} not inserted"
-    return "timed out"
 
 
 def document(ctx: Context, recall_id: int) -> dict[str, Any]:

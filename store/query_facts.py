@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from store.checks import counts
 from store.models import Derived, Disc, Instance, Series, Study, Volume, VolumeInstance
+from store.presence import has_restored, is_here
 from store.query_keys import FILE_SET_ID, FILE_SET_UID, INSTANCE_AVAILABILITY, Level
 
 ONLINE, NEARLINE, OFFLINE, UNAVAILABLE = "ONLINE", "NEARLINE", "OFFLINE", "UNAVAILABLE"
@@ -78,6 +79,7 @@ def facts_of(session: Session, level: Level, rows: Sequence[Any], computed: Coll
         totals = dict.fromkeys(facts, 1)
     else:
         missing, totals = _count(session, level, facts)
+    _subtract_restored(session, level, missing)
     for row_id, fact in facts.items():
         if totals.get(row_id, 0) and not missing.get(row_id, 1):
             fact.availability = ONLINE
@@ -117,6 +119,20 @@ def _count(session: Session, level: Level, facts: Mapping[int, Fact]) -> tuple[d
         for keyword, number in zip((series, studies), above, strict=False):
             computed[keyword] = number
     return missing, totals
+
+
+def _subtract_restored(session: Session, level: Level, missing: dict[int, int]) -> None:
+    """What is not in the spool may be back from a disc as it was conformed for it."""
+    entity, purged = _ENTITY[level], [row_id for row_id, count in missing.items() if count]
+    if not purged:
+        return
+    statement = (
+        _instances(level, func.count(Instance.id))
+        .where(entity.in_(purged), Instance.spool_path.is_(None), has_restored())
+        .group_by(entity)
+    )
+    for row_id, count in session.execute(statement):
+        missing[row_id] -= count
 
 
 def _collect(session: Session, facts: Mapping[int, Fact], keyword: str, column: Any) -> None:
@@ -174,7 +190,7 @@ def _find_purged(
     entity = _ENTITY[level]
     statement = (
         on_disc(_instances(level, Instance.id, VolumeInstance.volume_id))
-        .where(entity.in_(purged), Instance.spool_path.is_(None), VolumeInstance.volume_id.in_(list(volumes)))
+        .where(entity.in_(purged), ~is_here(), VolumeInstance.volume_id.in_(list(volumes)))
         .order_by(entity, Instance.id)
         .execution_options(yield_per=1000)
     )

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from store import recalls
 from store.models import Disc, Instance, Volume, VolumeInstance, now
 from store.models_archive import Recall, RecallInstance, RecallVolume
+from store.presence import is_here
 from store.recall_sources import Candidate, candidates, choose
 from store.recalls import ACTIVE, InstanceState, RecallState, VolumeState
 
@@ -82,7 +83,7 @@ def _take_note_of_arrivals(session: Session, recall_id: int) -> None:
             RecallInstance.instance_id.in_(
                 select(Instance.id)
                 .join(RecallInstance, RecallInstance.instance_id == Instance.id)
-                .where(RecallInstance.recall_id == recall_id, recalls.is_here())
+                .where(RecallInstance.recall_id == recall_id, is_here())
             ),
         )
         .values(state=InstanceState.RESTORED, reason=None),
@@ -175,6 +176,14 @@ def _ask(disc: Candidate, asked_at: datetime | None, drive: str) -> dict[str, An
         "instances": 0,
         "words": disc.words(drive),
     }
+
+
+def late_words(session: Session, recall_id: int, asking: Asking) -> str:
+    """What a recall waited for in vain."""
+    names = [ask["file_set_id"] for ask in asks(session, asking) if f"C{recall_id}" in ask["recalls"]]
+    if not names:
+        return "timed out"
+    return f"timed out: {', '.join(names[:5])} {'was' if len(names) == 1 else 'were'} not inserted"
 
 
 def volume_of(session: Session, *, file_set_uid: str, file_set_id: str) -> Volume | None:

@@ -16,8 +16,9 @@ from sqlalchemy import ColumnElement, exists, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from store.guard import rows_changed
-from store.models import Derived, Event, Instance, now
+from store.models import Event, Instance, now
 from store.models_archive import Recall, RecallInstance, RecallVolume
+from store.presence import is_here
 
 _CHUNK = 500
 _TOLD = 200
@@ -88,21 +89,6 @@ class UnknownRecall(Exception):
 
 
 # --- Conditions -------------------------------------------------------------------------------------------------------
-
-
-def is_here() -> ColumnElement[bool]:
-    """True for an Instance whose bytes can be read at once: in the spool, or back from a disc as it lies there."""
-    return or_(Instance.spool_path.is_not(None), has_restored())
-
-
-def has_restored() -> ColumnElement[bool]:
-    """True for an Instance of which a conformed file came back from a disc, under the instance's own UID."""
-    return exists().where(
-        Derived.source_digest == Instance.digest,
-        Derived.sop_instance_uid == Instance.sop_instance_uid,
-        Derived.restored_at.is_not(None),
-        Derived.new_sop_instance_uid.is_(None),
-    )
 
 
 def needed(since: datetime) -> ColumnElement[bool]:
@@ -379,17 +365,14 @@ def available(session: Session, recall_id: int) -> list[int]:
     )
 
 
-def outcome_of(session: Session, recall_id: int, ids: Collection[int]) -> dict[int, tuple[InstanceState, str]]:
-    """State and reason of some of a recall's instances."""
-    found: dict[int, tuple[InstanceState, str]] = {}
-    for chunk in _chunks(list(ids)):
-        rows = session.execute(
-            select(RecallInstance.instance_id, RecallInstance.state, RecallInstance.reason).where(
-                RecallInstance.recall_id == recall_id, RecallInstance.instance_id.in_(chunk)
-            )
-        )
-        found |= {instance: (InstanceState(state), reason or "") for instance, state, reason in rows}
-    return found
+def settled(session: Session, recall_id: int) -> list[tuple[int, InstanceState, str]]:
+    """Instances of a recall that are not wanted any more, with their states, and reasons of those that failed."""
+    rows = session.execute(
+        select(RecallInstance.instance_id, RecallInstance.state, RecallInstance.reason)
+        .where(RecallInstance.recall_id == recall_id, RecallInstance.state != InstanceState.WANTED)
+        .order_by(RecallInstance.instance_id)
+    )
+    return [(instance, InstanceState(state), reason or "") for instance, state, reason in rows]
 
 
 def open_ids(session: Session, *states: RecallState) -> list[int]:

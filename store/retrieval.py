@@ -1,7 +1,8 @@
 """What a C-MOVE or C-GET means: which instances, and where the bytes of each are (PS3.4 C.4.2, C.4.3).
 
-The spool has an instance as received. Where it was purged, the image file of a verified disc may have it (NEARLINE);
-one made of it under a new UID is another instance. Of several with one SOP Instance UID the first received is meant.
+The spool has an instance as received. Where it was purged, a conformed file of it may be back from a disc, or the image
+file of a verified disc may have it (NEARLINE); one made of it under a new UID is another instance. Of several with one
+SOP Instance UID the first received is meant.
 """
 
 from __future__ import annotations
@@ -39,6 +40,16 @@ class Place:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A conformed file that came back from a disc."""
+
+    path: str
+    """Relative to the derived folder."""
+    size: int
+    transfer_syntax_uid: str
+
+
 @dataclass(slots=True)
 class Held:
     """An instance that is to be sent."""
@@ -50,6 +61,8 @@ class Held:
     spool_path: str | None
     file_bytes: int
     dataset_bytes: int
+    restored: Restored | None = None
+    """Its conformed file, if it is not in the spool."""
     places: list[Place] = field(default_factory=list)
     """Where else it can be read now, if it is not in the spool."""
     file_sets: list[str] = field(default_factory=list)
@@ -58,8 +71,13 @@ class Held:
 
 def wanted_ids(session: Session, wanted: Wanted) -> array[int]:
     """Primary keys of the instances, series by series in the order of receipt. 8 bytes each is all that is held."""
+    return wanted_and_purged(session, wanted)[0]
+
+
+def wanted_and_purged(session: Session, wanted: Wanted) -> tuple[array[int], array[int]]:
+    """The same, and beside it those of them that are not in the spool."""
     statement = (
-        select(Instance.id)
+        select(Instance.id, Instance.spool_path.is_(None))
         .select_from(Patient)
         .join(Study, Study.patient_id == Patient.id)
         .join(Series, Series.study_id == Study.id)
@@ -68,7 +86,12 @@ def wanted_ids(session: Session, wanted: Wanted) -> array[int]:
         .order_by(Series.id, Instance.id)
         .execution_options(yield_per=1000)
     )
-    return array("q", session.scalars(statement))
+    ids, purged = array("q"), array("q")
+    for row_id, is_purged in session.execute(statement):
+        ids.append(row_id)
+        if is_purged:
+            purged.append(row_id)
+    return ids, purged
 
 
 def wanted_contexts(session: Session, wanted: Wanted) -> list[tuple[str, str]]:
@@ -97,6 +120,11 @@ def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
 
 def held(session: Session, ids: Sequence[int]) -> list[Held]:
     """Some hundred instances with where they are, in the order of ``ids``; those deleted meanwhile are left out."""
+    return list(held_by_id(session, ids).values())
+
+
+def held_by_id(session: Session, ids: Sequence[int]) -> dict[int, Held]:
+    """The same by their ids."""
     rows = {
         row.id: row
         for row in session.execute(
@@ -114,8 +142,23 @@ def held(session: Session, ids: Sequence[int]) -> list[Held]:
     found = {row_id: Held(*row[1:]) for row_id, row in rows.items()}
     purged = [row_id for row_id, row in rows.items() if row.spool_path is None]
     if purged:
+        _add_restored(session, found, purged)
         _add_places(session, found, purged)
-    return [found[row_id] for row_id in ids if row_id in found]
+    return {row_id: found[row_id] for row_id in ids if row_id in found}
+
+
+def _add_restored(session: Session, found: Mapping[int, Held], purged: Sequence[int]) -> None:
+    rows = session.execute(
+        select(Instance.id, Derived.path, Derived.size, Derived.transfer_syntax_uid)
+        .join(
+            Derived,
+            (Derived.source_digest == Instance.digest) & (Derived.sop_instance_uid == Instance.sop_instance_uid),
+        )
+        .where(Instance.id.in_(list(purged)), Derived.restored_at.is_not(None), Derived.new_sop_instance_uid.is_(None))
+        .order_by(Derived.restored_at.desc())
+    )
+    for row_id, path, size, syntax in rows:
+        found[row_id].restored = Restored(path, size, syntax)
 
 
 def _add_places(session: Session, found: Mapping[int, Held], purged: Sequence[int]) -> None:

@@ -19,6 +19,7 @@ from media.trees import open_tree
 from store import recalls
 from store.models import Derived, Disc, Event, Instance, VolumeInstance, now
 from store.models_archive import Recall, RecallInstance
+from store.presence import is_here
 from store.recalls import RecallError, RecallState
 from store.selection import Selection
 from store.spool import SpoolFull
@@ -316,7 +317,7 @@ def test_what_was_conformed_comes_back_as_it_is_on_the_disc(any_house: House, tm
             data = house.ctx.derived_path(row.path).read_bytes()
             assert row.restored_at is not None
             assert hashlib.sha256(data).hexdigest() == row.sha256
-        assert session.scalar(select(func.count()).where(recalls.is_here(), Instance.id > 0)) == 2
+        assert session.scalar(select(func.count()).where(is_here(), Instance.id > 0)) == 2
 
 
 def test_what_is_here_already_is_held_and_not_asked_for(house: House, tmp_path: Path) -> None:
