@@ -28,7 +28,7 @@ from service.contract import Document, OnProgress
 from service.creating import Creating
 from service.errors import NotDone, UsageError, as_refusal
 from service.exchange import Exchange
-from service.http import HttpServer, local_url
+from service.http import HttpServer, fingerprint, local_url, tls_context
 from service.lock import DataLock, write_private
 from service.logs import logger
 from service.operations import StoreOperations
@@ -200,10 +200,13 @@ class Service:
         http = HttpServer(settings.http.host, settings.http.port)
         self._stack.callback(http.stop)
         hosts = {settings.http.host, *settings.http.allowed_hosts}
-        http.start(build(workshop.operations, token=token, hosts=hosts, stopping=self._stopping))
-        url = local_url(settings.http.host, http.port)
+        setup = Setup.where_needed(workshop.context.db, settings.data)
+        application = build(workshop.operations, token=token, hosts=hosts, stopping=self._stopping, setup=setup)
+        http.start(application, tls_context(settings))
+        url = local_url(settings.http.host, http.port, "https" if settings.http.certificate else "http")
         self._stack.callback(self._withdraw)
-        write_private(settings.data / "service.json", json.dumps({"url": url, "pid": os.getpid()}) + "\n")
+        where = {"url": url, "pid": os.getpid(), "fingerprint": fingerprint(settings)}
+        write_private(settings.data / "service.json", json.dumps(where) + "\n")
         log.info("ready", dicom=f"{dicom_host}:{dicom_port}", http=url)
         return {
             "event": "ready",

@@ -33,6 +33,7 @@ def wrong_settings(settings: Settings) -> list[str]:
     from jobs import compression, labelling, preparing, rules
     from jobs.options import OptionsError, RequestOptions
     from media.problems import MediaError
+    from service import http, oidc
     from service.auditing import receiver_in
     from service.syslog import SyslogError
 
@@ -52,4 +53,4 @@ def wrong_settings(settings: Settings) -> list[str]:
         receiver_in(settings)
     except SyslogError as error:
         found.append(f"audit.syslog: {error}")
-    return found + rules.problems(settings)
+    return found + http.wrong_settings(settings) + oidc.wrong_settings(settings) + rules.problems(settings)

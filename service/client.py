@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
 import threading
@@ -28,6 +29,7 @@ class ServiceOperations:
     def __init__(self, running: Running) -> None:
         parts = urlsplit(running.url)
         self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
+        self._fingerprint = running.fingerprint if parts.scheme == "https" else ""
         self._headers = {"Authorization": f"Bearer {running.token}", "Accept": "application/json"}
         self._local = threading.local()
         self._guard = threading.Lock()
@@ -255,9 +257,10 @@ class ServiceOperations:
     def _connection(self) -> http.client.HTTPConnection:
         connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = http.client.HTTPConnection(self._host, self._port, timeout=_CONNECT_SECONDS)
+            connection = self._new_connection()
             try:
                 connection.connect()
+                self._require_ours(connection)
             except OSError as error:
                 raise TryLater(f"the service does not answer: {error.strerror or error}", "NO_SERVICE") from error
             if connection.sock is not None:
@@ -266,6 +269,28 @@ class ServiceOperations:
             with self._guard:
                 self._open.append(connection)
         return connection
+
+    def _new_connection(self) -> http.client.HTTPConnection:
+        if not self._fingerprint:
+            return http.client.HTTPConnection(self._host, self._port, timeout=_CONNECT_SECONDS)
+        import ssl
+
+        # Whose certificate it is the service has said in a file that only it could write; no authority is asked.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        return http.client.HTTPSConnection(self._host, self._port, timeout=_CONNECT_SECONDS, context=context)
+
+    def _require_ours(self, connection: http.client.HTTPConnection) -> None:
+        """Before the token is sent: that the other side has the certificate that the service named."""
+        if not self._fingerprint:
+            return
+        import ssl
+
+        connection.auto_open = 0  # no second one behind our back that nobody looks at
+        shown = connection.sock.getpeercert(binary_form=True) if isinstance(connection.sock, ssl.SSLSocket) else None
+        if hashlib.sha256(shown or b"").hexdigest() != self._fingerprint:
+            connection.close()
+            raise NotDone("what answers has not the certificate of the service; the token was not sent", "CERTIFICATE")
 
     def _drop(self) -> None:
         connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)

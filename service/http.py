@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import socket
+import ssl
 import threading
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -14,14 +17,70 @@ from service.errors import NotDone
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from config.settings import Settings
+
 _STOP_SECONDS = 10
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
 
-def local_url(host: str, port: int) -> str:
+def local_url(host: str, port: int, scheme: str = "http") -> str:
     """The address at which a program on this machine reaches the server."""
     host = _ANY.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens there."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def wrong_settings(settings: Settings) -> list[str]:
+    """Why the server may not listen as the settings say, one line each."""
+    http = settings.http
+    if http.certificate:
+        from scp.tls import TlsError
+
+        try:
+            tls_context(settings)
+        except TlsError as error:
+            return [f"http.certificate, http.key: {str(error).replace('tls.', 'http.')}"]
+        return []
+    if is_loopback(http.host):
+        return []
+    if not http.behind_proxy:
+        where = http.host or "every address"
+        remedy = "set http.certificate and http.key, or http.behind_proxy where a proxy with TLS stands before us"
+        return [f"http.host: {where} is reached from elsewhere, and there is no TLS; {remedy}"]
+    if not http.trusted_proxies:
+        return ["http.trusted_proxies: with http.behind_proxy the proxy's address is needed"]
+    return []
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """For HTTPS; None where the settings name no certificate. Raises scp.tls.TlsError."""
+    http = settings.http
+    if not http.certificate:
+        return None
+    from scp.tls import TlsFiles, server_context
+
+    files = TlsFiles(settings.in_data(http.certificate), settings.in_data(http.key), "")
+    context = server_context(files, client_certificates="none")
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def fingerprint(settings: Settings) -> str:
+    """SHA-256 of our certificate, by which the command line knows us; "" without TLS."""
+    if not settings.http.certificate:
+        return ""
+    with open(settings.in_data(settings.http.certificate)) as file:
+        text = file.read()
+    end = "-----END CERTIFICATE-----"
+    first = text[text.index("-----BEGIN CERTIFICATE-----") : text.index(end) + len(end)]
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(first)).hexdigest()
 
 
 class HttpServer:
@@ -40,8 +99,8 @@ class HttpServer:
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
 
-    def start(self, app: ASGIApp) -> None:
-        """Serve ``app``; returns when requests are answered."""
+    def start(self, app: ASGIApp, tls: ssl.SSLContext | None = None) -> None:
+        """Serve ``app``, over HTTPS where there is a context for it; returns when requests are answered."""
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -49,9 +108,12 @@ class HttpServer:
             server_header=False,
             lifespan="off",
             ws="none",
+            proxy_headers=False,  # whom to believe is the guard's to say
             timeout_keep_alive=30,
             timeout_graceful_shutdown=_STOP_SECONDS // 2,
         )
+        config.load()
+        config.ssl = tls
         self._server = _Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="http", daemon=True)
         self._thread.start()

@@ -92,6 +92,8 @@ class Running:
     url: str
     pid: int
     token: str
+    fingerprint: str = ""
+    """SHA-256 of the certificate that it has, where ``url`` is https."""
 
 
 def running_service(data: Path) -> Running | None:
@@ -109,7 +111,7 @@ def running_service(data: Path) -> Running | None:
                 token = (data / "cli.token").read_text().strip()
             except OSError as error:
                 raise NotDone(f"the service's token cannot be read: {error}", "NO_TOKEN") from error
-            return Running(str(said["url"]), int(said["pid"]), token)
+            return Running(str(said["url"]), int(said["pid"]), token, str(said.get("fingerprint", "")))
         if time.monotonic() > deadline:
             raise InUse(data, holder)
         time.sleep(0.05)

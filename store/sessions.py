@@ -206,6 +206,11 @@ def send_off(session: Session, *, state: str, browser: str, nonce: str, verifier
     )
 
 
+def forget_sent_off(session: Session, *, within: timedelta) -> None:
+    """Those who did not come back in time."""
+    session.execute(delete(OidcLogin).where(OidcLogin.created_at < now() - within))
+
+
 def come_back(session: Session, *, state: str, browser: str, within: timedelta) -> OidcLogin:
     """What was sent off; it is gone then. UserError for a state that is unknown, used, old, or another browser's."""
     row = session.get(OidcLogin, digest(state), with_for_update=True)

@@ -125,12 +125,15 @@ def by_identity(session: Session, issuer: str, subject: str) -> User | None:
     return session.scalar(select(User).where(User.issuer == issuer, User.subject == subject))
 
 
-def set_role(session: Session, user: User, role: str) -> None:
-    """From now on, also for requests of sessions and tokens. Raises UserError for the last administrator."""
+def set_role(session: Session, user: User, role: str, *, forced: bool = False) -> None:
+    """From now on, also for requests of sessions and tokens. Raises UserError for the last administrator.
+
+    ``forced``: whoever gives the roles is not us (an OpenID provider), and the last administrator may go.
+    """
     checked_role(role)
     if user.role == role:
         return
-    if role != ADMINISTRATOR:
+    if role != ADMINISTRATOR and not forced:
         _keeps_an_administrator(session, user)
     user.role = role
     end_sessions(session, user)

@@ -10,8 +10,10 @@ from service.commands.common import ConfigOption, DataOption, JsonOption, load_s
 
 
 def serve(
-    host: Annotated[
-        str | None, typer.Option("--host", metavar="H", help="Address to listen on, DICOM and HTTP.")
+    host: Annotated[str | None, typer.Option("--host", metavar="H", help="Address to listen on for DICOM.")] = None,
+    http_host: Annotated[
+        str | None,
+        typer.Option("--http-host", metavar="H", help="Address to listen on for HTTP; but loopback it needs TLS."),
     ] = None,
     dicom_port: Annotated[
         int | None, typer.Option("--dicom-port", metavar="N", help="DICOM port; 0 takes any free one.")
@@ -26,7 +28,9 @@ def serve(
     """Receive studies by C-STORE and make discs, until SIGTERM or Ctrl-C."""
     overrides: dict[str, dict[str, Any]] = {"dicom": {}, "http": {}}
     if host is not None:
-        overrides["dicom"]["host"] = overrides["http"]["host"] = host
+        overrides["dicom"]["host"] = host
+    if http_host is not None:
+        overrides["http"]["host"] = http_host
     if dicom_port is not None:
         overrides["dicom"]["port"] = dicom_port
     if http_port is not None:
@@ -48,6 +52,8 @@ def serve(
             return
         dicom = document["dicom"]
         say(f"DICOM: {dicom['ae_title']} at {dicom['host']} port {dicom['port']}; HTTP: {document['http']['url']}")
+        if setup := document.get("setup"):
+            say(f"There is no user yet. Make the first one at {setup['url']} with the one-time code {setup['code']}")
         say("Ctrl-C stops the service.")
 
     if not run_until_stopped(settings, ready):
