@@ -299,6 +299,29 @@ class Prefetch(_Section):
     to: str = ""
 
 
+class Watch(_Section):
+    """A folder or drive: what is put there is recognised, verified, and taken in by these rules."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")
+    path: Path
+    recalls: bool = True
+    verify: Literal["off", "report", "require"] = "report"
+    take: Literal["all", "foreign", "none"] = "foreign"
+    when: dict[str, str | tuple[str, ...]] = {}
+    reconcile: Path | Literal[""] = ""
+    calling_ae: str = ""
+    to: str = ""
+    after: Literal["leave", "move", "eject"] = "leave"
+    settle_seconds: float = Field(default=10.0, ge=0, le=86_400)
+
+    @field_validator("calling_ae")
+    @classmethod
+    def _ae_title(cls, value: str) -> str:
+        if value and not _AE_TITLE.match(value):
+            raise ValueError(f"{value!r} is no AE title (1-16 printable characters without backslash, PS3.5 6.2)")
+        return value
+
+
 class Settings(BaseSettings):
     """All settings; see ``config/defaults.toml`` for what each one means."""
 
@@ -329,6 +352,7 @@ class Settings(BaseSettings):
     rules: tuple[Rule, ...] = ()
     recall: Recall
     prefetch: tuple[Prefetch, ...] = ()
+    watch: tuple[Watch, ...] = ()
 
     @classmethod
     def settings_customise_sources(
@@ -418,6 +442,8 @@ def _check_references(settings: Settings) -> None:
             wrong.append(f"rules.{rule.name}.burner: there is no section [burners.{rule.burner}]")
     names = [rule.name for rule in settings.rules]
     wrong += [f"rules.{name}: two rules have this name" for name in sorted({n for n in names if names.count(n) > 1})]
+    names = [one.name for one in settings.watch]
+    wrong += [f"watch.{name}: two of them have this name" for name in sorted({n for n in names if names.count(n) > 1})]
     names = [rule.name for rule in settings.prefetch]
     wrong += [f"prefetch.{name}: two rules have this name" for name in sorted({n for n in names if names.count(n) > 1})]
     wrong += [

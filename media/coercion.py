@@ -218,7 +218,7 @@ def _tag(name: str, keyword: str) -> int:
 
 
 def _patterns(name: str, keyword: str, value: Any) -> tuple[str, ...]:
-    patterns = value if isinstance(value, list) else [value]
+    patterns = list(value) if isinstance(value, list | tuple) else [value]
     if not patterns or not all(isinstance(one, str | int) and not isinstance(one, bool) for one in patterns):
         raise RulesError(f"rule {name}: the condition on {keyword} is no text, number or list of them")
     return tuple(str(one) for one in patterns)

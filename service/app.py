@@ -34,6 +34,7 @@ from service.logs import logger
 from service.operations import StoreOperations
 from service.shutdown import Stopping
 from service.watching import Watching
+from service.watching import Watching
 from service.signin import Setup
 from store import auditwhat, instances, retention
 from store.instances import Registrar
@@ -195,6 +196,10 @@ class Service:
         )
         courier.start()
         self._stack.callback(courier.stop)
+        watching = Watching(workshop.operations)
+        workshop.operations.watches = watching.documents
+        watching.start()
+        self._stack.callback(watching.stop)
 
         token = auth.new_token(settings.data)
         http = HttpServer(settings.http.host, settings.http.port)

@@ -28,6 +28,23 @@ def foreign_packages(home: Path | None = None) -> list[str]:
     return found
 
 
+def _wrong_watches(settings: Settings) -> list[str]:
+    from media.coercion import RulesError, condition_of, read_rules
+
+    found = []
+    for watch in settings.watch:
+        try:
+            condition_of("when", watch.when)
+            if watch.reconcile:
+                read_rules(settings.data / watch.reconcile)
+        except RulesError as error:
+            found.append(f"watch.{watch.name}: {error}")
+        folder = settings.data / watch.path
+        if watch.after == "eject" and folder.is_dir():
+            found.append(f"watch.{watch.name}.after: {folder} is a folder; only a drive can be ejected")
+    return found
+
+
 def wrong_settings(settings: Settings) -> list[str]:
     """What each setting's own check cannot see: profiles, labels, rules that do not fit, one line each."""
     from jobs import compression, labelling, preparing, rules
@@ -43,7 +60,7 @@ def wrong_settings(settings: Settings) -> list[str]:
     except (OptionsError, MediaError) as error:
         text = str(error)
         found.append(text if text.startswith("coerce") else f"plan.profile, plan.medium: {text}")
-    found += compression.problems(settings.compress)
+    found += compression.problems(settings.compress) + _wrong_watches(settings)
     try:
         labelling.try_style(settings)
     except MediaError as error:

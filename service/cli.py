@@ -25,6 +25,7 @@ from service.commands import (
     serve,
     simulate,
     verify,
+    watch,
 )
 from service.commands.common import print_json
 from service.errors import as_refusal
@@ -103,6 +104,7 @@ app.add_typer(discs.discs, name="discs")
 app.command("at-risk")(discs.at_risk)
 app.command("keep")(discs.keep)
 app.add_typer(nodes.nodes, name="nodes")
+app.add_typer(watch.watch, name="watch")
 app.command("pull")(nodes.pull)
 app.command("send")(nodes.send)
 app.command("label")(label.label)

@@ -60,6 +60,8 @@ class StoreOperations:
         self._registrar = registrar
         self._guard = threading.Lock()
         self._reconcilers: dict[str, Reconciler] = {}
+        self.watches: Callable[[], list[Document]] = list
+        """How the watched places of this process stand."""
         self.receiving = False
         """Our own storage SCP runs, so that others can send to it what we ask for."""
 

@@ -23,6 +23,7 @@ from service.api import (
     state,
     studies,
     users,
+    watches,
 )
 from service.api.problem import Problem
 from service.auth import PUBLIC_PATHS, Guard
@@ -62,6 +63,7 @@ def build(
     app.state.setup = setup
     for part in (studies, instances, reconciliations, plans, jobs, catalogue, discs, labels, nodes, state, users, audit):
         app.include_router(part.router, prefix=PREFIX)
+    app.include_router(watches.router, prefix=PREFIX)
     app.include_router(state.health)
     mount.include(app, operations)
     app.exception_handler(RequestValidationError)(_invalid)

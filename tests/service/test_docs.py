@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from config.settings import Prefetch, Rule, Settings
+from config.settings import Prefetch, Rule, Settings, Watch
 from service import conformance
 from service.cli import app
 
@@ -46,6 +46,7 @@ def settings() -> Iterator[tuple[str, str]]:
             yield "", section
     yield from (("[[rules]]", key) for key in Rule.model_fields)
     yield from (("[[prefetch]]", key) for key in Prefetch.model_fields)
+    yield from (("[[watch]]", key) for key in Watch.model_fields)
 
 
 @pytest.mark.parametrize(("section", "key"), list(settings()))
@@ -58,7 +59,7 @@ def test_every_setting(section: str, key: str) -> None:
 def test_every_section_of_the_settings() -> None:
     named = set(sections(text("settings.md")))
     for field in Settings.model_fields:
-        assert field in ("data", "burners", "rules", "prefetch") or f"[{field}]" in named
+        assert field in ("data", "burners", "rules", "prefetch", "watch") or f"[{field}]" in named
 
 
 def commands() -> dict[str, Any]:

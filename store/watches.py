@@ -1,0 +1,108 @@
+"""What watched folders and drives have brought: each disc once, whatever happens in between."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from store.db import Database
+from store.models import Event, Instance, now
+from store.models_archive import WatchSeen
+
+_CHUNK = 500
+
+
+def seen(session: Session, watch: str, identity: str) -> WatchSeen | None:
+    """What is kept of a disc at a watched place; None: it was not here before."""
+    return session.scalars(select(WatchSeen).where(WatchSeen.watch == watch, WatchSeen.identity == identity)).first()
+
+
+def at_paths(session: Session, watch: str, paths: Collection[str]) -> dict[str, dict[str, Any]]:
+    """By path, the results of what was last dealt with there."""
+    found: dict[str, dict[str, Any]] = {}
+    wanted = sorted(set(paths))
+    for start in range(0, len(wanted), _CHUNK):
+        rows = session.execute(
+            select(WatchSeen.path, WatchSeen.result)
+            .where(WatchSeen.watch == watch, WatchSeen.path.in_(wanted[start : start + _CHUNK]))
+            .order_by(WatchSeen.at, WatchSeen.id)
+        )
+        found.update((row.path, row.result) for row in rows)
+    return found
+
+
+def keep(db: Database, watch: str, identity: str, path: str, result: dict[str, Any]) -> int:
+    """Keep what came of a disc, in place of what was kept of it before, with an Event; returns the row's number."""
+    for attempt in (1, 2):
+        try:
+            with db.begin() as session:
+                row = seen(session, watch, identity)
+                if row is None:
+                    row = WatchSeen(watch=watch, identity=identity, path=path, at=now(), result=result)
+                    session.add(row)
+                else:
+                    row.path, row.at, row.result = path, now(), result
+                session.flush()
+                detail = {"watch": watch, "seen": row.id, "complete": bool(result.get("complete"))}
+                detail |= {key: result[key] for key in ("file_set_id", "imported", "error") if result.get(key)}
+                session.add(Event(at=now(), kind="watch", new="seen", detail=detail))
+                return row.id
+        except IntegrityError:  # another node keeps the same at the same moment
+            if attempt == 2:
+                raise
+    raise AssertionError("unreachable")
+
+
+def unsent(session: Session, watch: str) -> list[WatchSeen]:
+    """What still has to be sent on, the oldest first."""
+    rows = session.scalars(select(WatchSeen).where(WatchSeen.watch == watch).order_by(WatchSeen.at, WatchSeen.id))
+    return [row for row in rows if row.result.get("unsent")]
+
+
+def uids_of(session: Session, numbers: Sequence[int]) -> Iterator[tuple[int, str]]:
+    """SOP Instance UIDs of instances, by their numbers."""
+    for start in range(0, len(numbers), _CHUNK):
+        query = select(Instance.id, Instance.sop_instance_uid).where(Instance.id.in_(numbers[start : start + _CHUNK]))
+        for row in session.execute(query):
+            yield row[0], row[1]
+
+
+def by_number(session: Session, number: int) -> WatchSeen | None:
+    return session.get(WatchSeen, number)
+
+
+def listed(session: Session, watch: str, limit: int, before: int | None = None) -> list[dict[str, Any]]:
+    """What a watched place brought, the newest first."""
+    query = select(WatchSeen).where(WatchSeen.watch == watch)
+    if before is not None:
+        query = query.where(WatchSeen.id < before)
+    return [
+        {"seen": row.id, "at": row.at.isoformat(), "path": row.path, "result": shown(row.result)}
+        for row in session.scalars(query.order_by(WatchSeen.id.desc()).limit(limit))
+    ]
+
+
+def shown(result: dict[str, Any]) -> dict[str, Any]:
+    """A result as people see it."""
+    document = {key: value for key, value in result.items() if key not in ("signature", "unsent", "tries")}
+    return document | {"to_send": len(result.get("unsent") or ())}
+
+
+def counts(session: Session, watches: Iterable[str]) -> dict[str, int]:
+    """How many discs each has brought."""
+    rows = session.execute(
+        select(WatchSeen.watch, func.count()).where(WatchSeen.watch.in_(list(watches))).group_by(WatchSeen.watch)
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+def forget(session: Session, watch: str, number: int) -> bool:
+    """Have a disc dealt with again when it is next seen; False: there is no such row."""
+    rows = session.execute(
+        delete(WatchSeen).where(WatchSeen.watch == watch, WatchSeen.id == number).returning(WatchSeen.id)
+    )
+    return rows.first() is not None
