@@ -28,6 +28,7 @@ from store.processes import die_with_parent
 
 if TYPE_CHECKING:
     from scp.association import StorageAssociation
+    from scp.recalling import RecallPolicy
     from scp.tls import TlsFiles
     from store.remotes import Remote
 
@@ -80,6 +81,9 @@ class AcceptorConfig:
     commitment_discs: int
     commitment_wait_hours: float
     commitment_give_up_hours: float
+    derived_dir: str
+    recall: str
+    """What is done about what is only on discs: ``mode``, ``seconds`` and more of ``RecallPolicy``, as JSON."""
     convert: bool
     """What a retrieve's receiver does not take as it is held goes as Explicit VR Little Endian."""
     audit: bool
@@ -192,11 +196,15 @@ class Acceptor:
                 retrieve.service(
                     self._reading,
                     spool,
+                    derived_dir=Path(config.derived_dir),
+                    writing=self._database,
+                    recall=_recall_policy(config),
                     ae_title=config.ae_title,
                     acse_timeout=config.acse_timeout,
                     dimse_timeout=config.dimse_timeout,
                     convert=config.convert,
                     secure=partial(_secured, files, config) if config.tls_ca else None,
+                    auditor=self._auditor,
                 ),
             ]
         )
@@ -308,6 +316,13 @@ class Acceptor:
             self._peers.leave(address)
             if seated:
                 self._seats.leave()
+
+
+def _recall_policy(config: AcceptorConfig) -> RecallPolicy:
+    from scp.recalling import RecallPolicy
+
+    values = json.loads(config.recall)
+    return RecallPolicy(**values | {"nearest": tuple(values.get("nearest", ()))})
 
 
 def _secured(files: TlsFiles, config: AcceptorConfig, sock: socket.socket, *, remote: Remote) -> socket.socket:

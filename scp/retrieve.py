@@ -6,17 +6,18 @@ import logging
 import socket
 import time
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
-from pydicom.uid import UID
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from media.attributes import Attribute, encode
 from media.encoding import syntax_of
+from scp.auditing import Auditor
 from scp.channel import Channel, Message
 from scp.commands import (
     C_GET_RQ,
@@ -25,16 +26,14 @@ from scp.commands import (
     FAILED,
     MOVE_DESTINATION,
     REMAINING,
-    STATUS,
     WARNING,
-    number,
-    store_command,
     text,
 )
 from scp.conversion import EXPLICIT_LE
+from scp.exits import Exit, Nowhere, OtherAssociation, SameAssociation
 from scp.identifier import GET, MOVE, Identifier, Refused, check_unique_key, read_identifier, sop_classes
+from scp.recalling import Recalling, RecallPolicy, is_far
 from scp.sender import Sender, SenderFailed
-from scp.sending import Outlet
 from scp.services import Service
 from scp.sources import NotThere, Source, Sources
 from scp.statuses import (
@@ -42,6 +41,7 @@ from scp.statuses import (
     DESTINATION_AWAY,
     NO_SUB_OPERATION,
     NOT_COUNTED,
+    NOT_RECALLED,
     ONLY_ON_DISCS,
     PENDING,
     SOME_FAILED,
@@ -52,7 +52,7 @@ from scp.statuses import (
 from store import remotes
 from store.db import Database
 from store.query_keys import LEVELS, UNIQUE, Level, text_values
-from store.retrieval import Held, held, wanted_contexts, wanted_ids
+from store.retrieval import Held, held_by_id, wanted_and_purged, wanted_contexts
 from store.spool import Spool
 
 _log = logging.getLogger(__name__)
@@ -74,18 +74,33 @@ def service(
     database: Database,
     spool: Spool,
     *,
+    derived_dir: Path,
+    writing: Database,
+    recall: RecallPolicy,
     ae_title: str,
     acse_timeout: float,
     dimse_timeout: float,
     convert: bool = True,
     secure: Secure | None = None,
+    auditor: Auditor | None = None,
 ) -> Service:
     """The service for all associations of a process; times in seconds, for associations to move destinations.
 
     ``convert``: what a receiver does not take as it is held goes as Explicit VR Little Endian. Without ``secure``
-    nothing is moved to nodes that want TLS.
+    nothing is moved to nodes that want TLS. ``writing`` is a database on which recalls can be begun.
     """
-    provider = _Provider(database, spool, ae_title, (acse_timeout, dimse_timeout), convert, secure)
+    provider = _Provider(
+        database,
+        spool,
+        derived_dir,
+        writing,
+        recall,
+        ae_title,
+        (acse_timeout, dimse_timeout),
+        convert,
+        secure,
+        auditor or Auditor(),
+    )
     return Service(
         sop_classes(MOVE, GET), operations={C_MOVE_RQ: provider.move, C_GET_RQ: provider.get}, extended=negotiate
     )
@@ -94,15 +109,6 @@ def service(
 def negotiate(proposed: bytes) -> bytes:
     """Relational retrieval is agreed to (PS3.4 C.5.2.1), all else is not."""
     return bytes(byte if at == 0 and byte == 1 else 0 for at, byte in enumerate(proposed))
-
-
-class Exit(Protocol):
-    """Where the instances of one retrieve go."""
-
-    def takes(self, sop_class_uid: str, transfer_syntax_uid: str) -> bool: ...
-
-    def store(self, instance: Held, source: Source) -> int:
-        """The status of the C-STORE of what it takes. Raises SenderFailed where no more can be sent."""
 
 
 @dataclass(slots=True)
@@ -117,6 +123,8 @@ class _Tally:
     """File-set IDs of what would have to be recalled."""
     failed_uids: list[str] = field(default_factory=list)
     reasons: dict[str, int] = field(default_factory=dict)
+    words: str = ""
+    """How a recall ended, where it did not give all."""
 
     def counts(self, *, final: bool = False) -> dict[int, int]:
         found = {COMPLETED: self.completed, FAILED: self.failed, WARNING: self.warning}
@@ -136,13 +144,21 @@ class _Provider:
         self,
         database: Database,
         spool: Spool,
+        derived_dir: Path,
+        writing: Database,
+        recall: RecallPolicy,
         ae_title: str,
         timeouts: tuple[float, float],
         convert: bool,
         secure: Secure | None,
+        auditor: Auditor,
     ) -> None:
+        self._auditor = auditor
         self._database = database
         self._spool = spool
+        self._derived_dir = derived_dir
+        self._writing = writing
+        self._recall = recall
         self._ae_title = ae_title
         self._acse_timeout, self._dimse_timeout = timeouts
         self._convert = convert
@@ -150,30 +166,30 @@ class _Provider:
 
     def get(self, message: Message, channel: Channel) -> None:
         """C-GET: to the requestor, on the same association."""
-        self._serve("C-GET", message, channel, lambda _: _SameAssociation(message, channel))
+        self._serve("C-GET", message, channel, lambda _: SameAssociation(message, channel), None)
 
     def move(self, message: Message, channel: Channel) -> None:
         """C-MOVE: to a node that we know by its AE title."""
         title = text(dict(message.command), MOVE_DESTINATION).strip()
-        exits: list[_OtherAssociation] = []
+        exits: list[OtherAssociation] = []
 
         def destination(contexts: list[tuple[str, str]]) -> Exit:
             try:
-                sender = self._sender(title, contexts)
+                way = OtherAssociation(partial(self._sender, title, contexts), (channel.calling_ae, message.message_id))
             except SenderFailed as error:
                 _log.warning("C-MOVE of %s: %s", channel.peer, error)
                 raise Refused(DESTINATION_AWAY) from None
-            exits.append(_OtherAssociation(sender, (channel.calling_ae, message.message_id)))
-            return exits[-1]
+            exits.append(way)
+            return way
 
         try:
-            self._serve(f"C-MOVE to {title!r}", message, channel, destination)
+            self._serve(f"C-MOVE to {title!r}", message, channel, destination, title)
         except BaseException:
             for each in exits:
-                each.sender.abort()
+                each.abort()
             raise
         for each in exits:
-            each.sender.release()
+            each.rest()
 
     def _sender(self, title: str, contexts: list[tuple[str, str]]) -> Sender:
         """An association with a move destination. Raises Refused, SenderFailed."""
@@ -202,19 +218,31 @@ class _Provider:
         return list(dict.fromkeys([*contexts, *plain]))
 
     def _serve(
-        self, what: str, message: Message, channel: Channel, leave_by: Callable[[list[tuple[str, str]]], Exit]
+        self,
+        what: str,
+        message: Message,
+        channel: Channel,
+        leave_by: Callable[[list[tuple[str, str]]], Exit],
+        to: str | None,
     ) -> None:
         begun = time.monotonic()
         tally = _Tally(0)
+        ids = array("q")
+        caller = channel.calling_ae
+        source = f"{'c-get' if to is None else 'c-move'}:{caller}"
+        recalling = Recalling(self._writing, self._recall, source=source, by=caller)
         try:
             identifier = read_identifier(message, channel)
             check_unique_key(identifier)
             wanted = _wanted(identifier)
             with self._database.read() as session:
-                ids, contexts = wanted_ids(session, wanted), wanted_contexts(session, wanted)
+                (ids, purged), contexts = wanted_and_purged(session, wanted), wanted_contexts(session, wanted)
             tally.remaining = len(ids)
-            way = leave_by(contexts) if contexts else _Nowhere()
-            cancelled = self._send_all(ids, way, tally, channel)
+            way = leave_by(contexts) if contexts else Nowhere()
+            with Sources(self._spool, self._derived_dir) as sources:
+                delivery = _Delivery(self._database, way, sources, tally, channel, convert=self._convert)
+                cancelled = delivery.send_all(ids, purged, recalling)
+            recalling.delivered(f"{tally.failed} of {len(ids)} were not delivered" if tally.failed else "")
             answer = _final(tally, cancelled=cancelled)
         except Refused as error:
             answer = error.answer
@@ -223,6 +251,11 @@ class _Provider:
             _log.error("%s of %s: the database is not available: %s", what, channel.peer, error)
             answer = NOT_COUNTED
             tally.failed, tally.remaining = tally.failed + tally.remaining, 0
+        except BaseException:
+            recalling.abandon()
+            raise
+        problem = "" if answer in (SUCCESS, CANCELLED) else f"{answer.status:04X}H {answer.comment}".strip()
+        self._auditor.retrieved(channel, ids, to=to, problem=problem)
         reasons = "".join(f"; {count} x {reason}" for reason, count in list(tally.reasons.items())[:5])
         _log.log(
             logging.INFO if answer in (SUCCESS, CANCELLED) else logging.WARNING,
@@ -240,53 +273,134 @@ class _Provider:
         counts = tally.counts(final=answer is not CANCELLED)
         channel.respond(answer, _failed_list(tally, message) if tally.failed_uids else None, counts)
 
-    def _send_all(self, ids: array[int], way: Exit, tally: _Tally, channel: Channel) -> bool:
-        """Send them, one after the other; whether the peer has cancelled."""
-        ended = ""
-        with Sources(self._spool) as sources:
-            for at in range(0, len(ids), _PAGE):
-                with self._database.read() as session:
-                    page = held(session, ids[at : at + _PAGE])
-                tally.remaining -= len(ids[at : at + _PAGE]) - len(page)  # deleted meanwhile: no longer wanted
-                for instance in page:
-                    if channel.cancelled():
-                        return True
-                    try:
-                        if ended:
-                            tally.fail(instance.sop_instance_uid, ended)
-                            continue
-                        self._send(instance, way, sources, tally)
-                    except SenderFailed as error:
-                        ended = f"the association to the destination ended: {error}"
-                        tally.fail(instance.sop_instance_uid, ended)
-                    if tally.remaining:
-                        channel.respond(PENDING, None, tally.counts())
-                        channel.flush()
+
+class _Delivery:
+    """Sends the instances of one retrieve."""
+
+    def __init__(
+        self, database: Database, way: Exit, sources: Sources, tally: _Tally, channel: Channel, *, convert: bool
+    ) -> None:
+        self._database = database
+        self._way = way
+        self._sources = sources
+        self._tally = tally
+        self._channel = channel
+        self._convert = convert
+        self._ended = ""
+        """Why nothing more can be sent."""
+        self._broken: list[int] = []
+        """What an image that is online did not give."""
+
+    def send_all(self, ids: array[int], purged: array[int], recalling: Recalling) -> bool:
+        """Send them, one after the other, what must be recalled last; whether the peer has cancelled."""
+        far = self._far(purged) if recalling.policy.mode != "no" else set[int]()
+        number = recalling.begin(sorted(far)) if far else 0
+        if self._send([each for each in ids if each not in far], retry=recalling.policy.mode == "wait"):
+            if number:
+                recalling.abandon()
+            return True
+        if number and recalling.policy.mode == "start":
+            words = f"Recall C{number} has begun; ask again later"
+            self._tally.words = words
+            self._lose(dict.fromkeys(sorted(far), words))
+            return False
+        numbers = [number] if number else []
+        if self._broken:
+            numbers.append(recalling.begin(self._broken))
+        for each in numbers:
+            self._way.rest()
+            cancelled, words = recalling.wait(
+                each,
+                arrived=self._arrived,
+                pending=self._pending,
+                idle=self._way.rest,
+                cancelled=self._channel.cancelled,
+            )
+            self._tally.words = self._tally.words or words
+            if cancelled:
+                recalling.abandon()
+                return True
         return False
 
-    def _send(self, instance: Held, way: Exit, sources: Sources, tally: _Tally) -> None:
-        """One sub-operation. Raises SenderFailed where the way out is closed for all that remain."""
+    def _far(self, purged: array[int]) -> set[int]:
+        found = set()
+        for at in range(0, len(purged), _PAGE):
+            page = purged[at : at + _PAGE]
+            with self._database.read() as session:
+                # One that was deleted meanwhile is found as before, a moment later.
+                for row_id, instance in held_by_id(session, page).items():
+                    if is_far(instance):
+                        found.add(row_id)
+        return found
+
+    def _arrived(self, came: Sequence[int], lost: dict[int, str]) -> None:
+        self._send(came, retry=False)
+        self._lose(lost)
+
+    def _lose(self, lost: dict[int, str]) -> None:
+        ids = list(lost)
+        for at in range(0, len(ids), _PAGE):
+            with self._database.read() as session:
+                page = held_by_id(session, ids[at : at + _PAGE])
+            self._tally.remaining -= len(ids[at : at + _PAGE]) - len(page)
+            for row_id, instance in page.items():
+                self._tally.fail(instance.sop_instance_uid, lost[row_id])
+
+    def _send(self, ids: Sequence[int], *, retry: bool) -> bool:
+        """Whether the peer has cancelled. ``retry``: what cannot be read is kept for a recall."""
+        tally, channel = self._tally, self._channel
+        for at in range(0, len(ids), _PAGE):
+            with self._database.read() as session:
+                page = held_by_id(session, ids[at : at + _PAGE])
+            tally.remaining -= len(ids[at : at + _PAGE]) - len(page)  # deleted meanwhile: no longer wanted
+            for row_id, instance in page.items():
+                if channel.cancelled():
+                    return True
+                try:
+                    if self._ended:
+                        tally.fail(instance.sop_instance_uid, self._ended)
+                        continue
+                    if not self._send_one(instance, retry=retry):
+                        self._broken.append(row_id)
+                except SenderFailed as error:
+                    self._ended = f"the association to the destination ended: {error}"
+                    tally.fail(instance.sop_instance_uid, self._ended)
+                if tally.remaining:
+                    self._pending()
+        return False
+
+    def _pending(self) -> None:
+        self._channel.respond(PENDING, None, self._tally.counts())
+        self._channel.flush()
+
+    def _send_one(self, instance: Held, *, retry: bool) -> bool:
+        """One sub-operation; False where another disc may have what could not be read. Raises SenderFailed where the
+        way out is closed for all that remain."""
+        way, tally = self._way, self._tally
         try:
-            with sources.open(instance) as source:
+            with self._sources.open(instance) as source:
                 if way.takes(instance.sop_class_uid, source.transfer_syntax_uid):
                     status = way.store(instance, source)
                 elif self._convert and way.takes(instance.sop_class_uid, EXPLICIT_LE):
-                    with sources.plain(instance, source) as plain:
+                    with self._sources.plain(instance, source) as plain:
                         status = way.store(instance, plain)
                 else:
                     tally.fail(instance.sop_instance_uid, _untaken(instance, source))
-                    return
+                    return True
         except NotThere as error:
+            if retry and instance.spool_path is None and instance.places:
+                return False
             if instance.spool_path is None and not instance.places:
                 tally.only_on_discs += instance.file_sets[:1]
             tally.fail(instance.sop_instance_uid, str(error))
-            return
+            return True
         if status == 0 or status in _WARNINGS:
             tally.remaining -= 1
             tally.completed += status == 0
             tally.warning += status != 0
         else:
             tally.fail(instance.sop_instance_uid, f"answered with {status:04X}H")
+        return True
 
 
 def _wanted(identifier: Identifier) -> Mapping[Level, tuple[str, ...]]:
@@ -301,7 +415,9 @@ def _final(tally: _Tally, *, cancelled: bool) -> Answer:
     if not tally.failed:
         return SUCCESS
     if tally.completed or tally.warning:
-        return SOME_FAILED
+        return Answer(SOME_FAILED.status, tally.words[:64]) if tally.words else SOME_FAILED
+    if tally.words:
+        return Answer(NOT_RECALLED.status, tally.words[:64])
     if len(tally.only_on_discs) == tally.failed:
         names = ", ".join(sorted(set(tally.only_on_discs)))
         return Answer(ONLY_ON_DISCS.status, f"{ONLY_ON_DISCS.comment}: {names}"[:64])
@@ -315,63 +431,6 @@ def _failed_list(tally: _Tally, message: Message) -> bytes:
         value = value[:_LIST_BYTES].rpartition("\\")[0]
     attributes = {_FAILED_SOP_INSTANCE_UID_LIST: Attribute(b"UI", value)}
     return encode(attributes, syntax_of(message.transfer_syntax), "")
-
-
-class _Nowhere:
-    """Where nothing can be sent."""
-
-    def takes(self, _sop_class_uid: str, _transfer_syntax_uid: str) -> bool:
-        return False
-
-    def store(self, _instance: Held, _source: Source) -> int:
-        raise SenderFailed("there is no association")
-
-
-class _SameAssociation:
-    """The way back to the requestor of a C-GET, which is SCP of the storage classes it says so of."""
-
-    def __init__(self, message: Message, channel: Channel) -> None:
-        self._channel = channel
-        self._outlet = Outlet(channel.socket, channel.max_pdu)
-        self._message_id = message.message_id
-        association = channel.association
-        self._contexts: dict[tuple[str, str], int] = {}
-        for context_id, context in association._accepted_cx.items():
-            role = association.requestor.role_selection.get(UID(context.abstract_syntax))
-            if role is not None and role.scp_role:
-                self._contexts[str(context.abstract_syntax), str(context.transfer_syntax[0])] = context_id
-
-    def takes(self, sop_class_uid: str, transfer_syntax_uid: str) -> bool:
-        return (sop_class_uid, transfer_syntax_uid) in self._contexts
-
-    def store(self, instance: Held, source: Source) -> int:
-        context_id = self._contexts[instance.sop_class_uid, source.transfer_syntax_uid]
-        self._channel.flush()
-        self._message_id = self._message_id % 0xFFFF + 1
-        command = store_command(self._message_id, instance.sop_class_uid, instance.sop_instance_uid)
-        self._outlet.send(context_id, command, source.stream, source.length)
-        return number(self._channel.response(), STATUS)
-
-
-class _OtherAssociation:
-    """The way to a move destination."""
-
-    def __init__(self, sender: Sender, originator: tuple[str, int]) -> None:
-        self.sender = sender
-        self._originator = originator
-
-    def takes(self, sop_class_uid: str, transfer_syntax_uid: str) -> bool:
-        return (sop_class_uid, transfer_syntax_uid) in self.sender.accepted
-
-    def store(self, instance: Held, source: Source) -> int:
-        return self.sender.store(
-            self.sender.accepted[instance.sop_class_uid, source.transfer_syntax_uid],
-            instance.sop_class_uid,
-            instance.sop_instance_uid,
-            source.stream,
-            source.length,
-            self._originator,
-        )
 
 
 def _untaken(instance: Held, source: Source) -> str:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from config.settings import Commitment, Dicom, Tls
+from config.settings import Commitment, Dicom, Recall, Tls
 from config.settings import Spool as SpoolSettings
 from scp import identity
 from scp.acceptor import AcceptorConfig
@@ -104,6 +104,20 @@ class _Acceptor:
             self.process.stdin.close()
 
 
+def _recall_policy(recall: Recall | None) -> str:
+    """``scp.recalling.RecallPolicy`` as JSON."""
+    if recall is None:
+        return "{}"
+    values = {
+        "mode": recall.network,
+        "seconds": recall.network_seconds,
+        "pending_seconds": recall.pending_seconds,
+        "nearest": recall.nearest,
+        "drive": recall.drive,
+    }
+    return json.dumps(values)
+
+
 class StorageServer:
     """Storage SCP and Verification SCP. ``start`` and ``stop`` once each, from any threads."""
 
@@ -119,12 +133,16 @@ class StorageServer:
         tls: Tls,
         data: Path,
         convert: bool = True,
+        derived_dir: Path | None = None,
+        recall: Recall | None = None,
         answerer: Answerer | None = None,
         site: str | None = None,
     ) -> None:
         """``data``: the folder that relative files of the settings lie in. ``convert``: what is fetched from us goes
         uncompressed to who does not take it as it is. ``answerer`` hears what acceptors ask (``scp.questions``); it is
-        called from several threads. ``site``: the institution that audit messages name; None: none are recorded.
+        called from several threads. ``derived_dir``: where files lie that came back from discs. ``recall``: what is
+        done about what is only on discs; None: nothing. ``site``: the institution that audit messages name; None: none
+        are recorded.
         """
         self._site = site
         self._dicom = dicom
@@ -136,6 +154,8 @@ class StorageServer:
         self._tls = tls
         self._data = data
         self._convert = convert
+        self._derived_dir = derived_dir or data / "derived"
+        self._recall = recall
         self._tls_listener: socket.socket | None = None
         self._peers_fd = -1
         self._answerer = answerer
@@ -275,6 +295,8 @@ class StorageServer:
             commitment_discs=self._commitment.discs,
             commitment_wait_hours=self._commitment.wait_hours,
             commitment_give_up_hours=self._commitment.give_up_hours,
+            derived_dir=str(self._derived_dir),
+            recall=_recall_policy(self._recall),
             convert=self._convert,
             audit=self._site is not None,
             site=self._site or "",

@@ -1,4 +1,4 @@
-"""The bytes of an instance that is to be sent: from the spool, or from the image of a verified disc."""
+"""The bytes of an instance that is to be sent: from the spool, as a disc gave it back, or from the image of a disc."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -40,8 +41,9 @@ class Source:
 class Sources:
     """Opens instances for one retrieve; images that were opened stay open until its end."""
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: Spool, derived_dir: Path) -> None:
         self._spool = spool
+        self._derived_dir = derived_dir
         self._converter = Converter()
         self._images: dict[Path, FileTree] = {}
         self._stack = ExitStack()
@@ -72,6 +74,15 @@ class Sources:
                 file.seek(instance.file_bytes - instance.dataset_bytes)
                 yield Source(file, instance.dataset_bytes, instance.transfer_syntax_uid)
             return
+        restored = self._restored_path(instance)
+        if restored is not None:
+            try:
+                file = restored.open("rb", buffering=0)
+            except OSError as error:
+                raise NotThere(f"{restored.name} cannot be read: {error.strerror or error}") from error
+            with file:
+                yield _positioned(file, restored)
+            return
         if not instance.file_sets:
             raise NotThere("it is neither in the spool nor on a verified disc")
         if not instance.places:
@@ -101,18 +112,28 @@ class Sources:
             try:
                 if instance.spool_path is not None:
                     path = self._spool.path_of(instance.spool_path)
+                elif (restored := self._restored_path(instance)) is not None:
+                    path = restored
                 else:
                     path = scratch()
                     _write(path, instance, source)
                 target = scratch()
                 self._converter.convert(path, target)
-                part = locate(target)
                 file = files.enter_context(target.open("rb", buffering=0))
-                size = os.fstat(file.fileno()).st_size
-                file.seek(part.dataset_offset)
-            except (ConversionFailed, MediaError, OSError) as error:
+                plain = _positioned(file, target)
+            except (ConversionFailed, MediaError, NotThere, OSError) as error:
                 raise NotThere(f"it cannot be made Explicit VR Little Endian: {error}") from error
-            yield Source(file, size - part.dataset_offset, part.transfer_syntax_uid)
+            yield plain
+
+    def _restored_path(self, instance: Held) -> Path | None:
+        """Its conformed file, where that is still whole."""
+        if instance.spool_path is not None or instance.restored is None:
+            return None
+        path = self._derived_dir / instance.restored.path
+        try:
+            return path if path.stat().st_size == instance.restored.size else None
+        except OSError:
+            return None
 
     def _on_disc(self, instance: Held, place: Place) -> tuple[BinaryIO, Source]:
         """The file in an image, once it was read and its digest compared."""
@@ -136,6 +157,17 @@ class Sources:
             stream.close()
             raise
         return stream, Source(stream, size - part.dataset_offset, part.transfer_syntax_uid)  # type: ignore[arg-type]
+
+
+def _positioned(file: FileIO, path: Path) -> Source:
+    """A PS3.10 file's data set. Raises NotThere."""
+    try:
+        part = locate(path)
+        size = os.fstat(file.fileno()).st_size
+        file.seek(part.dataset_offset)
+    except (MediaError, OSError) as error:
+        raise NotThere(f"{path.name} cannot be read: {error}") from error
+    return Source(file, size - part.dataset_offset, part.transfer_syntax_uid)
 
 
 def _write(path: Path, instance: Held, source: Source) -> None:

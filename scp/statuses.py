@@ -124,6 +124,7 @@ CANCELLED = Answer(0xFE00)
 OUT_OF_RESOURCES = Answer(0xA700, "The database is not available")
 NOT_COUNTED = Answer(0xA701, "The database is not available")
 NO_SUB_OPERATION = Answer(0xA702, "No sub-operation succeeded")
+NOT_RECALLED = Answer(0xA702, "A recall timed out, was refused, or has only begun")
 DESTINATION_AWAY = Answer(0xA702, "The move destination does not accept an association")
 UNKNOWN_DESTINATION = Answer(0xA801, "The move destination is not one of our nodes")
 WRONG_LEVEL = Answer(0xA900, "Query/Retrieve Level is missing or none of the model", 0x00080052)
@@ -156,6 +157,7 @@ QUERY_ANSWERS: dict[str, tuple[Answer, ...]] = {
         SOME_FAILED,
         NOT_COUNTED,
         NO_SUB_OPERATION,
+        NOT_RECALLED,
         DESTINATION_AWAY,
         UNKNOWN_DESTINATION,
         WRONG_LEVEL,
