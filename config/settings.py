@@ -339,6 +339,7 @@ class Settings(BaseSettings):
     http: Http
     users: Users
     oidc: Oidc
+    audit: Audit
     spool: Spool
     plan: Plan
     compress: Compress
@@ -363,7 +364,6 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-    audit: Audit
         # The file's values come as init arguments, so the environment stands before them.
         return env_settings, init_settings
 
