@@ -34,8 +34,8 @@ from service.logs import logger
 from service.operations import StoreOperations
 from service.shutdown import Stopping
 from service.watching import Watching
-from service.watching import Watching
 from service.signin import Setup
+from service.watching import Watching
 from store import auditwhat, instances, retention
 from store.instances import Registrar
 
@@ -181,9 +181,9 @@ class Service:
             data=settings.data,
             convert=settings.remote.convert,
             answerer=Creating(workshop.context, workshop.engine.submit).answer,
+            site=settings.site.institution,
         )
         dicom_host, dicom_port = storage.start()
-            site=settings.site.institution,
         self._stack.callback(storage.stop)
         workshop.operations.receiving = True
         workshop.receiving.set()
@@ -196,6 +196,10 @@ class Service:
         )
         courier.start()
         self._stack.callback(courier.stop)
+        watching = Watching(workshop.operations)
+        workshop.operations.watches = watching.documents
+        watching.start()
+        self._stack.callback(watching.stop)
         watching = Watching(workshop.operations)
         workshop.operations.watches = watching.documents
         watching.start()
