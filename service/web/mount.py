@@ -5,14 +5,17 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from service.operations import StoreOperations
-from service.web import board, live, static_files
+from service.rendering import Renderer
+from service.web import board, live, make, static_files, studies
 from service.web.supplies import BurnerWatch
 
 
 def include(app: FastAPI, operations: StoreOperations | None) -> None:
     """Add the page to an application whose ``state.operations`` are these."""
     if operations is not None:
+        app.state.renderer = Renderer()
         app.state.burner_watch = BurnerWatch(operations.burners)
+        app.state.plannings = make.Plannings()
         app.state.pulse = live.Pulse(operations.context, app.state.burner_watch)
-    for part in (static_files, live, board):
+    for part in (static_files, live, board, studies, make):
         app.include_router(part.routes)

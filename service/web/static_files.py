@@ -7,6 +7,7 @@ from importlib import resources
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.api.access import for_everybody
 from service.web.routes import router
 
 routes = router()
@@ -25,7 +26,7 @@ _FILES = {
 """What is there, by the name in the address: no other path is ever looked at."""
 
 
-@routes.get("/static/{name:path}")
+@routes.get("/static/{name:path}", dependencies=[for_everybody])
 def static(request: Request, name: str) -> Response:
     found = _FILES.get(name)
     if found is None:

@@ -41,11 +41,21 @@
       menu.querySelector("summary").focus();
     }
   });
+  // What the page asks by itself, after an event or by a timer, is not an act of the person.
+  body.addEventListener("htmx:configRequest", (event) => {
+    const cause = event.detail.triggeringEvent;
+    if (!cause || !cause.isTrusted) event.detail.headers["Burnish-Background"] = "1";
+  });
   document.body.addEventListener("htmx:afterSwap", (event) => {
     if (event.target.id === "notices") {
       for (const one of event.target.querySelectorAll(".notice.good")) setTimeout(() => one.remove(), 6000);
     }
   });
+
+  // A picture that cannot be made (the answer has none) gives way to the dark ground behind it.
+  document.addEventListener("error", (event) => {
+    if (event.target.tagName === "IMG") event.target.hidden = true;
+  }, true);
 
   // -- live connection ---------------------------------------------------------------------------------------------
   const connection = document.getElementById("connection");

@@ -1,0 +1,154 @@
+"""Studies: what was received, found as people type; a study's series and images; keeping it; bringing it back."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Form
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from media.problems import InstanceRefused
+from service.api.access import Actor, Ctx, needs
+from service.errors import NotFound
+from service.rendering import Renderer
+from service.web.pages import language_of, page
+from service.web.routes import router
+from service.web.texts import texts_of
+from store import auditwhat, seriesview, studylist
+from store.auditwhat import Who
+from store.models import Instance
+from store.studylist import Query, StudyRow
+
+routes = router()
+PAGE = 30
+THUMBNAIL = 144
+_PICTURE_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+Words = Annotated[str, Form(max_length=255)]
+
+
+@routes.get("/studies", dependencies=[needs("studies.read")])
+def studies(request: Request, ctx: Ctx) -> Response:
+    with ctx.db.read() as session:
+        found = studylist.search(session, Query(), limit=PAGE + 1)
+    return page(request, "studies.html", **_listed(found), searched=False)
+
+
+@routes.post("/studies/found")
+def found(
+    request: Request,
+    ctx: Ctx,
+    actor: Annotated[Actor, needs("studies.read")],
+    text: Words = "",
+    date_from: Words = "",
+    date_to: Words = "",
+    modality: Words = "",
+    calling_ae: Words = "",
+    after_date: Words = "",
+    after_id: Annotated[int, Form(ge=0)] = 0,
+) -> Response:
+    """In a body, so that no patient's name stands in an address."""
+    query = Query(
+        text=text,
+        date_range=_range(date_from, date_to),
+        modality=modality.strip().upper(),
+        calling_ae=calling_ae.strip(),
+    )
+    after = (after_date, after_id) if after_id else None
+    with ctx.db.read() as session:
+        rows = studylist.search(session, query, limit=PAGE + 1, after=after)
+    if request.headers.get("hx-trigger") == "search-form":  # asked for as a whole, not with every letter
+        asked = repr(query).encode()
+        with ctx.db.begin() as session:
+            ctx.audit.record(session, auditwhat.query(Who(actor.name, actor.address), "", asked))
+    return page(request, "parts/study_rows.html", **_listed(rows), searched=query != Query())
+
+
+def _listed(rows: list[StudyRow]) -> dict[str, Any]:
+    return {"studies": rows[:PAGE], "next": rows[PAGE - 1].key if len(rows) > PAGE else None}
+
+
+def _range(first: str, last: str) -> str:
+    """Of two HTML date fields."""
+    first, last = first.replace("-", ""), last.replace("-", "")
+    return f"{first}-{last}" if first or last else ""
+
+
+@routes.get("/studies/{study_id}")
+def study(request: Request, ctx: Ctx, actor: Annotated[Actor, needs("studies.read")], study_id: int) -> Response:
+    with ctx.db.read() as session:
+        row = studylist.one(session, study_id)
+        if row is None:
+            raise NotFound(texts_of(language_of(request))("studies.gone"))
+        series = seriesview.series_of(session, study_id)
+        discs = seriesview.discs_of(session, study_id)
+        instances = seriesview.instance_ids(session, study_id)
+    with ctx.db.begin() as session:
+        for message in auditwhat.accessed(session, Who(actor.name, actor.address), instances):
+            ctx.audit.record(session, message)
+    shown = next((one for one in series if one.images_here), next((one for one in series if one.images), None))
+    return page(request, "study.html", study=row, series=series, shown=shown, discs=discs)
+
+
+@routes.get("/series/{series_id}/images", dependencies=[needs("images.view")])
+def images(ctx: Ctx, series_id: int) -> Response:
+    with ctx.db.read() as session:
+        return JSONResponse(seriesview.images_of(session, series_id), headers={"Cache-Control": "no-store"})
+
+
+@routes.get("/studies/{study_id}/thumbnail.png", dependencies=[needs("images.view")])
+def study_thumbnail(request: Request, ctx: Ctx, study_id: int) -> Response:
+    with ctx.db.read() as session:
+        series = seriesview.series_to_show(session, study_id)
+        path = seriesview.picture_of_series(session, series) if series is not None else None
+    return _thumbnail(request, ctx, path)
+
+
+@routes.get("/series/{series_id}/thumbnail.png", dependencies=[needs("images.view")])
+def series_thumbnail(request: Request, ctx: Ctx, series_id: int) -> Response:
+    with ctx.db.read() as session:
+        path = seriesview.picture_of_series(session, series_id)
+    return _thumbnail(request, ctx, path)
+
+
+def _thumbnail(request: Request, ctx: Ctx, path: str | None) -> Response:
+    """A picture, or none where none can be made: a list of studies must not fail because of one."""
+    if path is None:
+        return Response(status_code=204, headers=_PICTURE_HEADERS)
+    renderer: Renderer = request.app.state.renderer
+    try:
+        picture = renderer.picture(ctx.spool.path_of(path), size=THUMBNAIL)
+    except (InstanceRefused, OSError):
+        return Response(status_code=204, headers=_PICTURE_HEADERS)
+    return Response(picture.png, media_type="image/png", headers=_PICTURE_HEADERS)
+
+
+@routes.get("/images/{instance_id}.png", dependencies=[needs("images.view")])
+def image(
+    request: Request,
+    ctx: Ctx,
+    instance_id: int,
+    frame: int = 1,
+    center: float | None = None,
+    width: float | None = None,
+    size: int = 1024,
+) -> Response:
+    """A frame. Headers tell the window that was used and the one over nearly all values: ``CENTER WIDTH``."""
+    with ctx.db.read() as session:
+        instance = session.get(Instance, instance_id)
+    texts = texts_of(language_of(request))
+    if instance is None or instance.spool_path is None:
+        return Response(texts("viewer.not_here"), 404, media_type="text/plain", headers=_PICTURE_HEADERS)
+    window = (center, max(width, 0.001)) if center is not None and width is not None else None
+    renderer: Renderer = request.app.state.renderer
+    try:
+        picture = renderer.picture(ctx.spool.path_of(instance.spool_path), frame=frame, window=window, size=size)
+    except (InstanceRefused, OSError) as error:
+        reason = getattr(error, "reason", "") or texts("viewer.not_here")
+        text = texts("viewer.cannot", reason=reason)
+        return Response(text, 422, media_type="text/plain", headers=_PICTURE_HEADERS)
+    headers = dict(_PICTURE_HEADERS)
+    if picture.window is not None and picture.spread is not None:
+        headers["X-Window"] = f"{picture.window[0]:g} {picture.window[1]:g}"
+        headers["X-Spread"] = f"{picture.spread[0]:g} {picture.spread[1]:g}"
+    return Response(picture.png, media_type="image/png", headers=headers)

@@ -1,0 +1,147 @@
+"""A study's series and images in the order in which people look at them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from store.checks import counts
+from store.models import Disc, Instance, Series, Study, Volume, VolumeInstance
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesRow:
+    """A series with what it has."""
+
+    id: int
+    series_instance_uid: str
+    modality: str
+    series_number: int | None
+    series_description: str
+    body_part_examined: str
+    station_name: str
+    instances: int
+    images: int
+    """Instances with pixel data ..."""
+    images_here: int
+    """... and those of them that are in the spool."""
+    bytes: int
+
+
+def series_of(session: Session, study_id: int) -> list[SeriesRow]:
+    """By series number."""
+    shown = select(Series.id).where(Series.study_id == study_id).scalar_subquery()
+    image = Instance.has_pixel_data.is_(True)
+    rows = session.execute(
+        select(
+            Series.id,
+            Series.series_instance_uid,
+            Series.modality,
+            Series.series_number,
+            Series.series_description,
+            Series.body_part_examined,
+            Series.station_name,
+            func.count(Instance.id),
+            func.count(Instance.id).filter(image),
+            func.count(Instance.spool_path).filter(image),
+            func.coalesce(func.sum(Instance.file_bytes), 0),
+        )
+        .join(Instance, Instance.series_id == Series.id)
+        .where(Series.id.in_(shown))
+        .group_by(Series.id)
+        .order_by(Series.series_number.is_(None), Series.series_number, Series.id)
+    )
+    return [SeriesRow(*values, int(size)) for *values, size in rows]
+
+
+def images_of(session: Session, series_id: int) -> list[dict[str, Any]]:
+    """The images of a series: ``id``, ``number``, ``frames``, and ``here`` where it is in the spool."""
+    rows = session.execute(
+        select(Instance.id, Instance.instance_number, Instance.number_of_frames, Instance.spool_path)
+        .where(Instance.series_id == series_id, Instance.has_pixel_data.is_(True))
+        .order_by(Instance.instance_number.is_(None), Instance.instance_number, Instance.id)
+    )
+    return [
+        {"id": key, "number": number, "frames": max(1, frames or 1), "here": path is not None}
+        for key, number, frames, path in rows
+    ]
+
+
+def picture_of_series(session: Session, series_id: int) -> str | None:
+    """Spool path of the image in the middle of a series; None where none is in the spool."""
+    paths = session.scalars(
+        select(Instance.spool_path)
+        .where(Instance.series_id == series_id, Instance.has_pixel_data.is_(True), Instance.spool_path.is_not(None))
+        .order_by(Instance.instance_number.is_(None), Instance.instance_number, Instance.id)
+    ).all()
+    return paths[len(paths) // 2] if paths else None
+
+
+def series_to_show(session: Session, study_id: int) -> int | None:
+    """The series that stands for a study: the first one with images in the spool."""
+    return session.execute(
+        select(Series.id)
+        .join(Instance, Instance.series_id == Series.id)
+        .where(Series.study_id == study_id, Instance.has_pixel_data.is_(True), Instance.spool_path.is_not(None))
+        .order_by(Series.series_number.is_(None), Series.series_number, Series.id)
+        .limit(1)
+    ).scalar_one_or_none()
+
+
+def instance_ids(session: Session, study_id: int) -> list[int]:
+    """Primary keys of all instances of a study."""
+    query = select(Instance.id).join(Series, Series.id == Instance.series_id).where(Series.study_id == study_id)
+    return list(session.scalars(query))
+
+
+@dataclass(frozen=True, slots=True)
+class OnDisc:
+    """A disc that holds something of a study and is counted on."""
+
+    id: int
+    file_set_id: str
+    number: int
+    of: int
+    copy: int
+    shelf: str | None
+    location: str | None
+    instances: int
+    """Of the study."""
+
+
+def discs_of(session: Session, study_id: int) -> list[OnDisc]:
+    """The discs on which a study is."""
+    held = (
+        select(VolumeInstance.volume_id, func.count().label("instances"))
+        .join(Instance, Instance.id == VolumeInstance.instance_id)
+        .join(Series, Series.id == Instance.series_id)
+        .where(Series.study_id == study_id)
+        .group_by(VolumeInstance.volume_id)
+        .subquery()
+    )
+    rows = session.execute(
+        select(
+            Disc.id,
+            Volume.file_set_id,
+            Volume.number,
+            Volume.of,
+            Disc.copy,
+            Disc.shelf,
+            Disc.location,
+            held.c.instances,
+        )
+        .join(Volume, Volume.id == Disc.volume_id)
+        .join(held, held.c.volume_id == Volume.id)
+        .where(counts())
+        .order_by(Volume.file_set_id, Disc.copy)
+        .limit(200)
+    )
+    return [OnDisc(*row) for row in rows]
+
+
+def study_of(session: Session, study_id: int) -> Study | None:
+    """The row of a study."""
+    return session.get(Study, study_id)
