@@ -24,6 +24,7 @@ from service.commands import (
     security,
     serve,
     simulate,
+    users,
     verify,
     watch,
 )
@@ -109,10 +110,12 @@ app.command("pull")(nodes.pull)
 app.command("send")(nodes.send)
 app.command("label")(label.label)
 app.command("passcode")(security.passcode)
+app.add_typer(users.users, name="users")
+app.add_typer(users.tokens, name="tokens")
 app.command("burners")(devices.burners)
+app.add_typer(audit.audit, name="audit")
 app.command("doctor")(look.doctor)
 app.command("conformance")(look.conformance)
-app.add_typer(audit.audit, name="audit")
 app.command("simulate")(simulate.simulate)
 
 
