@@ -180,6 +180,8 @@ class Service:
             tls=settings.tls,
             data=settings.data,
             convert=settings.remote.convert,
+            derived_dir=settings.derived_dir,
+            recall=settings.recall,
             answerer=Creating(workshop.context, workshop.engine.submit).answer,
             site=settings.site.institution,
         )
