@@ -54,7 +54,11 @@ def series_of(session: Session, study_id: int) -> list[SeriesRow]:
         .group_by(Series.id)
         .order_by(Series.series_number.is_(None), Series.series_number, Series.id)
     )
-    return [SeriesRow(*values, int(size)) for *values, size in rows]
+    found = []
+    for row in rows:
+        values: list[Any] = list(row)
+        found.append(SeriesRow(*values[:-1], int(values[-1])))  # PostgreSQL sums into a Decimal
+    return found
 
 
 def images_of(session: Session, series_id: int) -> list[dict[str, Any]]:
