@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import BigInteger, cast, func, select
 from sqlalchemy.orm import Session
 
 from store.checks import counts
@@ -47,18 +47,14 @@ def series_of(session: Session, study_id: int) -> list[SeriesRow]:
             func.count(Instance.id),
             func.count(Instance.id).filter(image),
             func.count(Instance.spool_path).filter(image),
-            func.coalesce(func.sum(Instance.file_bytes), 0),
+            cast(func.coalesce(func.sum(Instance.file_bytes), 0), BigInteger),
         )
         .join(Instance, Instance.series_id == Series.id)
         .where(Series.id.in_(shown))
         .group_by(Series.id)
         .order_by(Series.series_number.is_(None), Series.series_number, Series.id)
     )
-    found = []
-    for row in rows:
-        values: list[Any] = list(row)
-        found.append(SeriesRow(*values[:-1], int(values[-1])))  # PostgreSQL sums into a Decimal
-    return found
+    return [SeriesRow(*row) for row in rows]
 
 
 def images_of(session: Session, series_id: int) -> list[dict[str, Any]]:
