@@ -10,13 +10,13 @@ import hashlib
 import io
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from media import manifest, readme, setcatalogue, signing, verify_manifest, verify_set
+from media import dicomdir_reader, manifest, readme, setcatalogue, signing, verify_manifest, verify_set
 from media.ecc import Layout
 from media.header import header_in
 from media.identity import Identity, identify
@@ -27,7 +27,7 @@ from media.problems import MediaError, NotDicom, Problem, ProblemKind
 from media.protection import protection_of
 from media.setcatalogue_read import SetCatalogue
 from media.spill import Spill
-from media.trees import FileTree, IsoTree, open_tree
+from media.trees import FileTree, IsoTree, canonical_path, open_tree
 from media.verify_meta import is_part10, read_meta
 from media.verify_read import Digests, FileRead, Pass, read_tree
 
@@ -106,6 +106,14 @@ class DiscFound:
         """Whether all that the disc should have was read and is as it was."""
         return not self.lost and not self.problems
 
+    @property
+    def damaged(self) -> bool:
+        """Whether something is lost. What else is odd about another maker's disc is no damage."""
+        if self.identity.ours:
+            return not self.sound
+        kinds = {problem.kind for problem in self.problems}
+        return bool(self.lost) or bool(kinds & {ProblemKind.UNREADABLE, ProblemKind.MISSING, ProblemKind.DIGEST})
+
     def close(self) -> None:
         self.headers.close()
 
@@ -148,7 +156,8 @@ class _Reading:
         else:
             found.created = _volume_date(tree)
         entries = found.set_catalogue.entries if found.set_catalogue is not None else None
-        names = entries if entries is not None else sorted(name for name in tree.files if name not in _TEXTS)
+        self._referenced = self._load_directory() if entries is None else {}
+        names = entries if entries is not None else self._candidates()
         self._positions: Mapping[str, int] = {name: number for number, name in enumerate(names, start=1)}
         self._entries = entries
         self._headers: dict[str, int] = {}
@@ -159,6 +168,27 @@ class _Reading:
             self.found.problems.append(Problem(kind, file, detail))
 
     # ------------------------------------------------------------------ before the pass
+
+    def _load_directory(self) -> dict[str, None]:
+        """The files that the DICOMDIR references, in its order."""
+        if _DICOMDIR not in self._tree.files:
+            return {}
+        try:
+            with self._tree.open(_DICOMDIR) as stream:
+                directory = dicomdir_reader.read(stream)
+        except (MediaError, OSError) as error:
+            self._report(ProblemKind.UNREADABLE, _DICOMDIR, str(error))
+            return {}
+        native = dicomdir_reader.NATIVE
+        named = (record.file_id for record in directory.records if record.file_id and record.type not in native)
+        return dict.fromkeys(canonical_path("/".join(file_id)) for file_id in named)
+
+    def _candidates(self) -> list[str]:
+        """What may be instances: what is referenced, on other makers' discs also what is not."""
+        if self.found.identity.ours:
+            return list(self._referenced)
+        others = (name for name in self._tree.files if name not in _TEXTS and name not in self._referenced)
+        return [*self._referenced, *sorted(others)]
 
     def _load_ours(self) -> None:
         found, tree = self.found, self._tree
@@ -219,7 +249,7 @@ class _Reading:
         name = file.name
         if name in _TEXTS or name not in self._positions:
             return
-        if self._entries is None and not is_part10(file.head) and not name.startswith("DICOM/"):
+        if self._entries is None and not is_part10(file.head) and name not in self._referenced:
             return  # a viewer, a web page: no part of the file-set
         stream = _Stream(file)
         try:
@@ -243,7 +273,9 @@ class _Reading:
         found = self.found
         listed = self._manifest.digests if self._manifest is not None else {}
         failed = {problem.file: problem.detail for problem in found.problems if problem.file}
-        wanted = self._entries if self._entries is not None else dict.fromkeys(self._headers)
+        wanted: Collection[str] = {**self._referenced, **dict.fromkeys(self._headers)}
+        if self._entries is not None:
+            wanted = self._entries
         for name in wanted:
             file = self._tree.files.get(name)
             if file is None:
