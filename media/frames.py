@@ -90,9 +90,14 @@ class Fragments:
         """One frame's compressed bytes."""
         if sum(self._length[index] for index in fragments) > FRAME_LIMIT:
             raise FrameError(f"it is longer than {FRAME_LIMIT} bytes")
-        return b"".join(self._pieces(fragments))
+        return b"".join(self.pieces(fragments))
 
-    def _pieces(self, fragments: range) -> Iterator[bytes]:
+    def length(self, fragments: range) -> int:
+        """Bytes of one frame, compressed."""
+        return sum(self._length[index] for index in fragments)
+
+    def pieces(self, fragments: range) -> Iterator[bytes]:
+        """One frame's compressed bytes, however long, in pieces of at most 1 MiB."""
         for index in fragments:
             self._source.seek(self._at[index])
-            yield self._source.read(self._length[index])
+            yield from self._source.chunks(self._length[index])

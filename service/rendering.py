@@ -30,6 +30,8 @@ MAX_SIZE = 2048
 _LIMIT_SECONDS = 30.0
 _IDLE_SECONDS = 120.0
 _CACHE_BYTES = 64 << 20
+_SAMPLES_LIMIT = 256 << 20
+"""Bytes of a decoded frame that are handed over; the largest real ones have 100 MB."""
 _HEAD = struct.Struct("<II")
 
 
@@ -77,13 +79,7 @@ class Renderer:
             if found is not None:
                 self._kept.move_to_end(key)
                 return found
-        order = {"path": str(path), "frame": frame, "window": window, "size": size}
-        with self._seats:
-            helper = self._take()
-            answer, png = helper.run(order)
-            self._give_back(helper)
-        if "refused" in answer:
-            raise InstanceRefused("PROC_FAILURE", str(answer["refused"]))
+        answer, png = self._run({"path": str(path), "frame": frame, "window": window, "size": size})
         picture = Picture(
             png,
             answer["rows"],
@@ -95,6 +91,19 @@ class Renderer:
         )
         self._keep(key, picture)
         return picture
+
+    def samples(self, path: Path, frame: int) -> bytes:
+        """A frame decoded: native samples, little endian. InstanceRefused where that cannot be, with the reason."""
+        return self._run({"path": str(path), "samples": frame})[1]
+
+    def _run(self, order: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        with self._seats:
+            helper = self._take()
+            answer, content = helper.run(order)
+            self._give_back(helper)
+        if "refused" in answer:
+            raise InstanceRefused("PROC_FAILURE", str(answer["refused"]))
+        return answer, content
 
     def close(self) -> None:
         """End the helpers."""
@@ -223,6 +232,17 @@ def render(
     return facts, bytes(imagecodecs.png_encode(shown, level=1))
 
 
+def decoded(path: Path, frame: int) -> bytes:
+    """A frame's samples. Raises MediaError, NoSuchFrame, OSError."""
+    from media.framebytes import Frames
+
+    with Frames(path) as frames:
+        samples = frames.decoded(frame)
+    if len(samples) > _SAMPLES_LIMIT:
+        raise InstanceRefused("PROC_FAILURE", f"decoded, the frame has {len(samples)} bytes")
+    return samples
+
+
 def _serve_orders() -> None:
     """The helper's own main: one order a line in, one answer out, until the input ends."""
     import queue
@@ -243,8 +263,11 @@ def _serve_orders() -> None:
         order = json.loads(orders.get())
         png = b""
         try:
-            window = _pair(order["window"])
-            answer, png = render(Path(order["path"]), order["frame"], window, order["size"])
+            if "samples" in order:
+                answer, png = dict[str, Any](), decoded(Path(order["path"]), order["samples"])
+            else:
+                window = _pair(order["window"])
+                answer, png = render(Path(order["path"]), order["frame"], window, order["size"])
         except InstanceRefused as error:
             answer = {"refused": error.reason}
         except (MediaError, OSError) as error:

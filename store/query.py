@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Row, Select, and_, exists, func, or_, select
 from sqlalchemy.orm import Session
@@ -59,6 +59,8 @@ _NARROW = 3
 _MODALITIES, _SOP_CLASSES = 0x00080061, 0x00080062
 _FIRST_PAGE, _PAGE = 64, 256
 _NUMBERS = (b"IS", b"US")
+_LARGE = 1 << 62
+"""Beyond what databases take; IS ends at 2^31 (PS3.5 6.2)."""
 _Test = tuple[int, Callable[[Attribute], bool]]
 
 
@@ -70,17 +72,29 @@ class Match:
     fact: Fact
 
 
-def find(session: Session, query: Query, page_done: Callable[[], None] = lambda: None) -> Iterator[Match]:
-    """Every match, while the session lives, in no particular order. Raises BadKey for a value that its VR forbids.
+def find(
+    session: Session,
+    query: Query,
+    page_done: Callable[[], None] = lambda: None,
+    *,
+    order: Literal["", "latest", "received"] = "",
+) -> Iterator[Match]:
+    """Every match, while the session lives. Raises BadKey for a value that its VR forbids.
+
+    ``order``: none in particular, what was registered last first, or in the order of registration.
 
     Read by a cursor of the database (opened ``for_queries``, where somebody slow takes the matches): of however many
     only some hundred are held. ``page_done`` is called behind each page of rows that were looked at, also where none of
     them matched.
     """
     plan = _Plan(query, postgresql=session.get_bind().dialect.name == "postgresql")
+    statement = plan.statement
+    if order:
+        row_id = MODELS[query.level].id
+        statement = statement.order_by(row_id.desc() if order == "latest" else row_id)
     connection = session.connection()
     options: dict[str, Any] = {} if plan.is_small else {"stream_results": True, "max_row_buffer": _PAGE}
-    result = connection.execute(plan.statement, execution_options=options)
+    result = connection.execute(statement, execution_options=options)
     try:
         size = _FIRST_PAGE
         while rows := result.fetchmany(size):
@@ -167,9 +181,12 @@ class _Plan:
             return [or_(*narrow)] if len(narrow) == len(names) else []
         if key.vr in _NUMBERS:
             try:
-                return [column.in_([int(value) for value in values])]
+                numbers = [int(value) for value in values]
             except ValueError:
                 raise BadKey(key.tag) from None
+            if any(abs(number) >= _LARGE for number in numbers):
+                raise BadKey(key.tag)
+            return [column.in_(numbers)]
         if key.vr in (b"DA", b"TM"):
             return self._range_condition(key, column, values)
         if any(has_wildcard(value) for value in values):

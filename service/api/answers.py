@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -74,9 +74,10 @@ def router() -> APIRouter:
 
 def with_etag(request: Request, response: Response) -> Response:
     """A JSON document with its ETag; 304 where the client has it already (RFC 9110 13.1.2)."""
-    if response.status_code != 200 or not isinstance(response, JSONResponse):
+    document = isinstance(getattr(response, "body", None), bytes) and "json" in (response.media_type or "")
+    if response.status_code != 200 or not document:
         return response
-    etag = f'"{hashlib.sha256(response.body).hexdigest()[:32]}"'
+    etag = f'"{hashlib.sha256(bytes(response.body)).hexdigest()[:32]}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
     wanted = request.headers.get("if-none-match", "")
     if wanted.strip() == "*" or etag in [one.strip().removeprefix("W/") for one in wanted.split(",")]:

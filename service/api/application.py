@@ -27,6 +27,7 @@ from service.api import (
 )
 from service.api.problem import Problem
 from service.auth import PUBLIC_PATHS, Guard
+from service.dicomweb import mount as dicomweb
 from service.errors import Refusal, as_refusal
 from service.identity import Identity
 from service.logs import logger
