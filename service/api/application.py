@@ -67,6 +67,7 @@ def build(
     app.include_router(watches.router, prefix=PREFIX)
     app.include_router(state.health)
     mount.include(app, operations)
+    dicomweb.include(app)
     app.exception_handler(RequestValidationError)(_invalid)
     app.exception_handler(HTTPException)(_http)
     app.exception_handler(Exception)(_failed)
