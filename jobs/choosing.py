@@ -94,7 +94,7 @@ def choose(
     for place, profile, media in _pairs(ctx, options):
         refused, changed = _bound(profile, kinds, examples, compression)
         for second, medium in enumerate(media):
-            oversized, discs = sizes.on(_capacity(ctx, options, medium))
+            oversized, discs = sizes.on(capacity(ctx, options, medium))
             bounds.append((_Offer(max(refused, oversized), changed, discs, (place, second)), profile, medium))
     bounds.sort(key=_offer)
 
@@ -137,7 +137,8 @@ def _pairs(ctx: Context, options: RequestOptions) -> list[tuple[int, Profile, li
     return pairs
 
 
-def _capacity(ctx: Context, options: RequestOptions, medium: mediatypes.MediaType) -> int:
+def capacity(ctx: Context, options: RequestOptions, medium: mediatypes.MediaType) -> int:
+    """Sectors of a medium for a file system: without the reserve, without error-correction data."""
     plan = ctx.settings.plan
     usable = options.capacity_sectors or medium.usable_sectors(
         reserve_percent=plan.reserve_percent, reserve_sectors=plan.reserve_sectors

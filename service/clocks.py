@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -16,8 +17,12 @@ from store import instances, retention
 
 if TYPE_CHECKING:
     from jobs.engine import Engine
+    from jobs.filling import Filler
+    from jobs.schedules import Scheduler
 
 _TICK_SECONDS = 1.0
+_SCHEDULES_SECONDS = 5.0
+_POOLS_SECONDS = 10.0
 
 
 class Clocks:
@@ -28,22 +33,32 @@ class Clocks:
         self._engine = engine
         self._scheduler = BackgroundScheduler(  # type: ignore[no-untyped-call]
             timezone=UTC,
-            executors={"default": ThreadPoolExecutor(3)},  # type: ignore[no-untyped-call]
+            executors={"default": ThreadPoolExecutor(4)},  # type: ignore[no-untyped-call]
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
         self._failing: set[str] = set()
         self._auditing = Auditing(context)
+        self._stopping = threading.Event()
+        self._scheduled: Scheduler | None = None
+        self._filler: Filler | None = None
 
     def start(self) -> None:
         self._every("audit", self._auditing.tick, seconds=_TICK_SECONDS)
         self._every("audit messages", self._auditing.send, seconds=_TICK_SECONDS)
         if self._context.settings.rules:
             self._every("rules", self._rules, seconds=_TICK_SECONDS)
+        if self._context.settings.retention.high_percent:
+            self._every("retention", self._retention, seconds=self._context.settings.retention.check_seconds)
+        self._every("schedules", self._schedules, seconds=_SCHEDULES_SECONDS)
+        self._every("pools", self._pools, seconds=_POOLS_SECONDS)
         self._every("housekeeping", self._housekeeping, seconds=86_400, first=60)
         self._scheduler.start()  # type: ignore[no-untyped-call]
 
     def stop(self) -> None:
         """Begin nothing more, and wait for what runs."""
+        self._stopping.set()
+        if self._scheduled is not None:
+            self._scheduled.stop()
         if self._scheduler.running:
             self._scheduler.shutdown(wait=True)  # type: ignore[no-untyped-call]
             self._auditing.close()
@@ -70,6 +85,25 @@ class Clocks:
         from jobs import rules
 
         rules.tick(self._context, self._engine.submit)
+
+    def _retention(self) -> None:
+        from jobs import retaining
+
+        retaining.tick(self._context)
+
+    def _schedules(self) -> None:
+        if self._scheduled is None:
+            from jobs.schedules import Scheduler
+
+            self._scheduled = Scheduler(self._context, self._engine.submit)
+        self._scheduled.tick()
+
+    def _pools(self) -> None:
+        if self._filler is None:
+            from jobs.filling import Filler
+
+            self._filler = Filler(self._context, self._engine.submit, self._stopping.is_set)
+        self._filler.tick()
 
     def _housekeeping(self) -> None:
         """Daily: forget plans that nobody burnt, remove files of dead processes."""

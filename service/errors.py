@@ -59,6 +59,7 @@ _USAGE = frozenset(
         "store.remotes.BadRemoteNode",
         "store.users.BadUser",
         "store.shelves.BadPlace",
+        "jobs.triggers.TriggerError",
     }
 )
 _NOT_FOUND = frozenset(
@@ -70,6 +71,9 @@ _NOT_FOUND = frozenset(
         "store.users.UnknownUser",
         "store.rereading.NoSuchDisc",
         "store.holds.NoSuchHold",
+        "store.pools.NoSuchPool",
+        "store.schedules.NoSuchSchedule",
+        "store.recalls.UnknownRecall",
     }
 )
 _TRY_LATER = frozenset({"store.spool.SpoolFull", "store.instances.RegistrationFailed", "sqlalchemy.exc.DBAPIError"})
@@ -83,6 +87,9 @@ _NOT_DONE = frozenset(
         "store.remotes.RemoteNodeError",
         "store.retention.NeededByJob",
         "store.shelves.DiscError",
+        "store.pools.PoolError",
+        "store.schedules.ScheduleError",
+        "store.recalls.RecallError",
         "store.users.UserError",
         "builtins.OSError",
     }

@@ -94,11 +94,15 @@ def _expected() -> list[type[Exception]]:
 
     from jobs.options import OptionsError
     from jobs.preparing import PlanRefused
+    from jobs.triggers import TriggerError
     from media.problems import MediaError
     from store.holds import NoSuchHold
+    from store.pools import PoolError
+    from store.recalls import RecallError
     from store.remotes import RemoteNodeError
     from store.rereading import NoSuchDisc
     from store.retention import NeededByJob
+    from store.schedules import ScheduleError
     from store.selection import SelectionError
     from store.shelves import BadPlace, DiscError
     from store.spool import SpoolFull
@@ -106,6 +110,9 @@ def _expected() -> list[type[Exception]]:
 
     return [
         Refusal,
+        PoolError,
+        ScheduleError,
+        TriggerError,
         OptionsError,
         PlanRefused,
         MediaError,

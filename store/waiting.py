@@ -1,0 +1,202 @@
+"""What waits in a pool for its discs: put there once, taken once, completed by what of its studies comes later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, exists, func, insert, literal, or_, select, update
+from sqlalchemy.orm import Session, aliased
+
+from store.guard import rows_changed
+from store.models import Instance, Series, now
+from store.models_archive import Pool, PoolInstance
+
+_CHUNK = 2000
+_SETTLED = timedelta(minutes=10)
+"""After so long no transaction is open any more that could still bring an instance with a lower id."""
+_ADVANCE = 500
+"""The mark is moved on only when that spares looking at so many instances."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What a pool has for its next discs."""
+
+    instances: int
+    studies: int
+    file_bytes: int
+    """As received."""
+    oldest: datetime | None
+    """When the one came that has waited longest."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingStudy:
+    """The part of a study that waits."""
+
+    study_id: int | None
+    """None: objects that belong to no study."""
+    since: datetime
+    instances: int
+    file_bytes: int
+
+
+def waits(name: str) -> ColumnElement[bool]:
+    """True for a PoolInstance that waits for a disc of this pool."""
+    return and_(PoolInstance.pool == name, PoolInstance.request_id.is_(None), PoolInstance.refused.is_(None))
+
+
+def wanted_by_pools(session: Session) -> ColumnElement[bool]:
+    """True for an Instance that a pool wants in the spool: it waits for a disc, or the pool's ``keep_days`` go on."""
+    of_it = PoolInstance.instance_id == Instance.id
+    wanted: list[ColumnElement[bool]] = [
+        exists().where(of_it, PoolInstance.request_id.is_(None), PoolInstance.refused.is_(None))
+    ]
+    at = now()
+    for name, days in session.execute(select(Pool.name, Pool.keep_days).where(Pool.keep_days > 0)):
+        kept = exists().where(of_it, PoolInstance.pool == name)
+        wanted.append(and_(Instance.received_at > at - timedelta(days=days), kept))
+    return or_(*wanted)
+
+
+def put(session: Session, pool: Pool, wanted: Select[Any], *, schedule: str | None = None) -> int:
+    """Let the instances whose ids ``wanted`` selects wait for discs of a locked pool; returns how many it had not."""
+    known = exists().where(PoolInstance.pool == pool.name, PoolInstance.instance_id == Instance.id)
+    chosen = select(
+        literal(pool.name),
+        Instance.id,
+        literal(now(), PoolInstance.added_at.type),
+        literal(schedule, PoolInstance.schedule.type),
+    ).where(Instance.id.in_(wanted), Instance.spool_path.is_not(None), ~known)
+    columns = ["pool", "instance_id", "added_at", "schedule"]
+    result: Any = session.execute(insert(PoolInstance).from_select(columns, chosen))
+    return int(result.rowcount)
+
+
+def late_arrivals(session: Session, pool: Pool, also: ColumnElement[bool]) -> int:
+    """Let what came lately of studies that a locked pool has taken before wait for a supplement; returns how many.
+
+    ``also``: what else must be true of an Instance.
+    """
+    last = session.scalar(select(func.max(Instance.id))) or 0
+    if last <= pool.seen_instance:
+        return 0
+    other, sibling = aliased(Instance), aliased(Series)
+    of_the_study = (
+        exists()
+        .where(sibling.study_id == Series.study_id, other.series_id == sibling.id)
+        .where(PoolInstance.pool == pool.name, PoolInstance.instance_id == other.id)
+    )
+    late = (
+        select(Instance.id)
+        .join(Series, Series.id == Instance.series_id)
+        .where(Instance.id > pool.seen_instance, Instance.id <= last, Instance.spool_path.is_not(None))
+        .where(of_the_study, also)
+    )
+    count = put(session, pool, late)
+    settled = session.scalar(select(func.max(Instance.id)).where(Instance.received_at < now() - _SETTLED)) or 0
+    if settled - pool.seen_instance > _ADVANCE:
+        pool.seen_instance = settled
+    return count
+
+
+def summary(session: Session, name: str) -> Waiting:
+    """What waits in a pool."""
+    count, studies, size, oldest = session.execute(
+        select(
+            func.count(),
+            func.count(func.distinct(Series.study_id)),
+            func.coalesce(func.sum(Instance.file_bytes), 0),
+            func.min(PoolInstance.added_at),
+        )
+        .select_from(PoolInstance)
+        .join(Instance, Instance.id == PoolInstance.instance_id)
+        .outerjoin(Series, Series.id == Instance.series_id)
+        .where(waits(name))
+    ).one()
+    return Waiting(count, studies, int(size), oldest)
+
+
+def studies(session: Session, name: str, *, quiet_since: datetime | None = None) -> list[WaitingStudy]:
+    """What waits in a pool, by study, the longest waiting first.
+
+    ``quiet_since``: without studies of which something came after this moment.
+    """
+    query = (
+        select(
+            Series.study_id,
+            func.min(PoolInstance.added_at).label("since"),
+            func.count(),
+            func.coalesce(func.sum(Instance.file_bytes), 0),
+        )
+        .select_from(PoolInstance)
+        .join(Instance, Instance.id == PoolInstance.instance_id)
+        .outerjoin(Series, Series.id == Instance.series_id)
+        .where(waits(name))
+        .group_by(Series.study_id)
+        .order_by("since", Series.study_id)
+    )
+    if quiet_since is not None:
+        later, series = aliased(Instance), aliased(Series)
+        lively = (
+            select(series.study_id).join(later, later.series_id == series.id).where(later.received_at > quiet_since)
+        )
+        query = query.where(or_(Series.study_id.is_(None), Series.study_id.not_in(lively)))
+    return [WaitingStudy(study, since, count, int(size)) for study, since, count, size in session.execute(query)]
+
+
+def instances_of(name: str, study_ids: Iterable[int | None]) -> Select[int]:
+    """Selects the ids of what waits in a pool of these studies (at most some thousand)."""
+    wanted = set(study_ids)
+    of_study: ColumnElement[bool] = Series.study_id.in_([study for study in wanted if study is not None])
+    if None in wanted:
+        of_study = or_(of_study, Series.study_id.is_(None))
+    return (
+        select(PoolInstance.instance_id)
+        .join(Instance, Instance.id == PoolInstance.instance_id)
+        .outerjoin(Series, Series.id == Instance.series_id)
+        .where(waits(name), of_study)
+    )
+
+
+def since(session: Session, ids: Select[int], name: str) -> dict[int, datetime]:
+    """When instances came to a pool, by Instance id."""
+    rows = session.execute(
+        select(PoolInstance.instance_id, PoolInstance.added_at).where(
+            PoolInstance.pool == name, PoolInstance.instance_id.in_(ids)
+        )
+    )
+    return dict(rows.tuples().all())
+
+
+def take(session: Session, name: str, ids: Sequence[int], request_id: int) -> bool:
+    """Give waiting instances of a locked pool to a request: all of them, or False where one waits no more."""
+    taken = 0
+    for start in range(0, len(ids), _CHUNK):
+        chosen = PoolInstance.instance_id.in_(ids[start : start + _CHUNK])
+        taken += rows_changed(session, update(PoolInstance).where(waits(name), chosen).values(request_id=request_id))
+    return taken == len(ids)
+
+
+def refuse(session: Session, name: str, reasons: Mapping[int, str]) -> None:
+    """Note why a pool's discs cannot hold instances; they wait no more."""
+    for instance_id, reason in reasons.items():
+        statement = update(PoolInstance).where(waits(name), PoolInstance.instance_id == instance_id)
+        rows_changed(session, statement.values(refused=reason[:2000]))
+
+
+def refused(session: Session, name: str, *, limit: int) -> tuple[int, list[dict[str, str]]]:
+    """How many instances a pool's discs cannot hold, and some of them with the reason."""
+    of_pool = (PoolInstance.pool == name, PoolInstance.refused.is_not(None))
+    count = session.scalar(select(func.count()).select_from(PoolInstance).where(*of_pool)) or 0
+    rows = session.execute(
+        select(Instance.sop_instance_uid, PoolInstance.refused)
+        .join(Instance, Instance.id == PoolInstance.instance_id)
+        .where(*of_pool)
+        .order_by(PoolInstance.instance_id)
+        .limit(limit)
+    )
+    return count, [{"sop_instance_uid": uid, "reason": reason or ""} for uid, reason in rows]
