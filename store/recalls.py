@@ -84,7 +84,7 @@ class RecallError(Exception):
     """A recall cannot do this as things are; the text says why."""
 
 
-class UnknownRecall(Exception):
+class UnknownRecall(RecallError):
     """There is no recall of this number."""
 
 
@@ -410,9 +410,13 @@ def document(session: Session, recall: Recall) -> dict[str, Any]:
     }
 
 
-def documents(session: Session, *, all_: bool = False, limit: int = 500) -> list[dict[str, Any]]:
-    """Open recalls, or all of them, the latest first."""
+def documents(
+    session: Session, *, all_: bool = False, before: int | None = None, limit: int = 500
+) -> list[dict[str, Any]]:
+    """Open recalls, or all of them, the latest first; ``before``: those with a lower number."""
     query = select(Recall).order_by(Recall.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(Recall.id < before)
     if not all_:
         query = query.where(Recall.state.in_(OPEN))
     return [document(session, recall) for recall in session.scalars(query)]

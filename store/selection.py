@@ -83,7 +83,7 @@ def on_verified_disc() -> ColumnElement[bool]:
     )
 
 
-def _query(selection: Selection) -> Select[Any]:
+def _query(selection: Selection, *, anywhere: bool) -> Select[Any]:
     query = (
         select(Instance.id)
         .outerjoin(Series, Instance.series_id == Series.id)
@@ -109,20 +109,21 @@ def _query(selection: Selection) -> Select[Any]:
         query = query.where(~on_verified_disc())
     if selection.after_instance:
         query = query.where(Instance.id > selection.after_instance)
-    if not selection.names_instances:
+    if not selection.names_instances and not anywhere:
         query = query.where(Instance.spool_path.is_not(None))
     return query
 
 
-def instance_ids(session: Session, selection: Selection) -> list[int]:
+def instance_ids(session: Session, selection: Selection, *, anywhere: bool = False) -> list[int]:
     """Primary keys of the instances that are meant, in order of receipt.
 
     Of what somebody names, instances that were purged are included (a plan refuses them by name); broad criteria
-    (``all``, dates, modality ...) mean what is in the spool. Raises ``SelectionError`` for an empty selection.
+    (``all``, dates, modality ...) mean what is in the spool, or with ``anywhere`` all that is known. Raises
+    ``SelectionError`` for an empty selection.
     """
     if selection.is_empty:
         raise SelectionError("nothing is selected; name a study, series, patient ... or say --all")
-    return list(session.scalars(_query(selection).order_by(Instance.id)))
+    return list(session.scalars(_query(selection, anywhere=anywhere).order_by(Instance.id)))
 
 
 def conflicting(session: Session, ids_of_uids: list[str]) -> list[tuple[int, str]]:

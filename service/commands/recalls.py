@@ -1,0 +1,182 @@
+"""Commands about what is wanted back from discs: ``recall``, ``recalls``, ``insert``, ``refuse``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from service.commands import show
+from service.commands.common import (
+    AccessionOption,
+    CallingAeOption,
+    ConfigOption,
+    DataOption,
+    DateRangeOption,
+    JsonOption,
+    ModalityOption,
+    PatientIdOption,
+    SeriesOption,
+    SopOption,
+    StudyOption,
+    api,
+    load_settings,
+    plain,
+    print_json,
+    say,
+    selection,
+    table,
+)
+from service.commands.discs import everything
+from service.lock import running_service
+
+_OPEN = ("WAITING", "RESTORED")
+_SHOWN = 20
+RecallArgument = Annotated[
+    str, typer.Argument(metavar="RECALL", help="The recall, C12, as `burnish recalls` names it.")
+]
+
+
+def recall(
+    *,
+    study: StudyOption = None,
+    series: SeriesOption = None,
+    sop: SopOption = None,
+    patient_id: PatientIdOption = None,
+    accession: AccessionOption = None,
+    date_range: DateRangeOption = None,
+    modality: ModalityOption = None,
+    calling_ae: CallingAeOption = None,
+    all_: Annotated[bool, typer.Option("--all", help="SELECT: everything that is known.")] = False,
+    to: Annotated[str, typer.Option("--to", metavar="NODE", help="Then send them to this node.")] = "",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the recall has ended.")] = False,
+    json: JsonOption = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Bring instances back from discs: from images that are online, else people are asked for discs."""
+    chosen = selection(
+        study=study,
+        series=series,
+        sop=sop,
+        patient_id=patient_id,
+        accession=accession,
+        date_range=date_range,
+        modality=modality,
+        calling_ae=calling_ae,
+        all=all_,
+    )
+    settings = load_settings(config, data)
+    with api(settings) as call:
+        document = call("POST", "/recalls", {"selection": chosen, "to": to})
+        name = document["recall"]
+        if wait and not json:
+            _tell(document)
+        while wait and document["state"] in _OPEN:
+            if running_service(settings.data) is None:
+                say("no service runs: `burnish insert PATH` reads a disc that was inserted")
+                break
+            time.sleep(0.5)
+            document = call("GET", f"/recalls/{name}")
+    if json:
+        print_json(document)
+    else:
+        _tell(document)
+    if document["state"] not in (*_OPEN, "DONE") or (wait and document["state"] != "DONE"):
+        raise typer.Exit(1)
+
+
+def recalls(
+    name: Annotated[str | None, typer.Argument(metavar="[RECALL]", help="One recall, C12, with all of it.")] = None,
+    every: Annotated[bool, typer.Option("--every", help="Also recalls that have ended.")] = False,
+    json: JsonOption = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Open recalls, and the discs that are wanted: please insert them."""
+    with api(load_settings(config, data)) as call:
+        if name is not None:
+            document = call("GET", f"/recalls/{name}")
+            print_json(document) if json else _tell(document)
+            return
+        found = everything(call, "/recalls", **({"every": "true"} if every else {}))
+        asks = everything(call, "/recalls/asks")
+    if json:
+        print_json({"recalls": found, "asks": asks})
+        return
+    if not found:
+        say("no recall is open")
+    else:
+        rows = [
+            (
+                one["recall"],
+                one["state"],
+                one["source"] if one["source"] != "cli" else one["by"],
+                f"{one['here'] + one['restored']} of {one['instances']}",
+                one["destination"] or "",
+                one["error"] or "",
+            )
+            for one in found
+        ]
+        table("", ("Recall", "State", "For", "Here", "Goes to", "Words"), rows)
+    for ask in asks:
+        say(f"{plain(ask['words'])} ({ask['instances']} instances for {', '.join(ask['recalls'])})")
+
+
+def insert(
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="Where the disc is: a drive, a mounted disc, an image, a folder.")
+    ],
+    place: Annotated[str, typer.Option("--place", metavar="TEXT", help="What people call the drive.")] = "",
+    disc: Annotated[
+        str | None, typer.Option("--disc", metavar="DISC", help="Which copy it is, D12, where you know that.")
+    ] = None,
+    json: JsonOption = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Say that a disc was inserted: it is recognised, and read for every recall that needs it."""
+    body = {"path": str(path.absolute()), "place": place, "disc": disc}
+    with api(load_settings(config, data)) as call, show.phases() as told:
+        document = call.told("insert", "/recalls/insert", body, told)
+    if json:
+        print_json(document)
+    else:
+        say(plain(document["words"]))
+        for one in document["recalls"]:
+            _tell(one)
+        if document["result"] == "READ":
+            for ask in document["asks"]:
+                say(plain(ask["words"]))
+    if document["result"] != "READ" or document["failed"]:
+        raise typer.Exit(1)
+
+
+def refuse(
+    name: RecallArgument,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; who asked is told.")] = "",
+    json: JsonOption = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """End a recall: its discs will not be brought."""
+    with api(load_settings(config, data)) as call:
+        document = call("POST", f"/recalls/{name}/refuse", {"reason": reason})
+    if json:
+        print_json(document)
+    else:
+        _tell(document)
+
+
+def _tell(document: dict[str, Any]) -> None:
+    here = document["here"] + document["restored"]
+    words = f": {plain(document['error'])}" if document["error"] else ""
+    say(f"{document['recall']} {document['state']}, {here} of {document['instances']} instances are here{words}")
+    for ask in document.get("asks", ()):
+        say(f"  {plain(ask['words'])}")
+    for one in document["missing"][:_SHOWN]:
+        say(f"  {one['sop_instance_uid']}: {plain(one['reason'])}")
+    if document["failed"] > min(_SHOWN, len(document["missing"])):
+        say(f"  ... {document['failed']} in all")
