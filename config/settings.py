@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 Priority = Literal["high", "med", "low"]
@@ -273,6 +273,22 @@ class Rule(_Section):
     quiet_seconds: float = Field(default=60.0, ge=0)
 
 
+class Retention(_Section):
+    min_copies: int = Field(ge=1, le=99)
+    count_robots: bool
+    high_percent: float = Field(ge=0, le=100)
+    low_percent: float = Field(ge=0, le=100)
+    check_seconds: float = Field(ge=1)
+
+    @field_validator("low_percent")
+    @classmethod
+    def _low(cls, value: float, info: ValidationInfo) -> float:
+        high = info.data.get("high_percent")
+        if high is not None and value > high:
+            raise ValueError(f"the low mark {value:g} is above the high one, {high:g}")
+        return value
+
+
 class Recall(_Section):
     network: Literal["wait", "start", "no"]
     network_seconds: float = Field(gt=0)
@@ -351,6 +367,7 @@ class Settings(BaseSettings):
     log: Log
     burners: dict[str, Burner]
     rules: tuple[Rule, ...] = ()
+    retention: Retention
     recall: Recall
     prefetch: tuple[Prefetch, ...] = ()
     watch: tuple[Watch, ...] = ()

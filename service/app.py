@@ -32,8 +32,8 @@ from service.http import HttpServer, fingerprint, local_url, tls_context
 from service.lock import DataLock, write_private
 from service.logs import logger
 from service.operations import StoreOperations
+from service.recalling import Recalling
 from service.shutdown import Stopping
-from service.watching import Watching
 from service.signin import Setup
 from service.watching import Watching
 from store import auditwhat, instances, retention
@@ -198,10 +198,9 @@ class Service:
         )
         courier.start()
         self._stack.callback(courier.stop)
-        watching = Watching(workshop.operations)
-        workshop.operations.watches = watching.documents
-        watching.start()
-        self._stack.callback(watching.stop)
+        recalling = Recalling(workshop.operations)
+        recalling.start()
+        self._stack.callback(recalling.stop)
         watching = Watching(workshop.operations)
         workshop.operations.watches = watching.documents
         watching.start()

@@ -19,6 +19,7 @@ from service.commands import (
     nodes,
     produce,
     profiles,
+    recalls,
     receive,
     repair,
     security,
@@ -104,6 +105,10 @@ app.command("find")(look.find)
 app.add_typer(discs.discs, name="discs")
 app.command("at-risk")(discs.at_risk)
 app.command("keep")(discs.keep)
+app.command("recall")(recalls.recall)
+app.command("recalls")(recalls.recalls)
+app.command("insert")(recalls.insert)
+app.command("refuse")(recalls.refuse)
 app.add_typer(nodes.nodes, name="nodes")
 app.add_typer(watch.watch, name="watch")
 app.command("pull")(nodes.pull)

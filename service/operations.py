@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from burners import registry
 from burners.registry import Burners
 from config.settings import Settings
-from jobs import documents, labelling, plandocument, planning, preparing
+from jobs import documents, labelling, plandocument, planning, preparing, retaining
 from jobs.context import Context
 from jobs.fitness import fitness
 from jobs.options import OptionsError, RequestOptions
@@ -219,15 +219,7 @@ class StoreOperations:
                 raise NotFound(str(error)) from error
 
     def purge(self, *, min_copies: int, dry_run: bool) -> Document:
-        if min_copies < 1:
-            raise UsageError("--min-copies must be at least 1: what is on no disc is removed by `burnish delete`")
-        return retention.purge(
-            self.context.db,
-            self.context.spool,
-            self.context.settings.derived_dir,
-            min_copies=min_copies,
-            dry_run=dry_run,
-        )
+        return retaining.purge(self.context, retaining.policy(self.context, min_copies=min_copies), dry_run=dry_run)
 
     def delete(self, selection: Mapping[str, Any]) -> Document:
         chosen = self._selected(selection)

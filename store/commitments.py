@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from store.checks import counts
@@ -199,6 +199,14 @@ def waiting(session: Session) -> int:
     return session.execute(
         select(func.count()).where(Commitment.role == "scp", Commitment.next_at.is_not(None))
     ).scalar_one()
+
+
+def bound_instances(session: Session, *, hours: float) -> set[str]:
+    """SOP Instance UIDs of transactions that are not over, so that their instances must stay as they are: asked of us
+    and not settled or not told yet; or asked by us at most so many ``hours`` ago, and not answered."""
+    ours = or_(Commitment.role == "scp", Commitment.created_at > now() - timedelta(hours=hours))
+    rows = session.scalars(select(Commitment.references).where(Commitment.next_at.is_not(None), ours))
+    return {uid for references in rows for _, uid in references}
 
 
 def _outcome(session: Session, pairs: Sequence[Pair], *, discs: int) -> Outcome:

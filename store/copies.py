@@ -69,7 +69,9 @@ def recount_pool(session: Session, pool: str) -> None:
 def lock(session: Session, volume_ids: Iterable[int]) -> None:
     """Keep volumes for this transaction, in one order for all who do so; SQLite has one writer anyway."""
     wanted = sorted(set(volume_ids))
-    session.execute(select(Volume.id).where(Volume.id.in_(wanted)).order_by(Volume.id).with_for_update()).all()
+    session.execute(
+        select(Volume.id).where(Volume.id.in_(wanted)).order_by(Volume.id).with_for_update(key_share=True)
+    ).all()
 
 
 def wrong(session: Session, *, limit: int = 100) -> list[dict[str, Any]]:

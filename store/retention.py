@@ -1,4 +1,4 @@
-"""What leaves the spool: ``purge`` of what is safe on discs, ``delete`` of what nobody wants.
+"""What leaves the spool: what nobody wants (``delete``); what is safe on discs is ``store.purging``'s.
 
 First the rows change and the change is committed with an Event that names the files; then the files go. A crash in
 between leaves files that no row names, and ``sweep`` removes them at the next start by that Event. Names in the spool
@@ -13,15 +13,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, distinct, exists, func, select, update
 from sqlalchemy import delete as delete_rows
+from sqlalchemy import exists, select, update
 from sqlalchemy.orm import Session
 
-from store.checks import counts
 from store.db import Database
 from store.models import (
     Derived,
-    Disc,
     Event,
     Instance,
     Job,
@@ -35,7 +33,6 @@ from store.models import (
     now,
 )
 from store.spool import Spool
-from store.whole import holds_all
 
 _BATCH = 500
 _ENDED = ("DONE", "FAILED", "CANCELLED")
@@ -48,7 +45,7 @@ class NeededByJob(Exception):
 
 
 @dataclass(slots=True)
-class _Files:
+class Files:
     """Files that no row names any more, and what they held."""
 
     spool: list[str] = field(default_factory=list)
@@ -60,105 +57,6 @@ class _Files:
             spool.remove(path)
         for path in self.derived:
             (derived_dir / path).unlink(missing_ok=True)
-
-
-def purge(db: Database, spool: Spool, derived_dir: Path, *, min_copies: int, dry_run: bool) -> dict[str, Any]:
-    """Free spool and cache of what is on at least ``min_copies`` verified discs and in no open job.
-
-    Returns ``{"instances", "derived", "bytes", "kept", "min_copies", "dry_run"}``: how many instances and conformed
-    copies were (or would be) removed, and how many instances stay in the spool.
-    """
-    instances = derived = size = 0
-    last = 0
-    while True:
-        with db.read() if dry_run else db.begin() as session:
-            batch = list(
-                session.execute(
-                    select(Instance.id, Instance.spool_path, Instance.file_bytes)
-                    .where(Instance.id > last, Instance.spool_path.is_not(None), _safe(min_copies), ~_in_open_job())
-                    .order_by(Instance.id)
-                    .limit(_BATCH)
-                )
-            )
-            files = _Files(spool=[row.spool_path for row in batch], bytes=sum(row.file_bytes for row in batch))
-            if batch and not dry_run:
-                _forget_spool_paths(session, [row.id for row in batch])
-                _note(session, "purge", files, [row.id for row in batch], min_copies=min_copies)
-        if not batch:
-            break
-        last = batch[-1].id
-        if not dry_run:
-            files.remove(spool, derived_dir)
-        instances += len(batch)
-        size += files.bytes
-    for files in _purge_derived(db, derived_dir, min_copies, dry_run=dry_run):
-        if not dry_run:
-            files.remove(spool, derived_dir)
-        derived += len(files.derived)
-        size += files.bytes
-    with db.read() as session:
-        kept = session.scalar(select(func.count()).where(Instance.spool_path.is_not(None))) or 0
-    return {
-        "instances": instances,
-        "derived": derived,
-        "bytes": size,
-        "kept": kept - (instances if dry_run else 0),
-        "min_copies": min_copies,
-        "dry_run": dry_run,
-    }
-
-
-def _purge_derived(db: Database, derived_dir: Path, min_copies: int, *, dry_run: bool) -> Iterator[_Files]:
-    """Conformed copies whose source is safe. Their rows go too, unless a plan or the catalogue names them: then a plan
-    that needs one again finds the file missing and makes it anew.
-    """
-    last = 0
-    while True:
-        with db.read() if dry_run else db.begin() as session:
-            batch = list(
-                session.execute(
-                    select(Derived.id, Derived.path, Derived.size)
-                    .join(
-                        Instance,
-                        (Instance.digest == Derived.source_digest)
-                        & (Instance.sop_instance_uid == Derived.sop_instance_uid),
-                    )
-                    .where(Derived.id > last, _safe(min_copies), ~_in_open_job())
-                    .order_by(Derived.id)
-                    .limit(_BATCH)
-                )
-            )
-            there = [row for row in batch if (derived_dir / row.path).is_file()]
-            files = _Files(derived=[row.path for row in there], bytes=sum(row.size for row in there))
-            if not dry_run:
-                _drop_unnamed_derived(session, [row.id for row in batch])
-                if there:
-                    _note(session, "purge", files, [], min_copies=min_copies)
-        if not batch:
-            return
-        last = batch[-1].id
-        yield files
-
-
-def _safe(min_copies: int) -> ColumnElement[bool]:
-    """True for an Instance that at least so many verified discs hold in full which were not found damaged since."""
-    copies = (
-        select(func.count(distinct(Disc.id)))
-        .join(VolumeInstance, VolumeInstance.volume_id == Disc.volume_id)
-        .where(VolumeInstance.instance_id == Instance.id, holds_all(), counts())
-        .correlate(Instance)
-        .scalar_subquery()
-    )
-    return copies >= min_copies
-
-
-def _in_open_job() -> ColumnElement[bool]:
-    """True for an Instance that a job needs which has not ended (its plan's instances are its request's)."""
-    return exists().where(
-        RequestInstance.instance_id == Instance.id,
-        Job.request_id == RequestInstance.request_id,
-        Job.state.not_in(_ENDED),
-    )
 
 
 def delete(db: Database, spool: Spool, derived_dir: Path, ids: Sequence[int]) -> dict[str, Any]:
@@ -175,7 +73,7 @@ def delete(db: Database, spool: Spool, derived_dir: Path, ids: Sequence[int]) ->
         with db.begin() as session:
             _refuse_needed(session, chunk)  # a job may have come in between
             rows = list(session.scalars(select(Instance).where(Instance.id.in_(chunk))))
-            files = _Files(
+            files = Files(
                 spool=[row.spool_path for row in rows if row.spool_path],
                 bytes=sum(row.file_bytes for row in rows if row.spool_path),
             )
@@ -190,8 +88,8 @@ def delete(db: Database, spool: Spool, derived_dir: Path, ids: Sequence[int]) ->
             count += sum(1 for row in rows if row.spool_path or row.id not in on_disc)
             _delete_plans(session, [row.id for row in rows if row.id not in on_disc])
             _delete_derived(session, rows, files)
-            _note(session, "delete", files, [row.id for row in rows], uids=[row.sop_instance_uid for row in rows])
-            _forget_spool_paths(session, [row.id for row in rows if row.id in on_disc])
+            note(session, "delete", files, [row.id for row in rows], uids=[row.sop_instance_uid for row in rows])
+            forget_spool_paths(session, [row.id for row in rows if row.id in on_disc])
             _delete_instances(session, [row for row in rows if row.id not in on_disc])
         files.remove(spool, derived_dir)
         size += files.bytes
@@ -213,7 +111,7 @@ def _refuse_needed(session: Session, ids: Sequence[int]) -> None:
         raise NeededByJob(f"{names} needs instances of this selection; wait for its end or cancel it")
 
 
-def _delete_derived(session: Session, rows: Sequence[Instance], files: _Files) -> None:
+def _delete_derived(session: Session, rows: Sequence[Instance], files: Files) -> None:
     """Conformed copies of these instances: the files of all, the rows of those that the catalogue does not name."""
     keys = {(row.digest, row.sop_instance_uid) for row in rows}
     found = [
@@ -223,7 +121,7 @@ def _delete_derived(session: Session, rows: Sequence[Instance], files: _Files) -
     ]
     files.derived += [one.path for one in found]
     files.bytes += sum(one.size for one in found)
-    _drop_unnamed_derived(session, [one.id for one in found])
+    forget_derived(session, [one.id for one in found])
 
 
 def _delete_plans(session: Session, ids: Sequence[int]) -> None:
@@ -265,21 +163,27 @@ def _delete_empty_parents(session: Session, series: set[int]) -> None:
         )
 
 
-def _forget_spool_paths(session: Session, ids: Sequence[int]) -> None:
+def forget_spool_paths(session: Session, ids: Sequence[int]) -> None:
+    """Instances are in the spool no more."""
     session.execute(
         update(Instance).where(Instance.id.in_(ids)).values(spool_path=None),
         execution_options={"synchronize_session": False},
     )
 
 
-def _drop_unnamed_derived(session: Session, ids: Sequence[int]) -> None:
+def forget_derived(session: Session, ids: Sequence[int]) -> None:
+    """Conformed files go: their rows too, unless a plan or the catalogue names them."""
     session.execute(
         delete_rows(Derived).where(Derived.id.in_(ids), ~exists().where(VolumeInstance.derived_id == Derived.id)),
         execution_options={"synchronize_session": False},
     )
+    session.execute(
+        update(Derived).where(Derived.id.in_(ids)).values(purged_at=now(), restored_at=None),
+        execution_options={"synchronize_session": False},
+    )
 
 
-def _note(session: Session, kind: str, files: _Files, ids: Sequence[int], **detail: Any) -> None:
+def note(session: Session, kind: str, files: Files, ids: Sequence[int], **detail: Any) -> None:
     """The Event of a removal. It also tells ``sweep`` which files had to go."""
     session.add(
         Event(
@@ -310,7 +214,7 @@ def sweep(db: Database, spool: Spool, derived_dir: Path) -> int:
             # The cache may have made a conformed copy anew under its old name.
             derived = [path for path in detail.get("derived", ()) if (derived_dir / path).exists()]
             named = set(session.scalars(select(Derived.path).where(Derived.path.in_(derived)))) if derived else set()
-            left = _Files(
+            left = Files(
                 spool=[path for path in detail.get("spool", ()) if spool.path_of(path).exists()],
                 derived=[path for path in derived if path not in named],
             )

@@ -19,6 +19,7 @@ from service.api import (
     labels,
     nodes,
     plans,
+    recalls,
     reconciliations,
     state,
     studies,
@@ -65,6 +66,7 @@ def build(
     for part in (studies, instances, reconciliations, plans, jobs, catalogue, discs, labels, nodes, state, users, audit):
         app.include_router(part.router, prefix=PREFIX)
     app.include_router(watches.router, prefix=PREFIX)
+    app.include_router(recalls.router, prefix=PREFIX)
     app.include_router(state.health)
     mount.include(app, operations)
     dicomweb.include(app)
@@ -118,6 +120,7 @@ def _expected() -> list[type[Exception]]:
         MediaError,
         NeededByJob,
         NoSuchHold,
+        RecallError,
         RemoteNodeError,
         NoSuchDisc,
         SelectionError,

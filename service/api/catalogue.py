@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from jobs import retaining
 from service.api import answers
 from service.api.access import Ops
 from service.api.models import CheckBody, DeleteBody, FindBody, MediumBody, PurgeBody
@@ -28,7 +29,12 @@ def record_check(ops: Ops, body: CheckBody) -> dict[str, Any]:
 
 @router.post("/spool/purge", summary="Free the spool of what is on enough verified discs")
 def purge(ops: Ops, body: PurgeBody) -> dict[str, Any]:
-    return ops.purge(min_copies=body.min_copies, dry_run=body.dry_run)
+    """The document of ``burnish purge``; ``studies``: what goes of each, the one longest in the spool at first."""
+    context = ops.context
+    chosen = retaining.policy(
+        context, min_copies=body.min_copies, older_than_days=body.older_than_days, to_low_mark=body.to_low_mark
+    )
+    return retaining.purge(context, chosen, dry_run=body.dry_run)
 
 
 @router.post("/spool/delete", summary="Remove instances from the spool for good")

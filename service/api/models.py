@@ -115,7 +115,11 @@ class CheckBody(_Body):
 
 
 class PurgeBody(_Body):
-    min_copies: int = Field(default=1, ge=1)
+    min_copies: int | None = Field(default=None, ge=1, le=99)
+    """None: as the settings say."""
+    older_than_days: int | None = Field(default=None, ge=0, le=36_500)
+    to_low_mark: bool = False
+    """No more than brings the spool down to its low-water mark."""
     dry_run: bool = False
 
 

@@ -25,6 +25,7 @@ from service.commands.common import (
     SopOption,
     StudyOption,
     api,
+    api,
     bar,
     coerce_rules,
     load_settings,
@@ -151,21 +152,58 @@ def studies(json: JsonOption = False, data: DataOption = None, config: ConfigOpt
 def purge(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be freed.")] = False,
     min_copies: Annotated[
-        int, typer.Option("--min-copies", metavar="N", help="Verified discs that must hold an instance.")
-    ] = 1,
+        int | None,
+        typer.Option("--min-copies", metavar="N", help="Discs that must hold an instance (default: by the settings)."),
+    ] = None,
+    older_than: Annotated[
+        int | None, typer.Option("--older-than", metavar="DAYS", min=0, help="Only what was received so long ago.")
+    ] = None,
+    to_low_mark: Annotated[
+        bool, typer.Option("--to-low-mark", help="No more than brings the spool down to retention.low_percent.")
+    ] = False,
     json: JsonOption = False,
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Free the spool of what is on enough verified discs and in no open job."""
-    with operations(load_settings(config, data), locked_for="purge") as ops:
-        document = ops.purge(min_copies=min_copies, dry_run=dry_run)
+    """Free the spool of what is on enough discs and needed by nobody, what has been there longest at first."""
+    if min_copies is not None and min_copies < 1:
+        raise UsageError("--min-copies must be at least 1: what is on no disc is removed by `burnish delete`")
+    body = {
+        "min_copies": min_copies,
+        "older_than_days": older_than,
+        "to_low_mark": to_low_mark,
+        "dry_run": dry_run,
+    }
+    with api(load_settings(config, data), locked_for="purge") as call:
+        document = call("POST", "/spool/purge", body)
     if json:
         print_json(document)
+    elif document["studies"]:
+        _show_purged(document["studies"])
     verb = "would be freed" if dry_run else "freed"
     say(
         f"{document['instances']} instances and {document['derived']} conformed copies {verb}, "
         f"{size_text(document['bytes'])}; {document['kept']} instances stay in the spool"
+    )
+
+
+def _show_purged(studies: list[dict[str, Any]]) -> None:
+    table(
+        "",
+        ("Study date", "Patient ID", "Patient name", "Instances", "Size", "Discs", "Study Instance UID"),
+        [
+            (
+                study["study_date"],
+                study["patient_id"],
+                study["patient_name"],
+                study["instances"],
+                size_text(study["bytes"]),
+                study["copies"],
+                study["study_instance_uid"],
+            )
+            for study in studies
+        ],
+        right=("Instances", "Size", "Discs"),
     )
 
 

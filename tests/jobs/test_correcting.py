@@ -20,7 +20,7 @@ from jobs.options import OptionsError, RequestOptions
 from jobs.plandocument import plan_document
 from jobs.planning import create_request, make_plan
 from media.verify import verify_path
-from store import retention
+from store import purging, retention
 from store.catalogue import find
 from store.db import Database
 from store.instances import Provenance, Registrar, ingest_file
@@ -106,7 +106,8 @@ RENAME = {
 def test_a_corrected_patient_is_so_everywhere(ctx: Context, tmp_path: Path) -> None:
     made = [*study("CT", 3), make("SR")]
     ingest(ctx, tmp_path / "in", *made)
-    document = plan(ctx, coerce=[RENAME])
+    # The catalogue on a disc of the archive tells what was corrected.
+    document = plan(ctx, coerce=[RENAME], purpose="handout")
     assert document["refused"] == []
     (volume,) = document["volumes"]
     assert volume["patients"] == ["NEW-7"]
@@ -270,7 +271,7 @@ def test_what_a_purge_is_about_to_remove_is_not_what_was_made_since(
     document = plan(ctx, coerce=[RENAME])
     burnt(ctx, document, tmp_path)
     made: list[dict[str, Any]] = []
-    removes = retention._Files.remove
+    removes = retention.Files.remove
 
     def remove(self: Any, *where: Any) -> None:
         if self.derived and not made:
@@ -281,12 +282,17 @@ def test_what_a_purge_is_about_to_remove_is_not_what_was_made_since(
                 (tmp_path / Path(path).name).rename(ctx.derived_path(path))
         removes(self, *where)
 
-    monkeypatch.setattr(retention._Files, "remove", remove)
+    monkeypatch.setattr(retention.Files, "remove", remove)
     monkeypatch.setattr(ctx.spool, "remove", lambda path: None)
     with ctx.db.begin() as session:
         spooled = dict(session.execute(select(Instance.id, Instance.spool_path)).tuples().all())
-    monkeypatch.setattr(retention, "_forget_spool_paths", lambda *_: None)
-    assert retention.purge(ctx.db, ctx.spool, ctx.settings.derived_dir, min_copies=1, dry_run=False)["derived"] == 2
+    monkeypatch.setattr(purging, "forget_spool_paths", lambda *_: None)
+    assert (
+        purging.purge(ctx.db, ctx.spool, ctx.settings.derived_dir, purging.Policy(min_copies=1), dry_run=False)[
+            "derived"
+        ]
+        == 2
+    )
     assert spooled and made
     for volume in volumes(ctx, made[0]):
         volume_image(ctx, volume.id).write(io.BytesIO())

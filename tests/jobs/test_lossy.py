@@ -17,7 +17,7 @@ from jobs.context import Context
 from jobs.documents import job_document
 from media.recipes import is_lossy
 from media.verify import verify_path
-from store import migrate, retention
+from store import migrate, purging
 from store.catalogue import find
 from store.checks import volume_document
 from store.db import Database
@@ -202,14 +202,14 @@ def test_a_lossy_copy_is_no_copy(ctx: Context, tmp_path: Path) -> None:
     made = clinic()
     ingest(ctx, tmp_path / "in", *made.values())
     burnt(ctx, plan(ctx, **LOSSY), tmp_path)
-    report = retention.purge(ctx.db, ctx.spool, ctx.settings.derived_dir, min_copies=1, dry_run=True)
+    report = purging.purge(ctx.db, ctx.spool, ctx.settings.derived_dir, purging.Policy(min_copies=1), dry_run=True)
     assert (report["instances"], report["kept"]) == (3, 3)
     with ctx.db.read() as session:
         assert len(instance_ids(session, Selection(not_on_disc=True))) == 3
         lossy = [row for row in session.query(Derived) if is_lossy(row.recipe.partition("+")[0])]
         assert len(lossy) == 3 and all(row.new_sop_instance_uid for row in lossy)
     burnt(ctx, plan(ctx), tmp_path)
-    report = retention.purge(ctx.db, ctx.spool, ctx.settings.derived_dir, min_copies=1, dry_run=True)
+    report = purging.purge(ctx.db, ctx.spool, ctx.settings.derived_dir, purging.Policy(min_copies=1), dry_run=True)
     assert report["instances"] == 6
 
 

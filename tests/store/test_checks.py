@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, text
 
-from store import catalogue, checks, migrate, rereading, retention
+from store import catalogue, checks, migrate, purging, rereading
 from store.db import Database
 from store.models import Disc, Event, Volume, now
 from store.selection import Selection, instance_ids
@@ -95,5 +95,5 @@ def test_nobody_counts_on_a_damaged_disc(database: Database, disc: int, tmp_path
     with database.read() as session:
         not_on_disc = instance_ids(session, Selection(not_on_disc=True))
     spool = Spool(tmp_path / "spool", node="n", high_water_percent=100, max_bytes=0)
-    purged = retention.purge(database, spool, tmp_path / "derived", min_copies=1, dry_run=True)
+    purged = purging.purge(database, spool, tmp_path / "derived", purging.Policy(min_copies=1), dry_run=True)
     assert (len(not_on_disc), purged["instances"]) == ((0, 2) if good else (2, 0))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from store import retention
+from store import purging, retention
 from store.db import Database
 from store.instances import Provenance, Registrar, ingest_file
 from store.models import (
@@ -139,7 +139,7 @@ class Held:
         return sum(1 for path in self.derived.rglob("*") if path.is_file())
 
     def purge(self, *, min_copies: int = 1, dry_run: bool = False) -> dict[str, object]:
-        return retention.purge(self.db, self.spool, self.derived, min_copies=min_copies, dry_run=dry_run)
+        return purging.purge(self.db, self.spool, self.derived, purging.Policy(min_copies=min_copies), dry_run=dry_run)
 
     def delete(self, *numbers: int) -> dict[str, object]:
         return retention.delete(self.db, self.spool, self.derived, [self.ids[n] for n in numbers])
@@ -214,7 +214,7 @@ def test_files_that_a_crash_left_are_swept_by_the_event(held: Held, monkeypatch:
     path = held.path(0)
     assert path is not None
     with monkeypatch.context() as patched:
-        patched.setattr(retention._Files, "remove", lambda *_: None)
+        patched.setattr(retention.Files, "remove", lambda *_: None)
         held.purge()
         held.delete(3)
     assert path.exists() and held.path(0) is None
@@ -226,6 +226,7 @@ def test_files_that_a_crash_left_are_swept_by_the_event(held: Held, monkeypatch:
 
 def test_many_are_purged_in_batches(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "_BATCH", 2)
+    monkeypatch.setattr(purging, "_BATCH", 2)
     held.burnt(0, 1, 2, 3)
     assert held.purge(dry_run=True)["instances"] == 4
     assert held.purge()["instances"] == 4
