@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -65,6 +66,19 @@ _OF_INSTANCE = (
 _CHARACTER_SET = 0x00080005
 
 
+@dataclass(frozen=True, slots=True)
+class _Study:
+    attributes: Mapping[str, str]
+    """As on the discs."""
+    received: Mapping[str, str]
+    """Those that were others."""
+
+    @property
+    def patient(self) -> tuple[str, ...]:
+        """Whose it is on the discs."""
+        return tuple(self.attributes[name] for name in _OF_PATIENT)
+
+
 class SetBook:
     """What there is to tell of every instance and study of a request."""
 
@@ -96,8 +110,8 @@ class SetBook:
         self._senders: dict[Sender, int] = {}
         self._entries: dict[int, Entry] = {}
         self._study_of: dict[int, int] = {}
-        self._studies: dict[int, dict[str, str]] = {}
-        self._patient_of: dict[int, int] = {}
+        self._studies: dict[int, _Study] = {}
+        self._numbers: dict[tuple[int, str], int] = {}
         self._shared = _shared(derived.values())
         icon = keys.icon.recipe if keys is not None and keys.icon else None
         by_id = {candidate.row.id: candidate for candidate in candidates}
@@ -125,14 +139,11 @@ class SetBook:
                     .where(Instance.id.in_(ids[start : start + _CHUNK]))
                 )
                 for instance, series, study, patient in rows:
+                    made = derived.get(instance.id)
                     if study is not None:
-                        self._study_of[instance.id] = study.id
-                        self._patient_of[study.id] = patient.id
-                        if study.id not in self._studies:
-                            self._studies[study.id] = _study_attributes(study, patient)
+                        self._study_of[instance.id] = self._study(study, patient, made)
                     item = items[instance.id]
                     supplied = (*item.supplied, *(pins(item, icon) if icon is not None else ()))
-                    made = derived.get(instance.id)
                     self._entries[instance.id] = Entry(
                         digest=instance.digest,
                         received=instance.received_at,
@@ -142,6 +153,17 @@ class SetBook:
                         changes=self._shared_number(made) if made is not None else None,
                     )
         assert len(self._entries) == len(candidates)
+
+    def _study(self, study: Study, patient: Patient, made: Derived | None) -> int:
+        """The number of a study as it is on the discs: what was corrected in only a part of it is another one."""
+        received = _study_attributes(study, patient)
+        facts = (made.facts if made is not None else None) or {}
+        attributes = {name: str(facts.get(name, value)) for name, value in received.items()}
+        number = self._numbers.setdefault((study.id, json.dumps(attributes)), len(self._numbers))
+        if number not in self._studies:
+            before = {name: value for name, value in received.items() if attributes[name] != value}
+            self._studies[number] = _Study(attributes, before)
+        return number
 
     def _sender(self, instance: Instance) -> int:
         sender = Sender(instance.calling_ae, instance.called_ae, instance.source)
@@ -159,10 +181,10 @@ class SetBook:
         """Bytes that are likely to be enough for the set's part."""
         sectors = sum(sectors_of(item.size) + 1 for item in items)
         volumes = 1 + int(1.05 * sectors / max(1, capacity_sectors))
-        sizes: Counter[int] = Counter()
-        for study, attributes in self._studies.items():
-            length = len(SetStudy(attributes, {volumes: 1_000_000}).line())
-            sizes[self._patient_of[study] if self._facts["private"] else 0] += length
+        sizes: Counter[tuple[str, ...]] = Counter()
+        for study in self._studies.values():
+            length = len(SetStudy(study.attributes, {volumes: 1_000_000}, study.received).line())
+            sizes[study.patient if self._facts["private"] else ()] += length
         if self._facts["private"]:
             volumes = max(volumes, len(sizes))
         placeholder = self._placeholders(volumes)
@@ -193,17 +215,18 @@ class SetBook:
     ) -> list[list[bytes]]:
         """The set's lines for each volume, without those of its instances."""
         counts: dict[int, Counter[int]] = defaultdict(Counter)
-        patients: list[set[int]] = []
+        patients: list[set[tuple[str, ...]]] = []
         for planned in packing.volumes:
-            here: set[int] = set()
+            here: set[tuple[str, ...]] = set()
             for item in planned.items:
                 if (study := self._study_of.get(item.key)) is not None:
                     counts[study][planned.number] += 1
-                    here.add(self._patient_of[study])
+                    here.add(self._studies[study].patient)
             patients.append(here)
-        study_lines = [(self._patient_of[one], SetStudy(self._studies[one], counts[one]).line()) for one in counts]
+        told = ((self._studies[number], on) for number, on in counts.items())
+        study_lines = [(one.patient, SetStudy(one.attributes, on, one.received).line()) for one, on in told]
         set_lines = [volume.line() for volume in volumes]
-        by_patient: dict[int, list[bytes]] = defaultdict(list)
+        by_patient: dict[tuple[str, ...], list[bytes]] = defaultdict(list)
         for patient, line in study_lines:
             by_patient[patient].append(line)
         parts = []

@@ -61,16 +61,19 @@ class SetVolume:
 
 @dataclass(frozen=True, slots=True)
 class SetStudy:
-    """A study with its patient, attributes as received, and how many of its instances are on which volumes."""
+    """A study with its patient, and how many of its instances are on which volumes."""
 
     attributes: Mapping[str, str]
-    """By keyword in snake case; ``study_instance_uid`` first."""
+    """As on the discs, by keyword in snake case; ``study_instance_uid`` first."""
     volumes: Mapping[int, int]
+    received: Mapping[str, str] = field(default_factory=dict)
+    """Those that were others when the study was received, as they were."""
 
     def line(self) -> bytes:
         named = {"study": self.attributes["study_instance_uid"]}
         named |= {name: value for name, value in self.attributes.items() if name != "study_instance_uid"}
-        return _line({**named, "instances": {str(number): count for number, count in sorted(self.volumes.items())}})
+        counts = {str(number): count for number, count in sorted(self.volumes.items())}
+        return _line({**named, **({"received": dict(self.received)} if self.received else {}), "instances": counts})
 
 
 @dataclass(frozen=True, slots=True)

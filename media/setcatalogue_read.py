@@ -189,7 +189,14 @@ def _study(document: dict[str, Any], of: int) -> SetStudy:
         if not (number.isascii() and number.isdigit() and 1 <= int(number[:9]) <= of and type(count) is int):
             raise _Wrong("instances names a volume that the set has not")
         volumes[int(number)] = count
-    return SetStudy({name: _text(document, name) for name in STUDY_FIELDS}, volumes)
+    received = document.get("received", {})
+    if not isinstance(received, dict) or not received.keys() <= set(STUDY_FIELDS):
+        raise _Wrong("received is no object with attributes of a study")
+    return SetStudy(
+        {name: _text(document, name) for name in STUDY_FIELDS},
+        volumes,
+        {name: _text(received, name) for name in received},
+    )
 
 
 def _sender(document: Mapping[str, Any], expected: int) -> Sender:

@@ -479,7 +479,8 @@ _SET_APART = frozenset(("sop_instance_uid", "transfer_syntax_uid"))
 
 
 def _study_header(study: SetStudy) -> Header:
-    attributes: dict[str, Any] = dict(study.attributes)
+    """Of the study as it was received."""
+    attributes: dict[str, Any] = {**study.attributes, **study.received}
     return Header("", "", "", **attributes)
 
 
