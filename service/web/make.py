@@ -21,7 +21,7 @@ from service.contract import Document, number
 from service.errors import NotFound, as_refusal
 from service.logs import logger
 from service.web.pages import language_of, page
-from service.web.routes import router
+from service.web.routes import router, where
 from service.web.texts import texts_of
 from store import seriesview, studylist
 from store.models import Study
@@ -85,7 +85,7 @@ class Plannings:
             except Exception as error:  # noqa: BLE001 - it is told to the person who waits for the plan
                 refusal = as_refusal(error)
                 if refusal is None:
-                    logger("service.web").error("planning failed", error=type(error).__name__, exc_info=error)
+                    logger("service.web").error("planning failed", error=type(error).__name__, where=where(error))
                 made.trouble = (refusal.code, str(refusal)) if refusal is not None else ("UNEXPECTED", "")
 
         threading.Thread(target=run, name="planning", daemon=True).start()
@@ -119,7 +119,7 @@ def make(
         "profiles": [one for one in profiles.profiles().values() if one.status == "ready"],
         "profile": wanted,
         "media": _media(wanted),
-        "medium": settings.plan.medium,
+        "medium": settings.plan.medium or (profiles.profile(wanted).default_medium if wanted != AUTO else ""),
         "settings": settings,
         "burner_names": list(settings.burners),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -38,6 +39,12 @@ def router() -> APIRouter:
     return APIRouter(route_class=PageRoute, include_in_schema=False, default_response_class=Response)
 
 
+def where(error: BaseException) -> str:
+    """File and line of an error, for the log: a whole traceback would show patients' names in its values."""
+    lines = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+    return lines[-1] if lines else ""
+
+
 def trouble(request: Request, error: Exception, route: str) -> Response:
     """An error in words, with what to do about it: a notice over the page, or a page of its own."""
     texts = texts_of(language_of(request))
@@ -51,7 +58,7 @@ def trouble(request: Request, error: Exception, route: str) -> Response:
         if refusal is not None:
             status, code, text = refusal.http_status, refusal.code, str(refusal)
         else:
-            logger("service.web").error("a page failed", route=route, error=type(error).__name__, exc_info=error)
+            logger("service.web").error("a page failed", route=route, error=type(error).__name__, where=where(error))
             status, code, text = 500, "UNEXPECTED", texts("trouble.unexpected")
     advice = texts.known(f"advice.{code}", texts.known(f"advice.HTTP_{status}", texts("advice.other")))
     values: dict[str, Any] = {"text": text, "advice": advice}

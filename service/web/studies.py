@@ -86,8 +86,8 @@ def study(request: Request, ctx: Ctx, actor: Annotated[Actor, needs("studies.rea
     with ctx.db.begin() as session:
         for message in auditwhat.accessed(session, Who(actor.name, actor.address), instances):
             ctx.audit.record(session, message)
-    shown = next((one for one in series if one.images_here), next((one for one in series if one.images), None))
-    return page(request, "study.html", study=row, series=series, shown=shown, discs=discs)
+    first = next((one for one in series if one.images_here), next((one for one in series if one.images), None))
+    return page(request, "study.html", study=row, series=series, first=first, discs=discs)
 
 
 @routes.get("/series/{series_id}/images", dependencies=[needs("images.view")])

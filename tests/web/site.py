@@ -1,0 +1,204 @@
+"""A service with robots and a browser in front of it, as the browser tests and the pictures of the docs use it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from selenium.common.exceptions import StaleElementReferenceException
+from selenium.webdriver import Chrome, ChromeOptions
+from selenium.webdriver.chrome.service import Service as Driver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+
+from burners import registry
+from config.settings import load
+from service import passwords
+from service.app import Service
+from service.auth import SESSION_COOKIE
+from service.operations import StoreOperations
+from store import sessions, users
+from tests.burners.robots import Running
+from tests.waiting import wait_for
+
+WIDTHS = {"wide": 1280, "narrow": 390}
+THEMES = ("light", "dark")
+PASSWORD = "correct horse battery 9"
+AXE = Path(__file__).parent / "vendor/axe.min.js"
+
+
+class Site:
+    """A running service in this process, with an ISO burner and, by name, simulated robots."""
+
+    def __init__(self, folder: Path, *, robots: dict[str, dict[str, Any]] | None = None, more: str = "") -> None:
+        """``robots``: burner's name -> ``make`` (a driver's name), and what ``Running.on`` takes."""
+        self.folder = folder
+        self._stack = ExitStack()
+        self.robots: dict[str, Running] = {}
+        lines = f'[burners.iso]\ndriver = "iso"\nfolder = {json.dumps(str(folder / "discs"))}\n'
+        for name, wanted in (robots or {}).items():
+            given = dict(wanted)
+            make = given.pop("make")
+            where = folder / "robots" / name
+            options = registry.drivers()[make].load().example(where)
+            self.robots[name] = self._stack.enter_context(Running.on(make, where, options, **given))
+            settings = "".join(f"{key} = {json.dumps(value)}\n" for key, value in options.items())
+            lines += f"[burners.{name}]\ndriver = {json.dumps(make)}\n{settings}"
+        config = folder / "burnish.toml"
+        config.write_text(
+            '[site]\ninstitution = "Northside Hospital"\ntimezone = "Europe/Berlin"\n'
+            '[dicom]\nport = 0\nacceptors = 1\n[http]\nport = 0\n[log]\nlevel = "error"\n' + lines + more
+        )
+        self.settings = load(config=config, data=folder / "data")
+        self.service = Service(self.settings)
+        try:
+            self.ready = self.service.start()
+        except BaseException:
+            self._stack.close()
+            raise
+        self._stack.callback(self.service.stop)
+        self.url: str = self.ready["http"]["url"]
+
+    @property
+    def operations(self) -> StoreOperations:
+        return self.service.operations
+
+    @property
+    def db(self) -> Any:
+        return self.operations.context.db
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def ingest(self, paths: Sequence[Path]) -> None:
+        for path in paths:
+            with path.open("rb") as stream:
+                self.operations.ingest_stream(stream)
+
+    def user(self, name: str, role: str) -> str:
+        """A user of this role; returns the secret of a session."""
+        with self.db.begin() as session:
+            made = users.add(session, name, role, by="test", password=passwords.hashed(PASSWORD))
+            return sessions.begin(session, made, how="password", address="127.0.0.1", lasts=timedelta(hours=1))
+
+    def wait_for_job(self, job: str, *states: str) -> dict[str, Any]:
+        def ended() -> bool:
+            return self.operations.job(job)["state"] in states
+
+        wait_for(ended, f"{job} to be {states}")
+        return self.operations.job(job)
+
+
+class Browser:
+    """Debian's Chromium, headless, with what tests ask of a page."""
+
+    def __init__(self, site: Site, *, width: int = 1280, height: int = 900) -> None:
+        options = ChromeOptions()
+        for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--lang=en"):
+            options.add_argument(flag)
+        options.add_argument("--force-color-profile=srgb")
+        options.binary_location = "/usr/bin/chromium"
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        self.site = site
+        self.driver = Chrome(options=options, service=Driver("/usr/bin/chromedriver"))
+        self.driver.execute_cdp_cmd("Network.enable", {})
+        self.resize(width, height)
+
+    def close(self) -> None:
+        self.driver.quit()
+
+    def resize(self, width: int, height: int = 900) -> None:
+        self.driver.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500},
+        )
+
+    def theme(self, theme: str) -> None:
+        """As the system would have it."""
+        features = [{"name": "prefers-color-scheme", "value": theme}]
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+    def sign_in_by_cookie(self, secret: str) -> None:
+        """With a session that was begun without the login page."""
+        self.driver.execute_cdp_cmd(
+            "Network.setCookie",
+            {"name": SESSION_COOKIE, "value": secret, "url": self.site.url, "httpOnly": True, "sameSite": "Lax"},
+        )
+
+    def go(self, path: str) -> None:
+        self.driver.get(self.site.url + path)
+
+    def all(self, selector: str) -> list[WebElement]:
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def one(self, selector: str, text: str = "") -> WebElement:
+        """The first shown element of a selector with this text in it, once it is there."""
+        found: list[WebElement] = []
+
+        def there() -> bool:
+            try:
+                found[:] = [one for one in self.all(selector) if one.is_displayed() and text in one.text]
+            except StaleElementReferenceException:
+                return False
+            return bool(found)
+
+        wait_for(there, f"{selector} {text!r} on {self.driver.current_url}")
+        return found[0]
+
+    def gone(self, selector: str) -> None:
+        wait_for(lambda: not self.all(selector), f"{selector} to go")
+
+    def text(self, selector: str = "body") -> str:
+        return self.one(selector).text
+
+    def wait(self, condition: Callable[[], Any], what: str) -> None:
+        wait_for(condition, what)
+
+    def errors(self) -> list[str]:
+        """What the browser complains of: blocked by the Content-Security-Policy, scripts that fail, missing files."""
+        return [one["message"] for one in self.driver.get_log("browser") if one["level"] == "SEVERE"]
+
+    def overflow(self) -> int:
+        """Pixels by which the page is wider than the window."""
+        script = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        return int(self.driver.execute_script(script))
+
+    def axe(self) -> list[str]:
+        """What axe-core finds against WCAG 2.x A and AA."""
+        self.driver.execute_cdp_cmd("Runtime.evaluate", {"expression": AXE.read_text()})
+        answer = self.driver.execute_cdp_cmd(
+            "Runtime.evaluate",
+            {
+                "expression": "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa']})"
+                ".then(found => JSON.stringify(found.violations.map(one => one.id + ': ' + one.help + ' at ' +"
+                " one.nodes.slice(0, 4).map(node => node.target.join(' ') + ' ' + (node.any[0] ? node.any[0].message"
+                " : '')).join(' | '))))",
+                "awaitPromise": True,
+                "returnByValue": True,
+            },
+        )
+        return list(json.loads(answer["result"]["value"]))
+
+    def picture(self, path: Path, *, full: bool = False) -> None:
+        """A screenshot of the window, or of the whole page."""
+        options: dict[str, Any] = {"format": "png"}
+        if full:
+            metrics = self.driver.execute_cdp_cmd("Page.getLayoutMetrics", {})["cssContentSize"]
+            clip = {"x": 0, "y": 0, "width": metrics["width"], "height": min(metrics["height"], 2400), "scale": 1}
+            options |= {"captureBeyondViewport": True, "clip": clip}
+        answer = self.driver.execute_cdp_cmd("Page.captureScreenshot", options)
+        path.write_bytes(base64.b64decode(answer["data"]))
+
+
+@contextmanager
+def browsing(site: Site, **size: int) -> Iterator[Browser]:
+    browser = Browser(site, **size)
+    try:
+        yield browser
+    finally:
+        browser.close()
