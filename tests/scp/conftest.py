@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from config.settings import load
+from config.settings import Settings, load
 from scp.server import StorageServer
 from store import migrate
 from store.db import Database
@@ -37,6 +37,7 @@ class Receiver:
     port: int
     db: Database
     spool: Spool
+    settings: Settings
 
     def instances(self, sop_instance_uid: str = "") -> list[Instance]:
         with self.db.read() as session:
@@ -71,6 +72,7 @@ def _start(
     spool: dict[str, Any] | None = None,
     tls: dict[str, Any] | None = None,
     convert: bool = True,
+    recall: dict[str, Any] | None = None,
     **dicom: Any,
 ) -> Receiver:
     overrides = {
@@ -78,6 +80,7 @@ def _start(
         "spool": spool or {},
         "database": {"url": url},
         "tls": tls or {},
+        "recall": recall or {},
     }
     settings = load(data=folder, overrides=overrides)
     db = Database(settings.database_url)
@@ -94,9 +97,11 @@ def _start(
         tls=settings.tls,
         data=settings.data,
         convert=convert,
+        derived_dir=settings.derived_dir,
+        recall=settings.recall if recall is not None else None,
     )
     _, port = server.start()
-    return Receiver(server, port, db, spool_of)
+    return Receiver(server, port, db, spool_of, settings)
 
 
 @pytest.fixture
