@@ -9,13 +9,16 @@ from fastapi import Query, Request
 from fastapi.responses import Response
 
 from service.api import answers, uploads
-from service.api.access import Ops
+from service.api.access import Ops, needs
 
 router = answers.router()
 
 
 @router.post(
-    "/instances", summary="Take in one instance: the body is a Part 10 file, or a bare data set", response_model=None
+    "/instances",
+    summary="Take in one instance: the body is a Part 10 file, or a bare data set",
+    response_model=None,
+    dependencies=[needs("studies.receive")],
 )
 async def ingest(
     ops: Ops,

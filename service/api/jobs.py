@@ -8,7 +8,7 @@ from fastapi import Query
 
 from jobs import documents
 from service.api import answers
-from service.api.access import Ops
+from service.api.access import Ops, needs
 from service.api.models import JobBody
 from service.contract import number
 from store.states import JobState
@@ -16,7 +16,7 @@ from store.states import JobState
 router = answers.router()
 
 
-@router.post("/jobs", status_code=201, summary="Burn a selection or a plan")
+@router.post("/jobs", status_code=201, summary="Burn a selection or a plan", dependencies=[needs("jobs.make")])
 def burn(ops: Ops, body: JobBody, idempotency_key: answers.IdempotencyKey = None) -> dict[str, Any]:
     return ops.burn(
         selection=body.selection.given() if body.selection else None,
@@ -26,7 +26,7 @@ def burn(ops: Ops, body: JobBody, idempotency_key: answers.IdempotencyKey = None
     )
 
 
-@router.get("/jobs", summary="All jobs, newest first")
+@router.get("/jobs", summary="All jobs, newest first", dependencies=[needs("jobs.read")])
 def jobs(
     ops: Ops,
     state: Annotated[list[JobState] | None, Query(max_length=20)] = None,
@@ -41,16 +41,16 @@ def jobs(
     return answers.listing(found[:limit], answers.cursor(last) if more else None)
 
 
-@router.get("/jobs/{job_id}", summary="A job with its discs, progress and report")
+@router.get("/jobs/{job_id}", summary="A job with its discs, progress and report", dependencies=[needs("jobs.read")])
 def job(ops: Ops, job_id: str) -> dict[str, Any]:
     return ops.job(job_id)
 
 
-@router.post("/jobs/{job_id}/cancel", summary="Ask a job to stop")
+@router.post("/jobs/{job_id}/cancel", summary="Ask a job to stop", dependencies=[needs("jobs.make")])
 def cancel(ops: Ops, job_id: str) -> dict[str, Any]:
     return ops.cancel(job_id)
 
 
-@router.post("/jobs/{job_id}/retry", summary="Make again what failed")
+@router.post("/jobs/{job_id}/retry", summary="Make again what failed", dependencies=[needs("jobs.make")])
 def retry(ops: Ops, job_id: str) -> dict[str, Any]:
     return ops.retry(job_id)

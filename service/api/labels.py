@@ -8,7 +8,7 @@ from fastapi import Query
 from fastapi.responses import Response
 
 from service.api import answers
-from service.api.access import Ops
+from service.api.access import Ops, needs
 
 router = answers.router()
 _MEDIA_TYPES = {"png": "image/png", "pdf": "application/pdf", "svg": "image/svg+xml"}
@@ -16,12 +16,21 @@ Volume = Annotated[int | None, Query(ge=1, lt=10_000)]
 Printer = Annotated[str, Query(max_length=64)]
 
 
-@router.get("/labels/{of}", summary="What stands on the label of a plan's, job's or disc's volume")
+@router.get(
+    "/labels/{of}",
+    summary="What stands on the label of a plan's, job's or disc's volume",
+    dependencies=[needs("labels.read")],
+)
 def label(ops: Ops, of: str, volume: Volume = None, printer: Printer = "") -> dict[str, Any]:
     return ops.label(of, volume=volume, printer=printer)
 
 
-@router.get("/labels/{of}/{kind}", summary="The label as a picture", response_class=Response)
+@router.get(
+    "/labels/{of}/{kind}",
+    summary="The label as a picture",
+    response_class=Response,
+    dependencies=[needs("labels.read")],
+)
 def picture(
     ops: Ops,
     of: str,

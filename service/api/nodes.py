@@ -8,34 +8,41 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from service.api import answers
-from service.api.access import Ops
+from service.api.access import Ops, needs
 from service.api.models import NodeBody, PullBody, SendBody
 from service.api.streaming import answer
 
 router = answers.router()
 
 
-@router.get("/nodes", summary="The remote nodes")
+@router.get("/nodes", summary="The remote nodes", dependencies=[needs("nodes.read")])
 def nodes(ops: Ops) -> dict[str, Any]:
     return answers.listing(ops.nodes())
 
 
-@router.post("/nodes", status_code=201, summary="Enter a remote node")
+@router.post("/nodes", status_code=201, summary="Enter a remote node", dependencies=[needs("nodes.manage")])
 def add(ops: Ops, body: NodeBody) -> dict[str, Any]:
     return ops.add_node(body.model_dump())
 
 
-@router.delete("/nodes/{name}", summary="Forget a remote node")
+@router.delete("/nodes/{name}", summary="Forget a remote node", dependencies=[needs("nodes.manage")])
 def remove(ops: Ops, name: str) -> dict[str, Any]:
     return ops.remove_node(name)
 
 
-@router.post("/nodes/{name}/echo", summary="Ask a remote node for a sign of life (C-ECHO)")
+@router.post(
+    "/nodes/{name}/echo", summary="Ask a remote node for a sign of life (C-ECHO)", dependencies=[needs("nodes.use")]
+)
 def echo(ops: Ops, name: str) -> dict[str, Any]:
     return ops.echo_node(name)
 
 
-@router.post("/nodes/{name}/pull", summary="Fetch studies from a remote node", response_model=None)
+@router.post(
+    "/nodes/{name}/pull",
+    summary="Fetch studies from a remote node",
+    response_model=None,
+    dependencies=[needs("nodes.use")],
+)
 def pull(ops: Ops, name: str, body: PullBody, request: Request) -> dict[str, Any] | Response:
     """What came, by study; with ``Accept: application/x-ndjson`` progress line by line, at last ``{"pull": ...}``."""
     criteria = body.model_dump(exclude={"by"})
@@ -44,7 +51,12 @@ def pull(ops: Ops, name: str, body: PullBody, request: Request) -> dict[str, Any
     )
 
 
-@router.post("/nodes/{name}/send", summary="Send instances to a remote node", response_model=None)
+@router.post(
+    "/nodes/{name}/send",
+    summary="Send instances to a remote node",
+    response_model=None,
+    dependencies=[needs("nodes.use")],
+)
 def send(ops: Ops, name: str, body: SendBody, request: Request) -> dict[str, Any] | Response:
     """What was not taken, by instance; progress as for pull, at last ``{"send": ...}``."""
     selection = body.selection.given()
