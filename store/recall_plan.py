@@ -169,6 +169,7 @@ def _ask(disc: Candidate, asked_at: datetime | None, drive: str) -> dict[str, An
         "disc": f"D{disc.disc_id}",
         "copy": disc.copy,
         "shelf": disc.shelf,
+        "location": disc.location,
         "checked_out_to": disc.checked_out_to,
         "drive": drive,
         "asked_at": asked_at.isoformat() if asked_at else None,

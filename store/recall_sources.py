@@ -53,6 +53,8 @@ class Candidate:
     image: Path | None
     """An image file, or a folder of the disc's files, that is online."""
     shelf: str
+    location: str
+    """Where it was made, as far as that is known."""
     checked_out_to: str
 
     @property
@@ -63,7 +65,7 @@ class Candidate:
     def words(self, drive: str = "") -> str:
         """How people are asked for it."""
         name = f"{self.file_set_id} (copy {self.copy})" if self.copies > 1 else self.file_set_id
-        where = f", {self.shelf}" if self.shelf else ""
+        where = f", {shelf_words(self.shelf)}" if self.shelf else f", last at {self.location}" if self.location else ""
         out = f", checked out to {self.checked_out_to}" if self.checked_out_to else ""
         bad = ", although it was found damaged" if self.rank is Rank.DAMAGED else ""
         return f"please insert {name}{where}{out}{bad}{f', {drive}' if drive else ''}"
@@ -105,13 +107,20 @@ def candidates(
                     copy=disc.copy,
                     copies=of[disc.volume_id],
                     image=image,
-                    shelf=disc.shelf or ("" if image else disc.location or ""),
+                    shelf=disc.shelf or "",
+                    location=disc.location or "",
                     checked_out_to=disc.checked_out_to or "",
                 )
             )
     for discs in found.values():
         discs.sort(key=lambda one: one.order)
     return found
+
+
+def shelf_words(shelf: str) -> str:
+    """``shelf 3-12``; what says itself what it is stays as it is."""
+    named = any(word in shelf.casefold() for word in ("shelf", "robot", "bin", "room", "drawer", "box", "vault"))
+    return shelf if named else f"shelf {shelf}"
 
 
 def _online(image: str | None) -> Path | None:
