@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from service.commands import (
     audit,
+    catalogue,
     change,
     devices,
     discs,
@@ -102,6 +103,7 @@ app.command("delete")(receive.delete)
 app.command("verify")(verify.verify)
 app.command("repair")(repair.repair)
 app.command("find")(look.find)
+app.add_typer(catalogue.catalogue, name="catalogue")
 app.add_typer(discs.discs, name="discs")
 app.command("at-risk")(discs.at_risk)
 app.command("keep")(discs.keep)

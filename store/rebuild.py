@@ -23,7 +23,7 @@ from store import copies, entering
 from store.db import Database
 from store.discs import record
 from store.entering import Arrived, Made, NewSet
-from store.models import Disc, Job, Plan, Volume, VolumeInstance, now
+from store.models import Disc, Event, Job, Plan, Volume, VolumeInstance, now
 from store.rebuild_sets import number_of, set_names
 from store.registration import BadIdentity, Provenance, check_identity, patient_identity
 from store.rereading import record_check
@@ -64,6 +64,10 @@ class Run:
     options_of: OptionsOf
     another_copy: bool = False
     """Whether a medium is a further copy where it might also be one whose place cannot be seen from here."""
+    dry_run: bool = False
+    """Whether nothing stays of what is entered."""
+    by: str = "cli"
+    """Who has it done."""
     discs: set[int] = field(default_factory=set)
     volumes: set[int] = field(default_factory=set)
 
@@ -74,6 +78,9 @@ def enter(db: Database, found: DiscFound, run: Run) -> Entered:
         try:
             with db.begin() as session:
                 entered = _Entry(session, found, run).run()
+                if run.dry_run:
+                    session.rollback()
+                    return entered
                 disc = int(entered.disc[1:]) if entered.disc else None
         except IntegrityError:  # somebody else entered a part of it at this moment
             if attempt == _TRIES - 1:
@@ -404,8 +411,17 @@ class _Entry:
         result.disc = f"D{disc.id}"
         self._session.flush()
         damaged = bool(result.lost) or found.damaged
+        self._session.add(
+            Event(
+                at=now(),
+                kind="rebuild",
+                job_id=disc.job_id,
+                disc_id=disc.id,
+                new="known" if result.known else "entered",
+                detail={"by": self._run.by, "path": str(found.path), "instances": result.new_instances},
+            )
+        )
         detail = {
-            "how": entering.SOURCE,
             "problems": len(found.problems),
             "lost": len(result.lost),
             "first": [problem.as_json() for problem in found.problems[:5]],

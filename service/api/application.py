@@ -18,6 +18,7 @@ from service.api import (
     jobs,
     labels,
     nodes,
+    outliving,
     plans,
     recalls,
     reconciliations,
@@ -63,7 +64,21 @@ def build(
     app.state.operations = operations
     app.state.stopping = stopping
     app.state.setup = setup
-    for part in (studies, instances, reconciliations, plans, jobs, catalogue, discs, labels, nodes, state, users, audit):
+    for part in (
+        studies,
+        instances,
+        reconciliations,
+        plans,
+        jobs,
+        catalogue,
+        outliving,
+        discs,
+        labels,
+        nodes,
+        state,
+        users,
+        audit,
+    ):
         app.include_router(part.router, prefix=PREFIX)
     app.include_router(watches.router, prefix=PREFIX)
     app.include_router(recalls.router, prefix=PREFIX)

@@ -1,0 +1,117 @@
+"""Commands that let the catalogue outlive the machine: ``catalogue rebuild``, ``export``, ``import``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from service.commands.common import (
+    ConfigOption,
+    DataOption,
+    JsonOption,
+    api,
+    bar,
+    load_settings,
+    plain,
+    print_json,
+    say,
+)
+
+_LOST_SHOWN = 20
+
+catalogue = typer.Typer(
+    help="The catalogue outlives the machine: rebuilt from discs, written to a file, read again.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@catalogue.command("rebuild")
+def rebuild(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH", help="Disc images, drives, mounted discs, folders full of images."),
+    ],
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read the discs and say what would be entered.")] = False,
+    another_copy: Annotated[
+        bool,
+        typer.Option(
+            "--another-copy",
+            help="What is read is a further copy, where it might be one whose place cannot be seen from here.",
+        ),
+    ] = False,
+    json: JsonOption = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Enter what discs hold, from the discs alone; what is in the catalogue already is not entered twice."""
+    body = {"paths": [str(path.absolute()) for path in paths], "dry_run": dry_run, "another_copy": another_copy}
+    told = _Told(quiet=json)
+    with api(load_settings(config, data)) as call, bar("reading", None, bytes_=True) as advance:
+        told.advance = advance
+        document = call.told("rebuild", "/catalogue/rebuild", body, told.hear)
+    if json:
+        print_json(document)
+    else:
+        _tell(document)
+    summary = document["summary"]
+    if summary["damaged"] or summary["not_entered"] or not summary["media"]:
+        raise typer.Exit(1)
+
+
+class _Told:
+    """Progress of a rebuild, as it comes."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.advance: Any = lambda _count: None
+        self._quiet = quiet
+        self._done: dict[str, int] = {}
+
+    def hear(self, progress: dict[str, Any]) -> None:
+        if "disc" in progress:
+            if not self._quiet:
+                _tell_disc(progress["disc"])
+        elif "done" in progress:
+            before = self._done.get(progress["path"], 0)
+            self._done[progress["path"]] = progress["done"]
+            self.advance(max(0, progress["done"] - before))
+
+
+def _tell_disc(disc: dict[str, Any]) -> None:
+    name = disc["file_set_id"] or "-"
+    which = f"volume {disc['volume']} of {disc['of']}" if disc["volume"] and disc["maker"] == "Burnish" else ""
+    maker = "" if disc["maker"] == "Burnish" else f"made by {disc['maker'] or 'an unnamed program'}"
+    counts = f"{disc['instances']} instances, {disc['new_instances']} of them new" if disc["disc"] else disc["reason"]
+    what = ", ".join(filter(None, (which, maker, counts, disc["disc"] or "")))
+    say(plain(f"{disc['result']:11} {name:16} {disc['path']}: {what}"))
+    for note in disc["notes"][:_LOST_SHOWN]:
+        say(plain(f"  {note}"))
+    for lost in disc["lost"][:_LOST_SHOWN]:
+        say(plain(f"  lost: {lost['file']}: {lost['reason']}"))
+    if disc["lost_count"] > _LOST_SHOWN:
+        say(f"  ... and {disc['lost_count'] - _LOST_SHOWN} more; --json names them")
+    for problem in disc["problems"][:_LOST_SHOWN]:
+        say(plain(f"  {problem['kind']} {problem['file']}: {problem['detail']}"))
+
+
+def _tell(document: dict[str, Any]) -> None:
+    for one in document["missing"]:
+        for volume in one["missing"]:
+            name = volume["file_set_id"] or "an unknown File-set ID"
+            there = ", ".join(one["there"])
+            say(plain(f"missing: volume {volume['volume']} of {one['of']}, {name} (of its set there is {there})"))
+            for study in volume["studies"][:_LOST_SHOWN]:
+                whose = f"{study['patient_id']} {study['patient_name']}, {study['study_date']}"
+                say(plain(f"  {whose}: {study['instances']} instances"))
+            if len(volume["studies"]) > _LOST_SHOWN:
+                say(f"  ... and {len(volume['studies']) - _LOST_SHOWN} more studies; --json names them")
+    total = document["summary"]
+    verb = "would be " if document["dry_run"] else ""
+    typer.echo(
+        f"{total['media']} media: {total['entered']} {verb}entered, {total['known']} known before, "
+        f"{total['damaged']} damaged, {total['not_entered']} not entered; {total['instances']} instances, "
+        f"{total['new_instances']} new; {total['lost']} lost; {total['missing_volumes']} volumes missing"
+    )
