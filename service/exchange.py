@@ -26,6 +26,7 @@ from store.commitments import Pair
 from store.instances import Provenance, Registrar, ingest_file
 from store.models import Instance
 from store.remotes import Remote
+from store.retrieval import held
 from store.selection import parse_date_range
 from store.spool import SpoolFull
 
@@ -301,21 +302,17 @@ class Exchange:
         gone: dict[str, Sent] = {}
         with self._context.db.read() as session:
             for start in range(0, len(ids), _CHUNK):
-                rows = session.execute(
-                    select(
-                        Instance.sop_class_uid,
-                        Instance.sop_instance_uid,
-                        Instance.transfer_syntax_uid,
-                        Instance.spool_path,
-                    )
-                    .where(Instance.id.in_(ids[start : start + _CHUNK]))
-                    .order_by(Instance.id)
-                )
-                for sop_class, uid, syntax, spool_path in rows:
-                    if spool_path is None:
-                        gone[uid] = Sent(uid, -1, "it is no longer in the spool")
+                for one in held(session, sorted(ids[start : start + _CHUNK])):
+                    uid, syntax = one.sop_instance_uid, one.transfer_syntax_uid
+                    if one.spool_path is not None:
+                        path = self._context.spool.path_of(one.spool_path)
+                    elif one.restored is not None:
+                        path = self._context.derived_path(one.restored.path)
+                        syntax = one.restored.transfer_syntax_uid
                     else:
-                        found.setdefault(uid, Outgoing(sop_class, uid, syntax, self._context.spool.path_of(spool_path)))
+                        gone[uid] = Sent(uid, -1, "it is no longer in the spool; `burnish recall` brings it back")
+                        continue
+                    found.setdefault(uid, Outgoing(one.sop_class_uid, uid, syntax, path))
         return found, [one for uid, one in gone.items() if uid not in found]
 
     def _convertible(self, one: Outgoing) -> bool:
