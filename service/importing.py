@@ -18,7 +18,7 @@ from service.errors import Refusal, UsageError, as_refusal
 
 IN_FLIGHT = 8
 """Files on their way at the same time, so that they share commits."""
-_MEDIUM_ONLY = frozenset({"DICOMDIR", "README.TXT", "MANIFEST.TXT"})
+_MEDIUM_ONLY = frozenset({"DICOMDIR", "README.TXT", "MANIFEST.TXT", "VOLUMES.TXT"})
 """Files of a medium that describe it and are no instances (at the DICOMDIR's own level)."""
 _ISO_MAGIC = (32769, b"CD001")
 
