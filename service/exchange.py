@@ -39,6 +39,15 @@ _CHUNK = 500
 _UIDS = 100
 """SOP Instance UIDs of one C-MOVE or C-GET."""
 _LISTEN_SECONDS = 2.0
+_MATCHES = 200
+"""Studies that a query tells of; whoever gets so many asks more narrowly."""
+_QUERY_KEYS = {
+    "patient_name": "PatientName",
+    "patient_id": "PatientID",
+    "accession": "AccessionNumber",
+    "date_range": "StudyDate",
+    "modality": "ModalitiesInStudy",
+}
 PULL_CRITERIA = ("study", "patient_id", "accession", "date_range")
 
 
@@ -72,9 +81,33 @@ class Exchange:
     def echo_node(self, name: str) -> Document:
         peer = self._peer(name)
         try:
-            return _document(peer.remote) | {"seconds": round(peer.echo(), 3)}
+            seconds = round(peer.echo(), 3)
         except RemoteFailed as error:
+            self._note(name, str(error))
             raise NotDone(str(error), "REMOTE") from error
+        self._note(name)
+        return _document(peer.remote) | {"seconds": seconds}
+
+    def _note(self, name: str, problem: str = "") -> None:
+        """Keep that a node answered, or why it did not."""
+        with self._context.db.begin() as session:
+            remotes.note_contact(session, name, ok=not problem, words=problem)
+
+    def query(self, name: str, criteria: Mapping[str, str]) -> list[Document]:
+        """Studies of a node that match, by C-FIND: ``patient_name``, ``patient_id``, ``accession``, ``date_range`` and
+        ``modality``. Raises ``UsageError`` where nothing is asked for, ``NotDone`` (REMOTE) where it cannot be asked.
+        """
+        given = {key: value.strip() for key, value in criteria.items() if value.strip()}
+        if not given or set(given) - _QUERY_KEYS.keys():
+            raise UsageError("say what to look for: a name, a Patient ID, an accession number or a date")
+        peer = self._peer(name)
+        try:
+            matches = self._retried(lambda: peer.find(_query_identifier(given)), lambda: False)
+        except RemoteFailed as error:
+            self._note(name, str(error))
+            raise NotDone(str(error), "REMOTE") from error
+        self._note(name)
+        return [_match(one) for one in matches[:_MATCHES]]
 
     def _peer(self, name: str) -> Peer:
         with self._context.db.read() as session:
@@ -118,6 +151,7 @@ class Exchange:
             raise NotDone("a C-MOVE to ourselves needs the running service; start it, or say --by get", "NOT_RUNNING")
         try:
             studies = self._retried(partial(_studies, peer, given), cancelled)
+            self._note(name)
             if not studies:
                 raise NotFound(f"{name} has no study that matches")
             listed: dict[str, list[_Listed]] = {}
@@ -125,6 +159,7 @@ class Exchange:
                 progress({"phase": "ask", "done": number, "total": len(studies), "unit": "studies"})
                 listed[study] = self._retried(partial(_instances, peer, study), cancelled)
         except RemoteFailed as error:
+            self._note(name, str(error))
             raise NotDone(str(error), "REMOTE") from error
         total = sum(map(len, listed.values()))
         done = 0
@@ -394,6 +429,44 @@ class _Listed:
     sop_class_uid: str
     sop_instance_uid: str
     series_instance_uid: str
+
+
+def _query_identifier(given: Mapping[str, str]) -> Dataset:
+    from pydicom import Dataset
+
+    asked = Dataset()
+    asked.SpecificCharacterSet = "ISO_IR 192"
+    asked.QueryRetrieveLevel = "STUDY"
+    for keyword in _QUERY_KEYS.values():
+        setattr(asked, keyword, "")
+    for keyword in ("StudyInstanceUID", "StudyDescription", "PatientBirthDate", "NumberOfStudyRelatedInstances"):
+        setattr(asked, keyword, "")
+    for key, value in given.items():
+        if key == "date_range":
+            first, last = parse_date_range(value)
+            dates = first if first == last else f"{first}-{'' if last == '99999999' else last}"
+            asked.StudyDate = dates
+        else:
+            setattr(asked, _QUERY_KEYS[key], value)
+    return asked
+
+
+def _match(found: Dataset) -> Document:
+    def text(keyword: str) -> str:
+        value = found.get(keyword)
+        return "\\".join(map(str, value)) if isinstance(value, list) else str(value or "")
+
+    return {
+        "study_instance_uid": text("StudyInstanceUID"),
+        "patient_name": text("PatientName"),
+        "patient_id": text("PatientID"),
+        "patient_birth_date": text("PatientBirthDate"),
+        "study_date": text("StudyDate"),
+        "study_description": text("StudyDescription"),
+        "accession_number": text("AccessionNumber"),
+        "modalities": text("ModalitiesInStudy"),
+        "instances": text("NumberOfStudyRelatedInstances"),
+    }
 
 
 def _studies(peer: Peer, given: Mapping[str, Any]) -> list[str]:

@@ -497,6 +497,12 @@ class RemoteNode(Base):
     tls: Mapped[bool] = mapped_column(default=False)
     """Associations with it, whoever opens them, are over TLS."""
     created_at: Mapped[datetime]
+    contact_at: Mapped[datetime | None]
+    """When we last asked something of it ..."""
+    contact_ok: Mapped[bool | None]
+    """... whether it answered ..."""
+    contact_words: Mapped[str | None] = mapped_column(Text)
+    """... and what came of it, in words."""
 
 
 class Commitment(Base):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from store.models import RemoteNode, now
+from store.models import Instance, RemoteNode, now
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 _AE_TITLE = re.compile(r"[\x21-\x5B\x5D-\x7E]([\x20-\x5B\x5D-\x7E]{0,14}[\x21-\x5B\x5D-\x7E])?")
@@ -89,6 +90,34 @@ def remove(session: Session, name: str) -> None:
 def listed(session: Session) -> list[Remote]:
     """All of them, by name."""
     return [_remote(row) for row in session.scalars(select(RemoteNode).order_by(RemoteNode.name))]
+
+
+def note_contact(session: Session, name: str, *, ok: bool, words: str) -> None:
+    """Keep what came of asking a node something; one that is not there any more is let be."""
+    values = {"contact_at": now(), "contact_ok": ok, "contact_words": words[:1000]}
+    session.execute(update(RemoteNode).where(RemoteNode.name == name).values(values))
+
+
+def with_contact(session: Session) -> list[dict[str, Any]]:
+    """All of them by name, each with when we last asked it something, and when it last sent us an instance."""
+    found = []
+    for row in session.scalars(select(RemoteNode).order_by(RemoteNode.name)).all():
+        sent = session.execute(select(func.max(Instance.received_at)).where(Instance.calling_ae == row.ae_title))
+        found.append(
+            {
+                "name": row.name,
+                "ae_title": row.ae_title,
+                "host": row.host,
+                "port": row.port,
+                "retrieve": row.retrieve,
+                "tls": row.tls,
+                "contact_at": row.contact_at,
+                "contact_ok": row.contact_ok,
+                "contact_words": row.contact_words,
+                "received_at": sent.scalar_one(),
+            }
+        )
+    return found
 
 
 def by_name(session: Session, name: str) -> Remote:
