@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings, load
-from service import opening
+from service import opening, passwords
 from service.operations import StoreOperations
 from tests.makers import PATIENTS, Made, study
+from tests.service.door import Door, cheap_hasher
 
 
 @pytest.fixture
@@ -51,3 +52,17 @@ def opened(settings: Settings) -> Iterator[Callable[[], StoreOperations]]:
     yield open_one
     for context in contexts:
         opening.close_context(context)
+
+
+@pytest.fixture
+def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passwords cost little."""
+    hasher = cheap_hasher()
+    monkeypatch.setattr(passwords, "_hasher", lambda: hasher)
+    passwords._nobody.cache_clear()
+
+
+@pytest.fixture
+def door(opened: Callable[[], StoreOperations], cheap: None) -> Door:
+    """The application behind its guard, on a store without users."""
+    return Door(opened())
