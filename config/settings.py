@@ -162,6 +162,38 @@ class Audit(_Section):
     check_host: bool
 
 
+Notices = Literal["done", "failed", "needs-person", "damaged"]
+
+
+class Mail(_Section):
+    host: str
+    port: int = Field(ge=1, le=65535)
+    security: Literal["starttls", "tls", "none"]
+    ca: str
+    user: str
+    password: str
+    sender: str
+    give_up_hours: float = Field(gt=0)
+
+
+class MailTo(_Section):
+    """People who are told by e-mail."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,25}$")
+    to: tuple[str, ...] = Field(min_length=1)
+    events: tuple[Notices, ...] = ("failed", "needs-person", "damaged")
+
+
+class Webhook(_Section):
+    """A program that is told by HTTP."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,25}$")
+    url: str
+    events: tuple[Notices, ...] = ("done", "failed", "needs-person", "damaged")
+    secret: str = ""
+    ca: str = ""
+
+
 class Spool(_Section):
     folder: Path
     derived: Path
@@ -356,6 +388,7 @@ class Settings(BaseSettings):
     users: Users
     oidc: Oidc
     audit: Audit
+    mail: Mail
     spool: Spool
     plan: Plan
     compress: Compress
@@ -367,6 +400,8 @@ class Settings(BaseSettings):
     log: Log
     burners: dict[str, Burner]
     rules: tuple[Rule, ...] = ()
+    webhooks: tuple[Webhook, ...] = ()
+    mails: tuple[MailTo, ...] = ()
     retention: Retention
     recall: Recall
     prefetch: tuple[Prefetch, ...] = ()

@@ -98,6 +98,7 @@ class Workshop:
             self.operations = StoreOperations(
                 self.context, source=self._source, submit=self.engine.submit, doctor=self.examine, burners=self.burners
             )
+            self.operations.healthy = lambda: self.engine.healthy
         except BaseException:
             self._stack.close()
             raise

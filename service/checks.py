@@ -50,7 +50,7 @@ def wrong_settings(settings: Settings) -> list[str]:
     from jobs import compression, labelling, preparing, rules
     from jobs.options import OptionsError, RequestOptions
     from media.problems import MediaError
-    from service import http, oidc
+    from service import http, notifying, oidc
     from service.auditing import receiver_in
     from service.syslog import SyslogError
 
@@ -66,6 +66,7 @@ def wrong_settings(settings: Settings) -> list[str]:
     except MediaError as error:
         text = str(error)
         found.append(text if text.startswith("label.") else f"label: {text}")
+    found += notifying.problems(settings)
     try:
         receiver_in(settings)
     except SyslogError as error:

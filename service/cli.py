@@ -18,6 +18,8 @@ from service.commands import (
     label,
     look,
     nodes,
+    notices,
+    pools,
     produce,
     profiles,
     recalls,
@@ -116,6 +118,7 @@ app.add_typer(watch.watch, name="watch")
 app.command("pull")(nodes.pull)
 app.command("send")(nodes.send)
 app.command("label")(label.label)
+app.add_typer(notices.notices, name="notices")
 app.command("passcode")(security.passcode)
 app.add_typer(users.users, name="users")
 app.add_typer(users.tokens, name="tokens")

@@ -13,7 +13,8 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from jobs.context import Context
 from service.auditing import Auditing
 from service.logs import logger
-from store import instances, retention
+from service.notifying import Notifying
+from store import attempts, instances, retention, sessions
 
 if TYPE_CHECKING:
     from jobs.engine import Engine
@@ -38,12 +39,15 @@ class Clocks:
         )
         self._failing: set[str] = set()
         self._auditing = Auditing(context)
+        self._notifying = Notifying(context)
         self._stopping = threading.Event()
         self._scheduled: Scheduler | None = None
         self._filler: Filler | None = None
 
     def start(self) -> None:
         self._every("audit", self._auditing.tick, seconds=_TICK_SECONDS)
+        if self._notifying.is_wanted:
+            self._every("notices", self._notifying.tick, seconds=_TICK_SECONDS)
         self._every("audit messages", self._auditing.send, seconds=_TICK_SECONDS)
         if self._context.settings.rules:
             self._every("rules", self._rules, seconds=_TICK_SECONDS)
@@ -109,6 +113,9 @@ class Clocks:
         """Daily: forget plans that nobody burnt, remove files of dead processes."""
         settings, db, spool = self._context.settings, self._context.db, self._context.spool
         expired = retention.expire_plans(db, keep_days=settings.jobs.keep_plans_days)
+        with db.begin() as session:
+            sessions.sweep(session, idle=timedelta(minutes=settings.users.idle_minutes))
+            attempts.sweep(session)
         swept = instances.sweep(db, spool)
         if expired or swept:
             logger("service.clocks").info("housekeeping", plans_expired=expired, files_removed=swept)

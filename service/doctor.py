@@ -121,8 +121,9 @@ def flat(settings: Settings) -> dict[str, Any]:
             shown["database.url"] = make_url(str(shown["database.url"])).render_as_string(hide_password=True)
         except ArgumentError:
             shown["database.url"] = "(no URL)"
-    if shown.get("oidc.client_secret"):
-        shown["oidc.client_secret"] = "(set, not shown)"
+    for name, value in shown.items():
+        if value and name.endswith(("secret", "password")):
+            shown[name] = "(set, not shown)"
     return shown
 
 

@@ -64,6 +64,8 @@ class StoreOperations:
         """How the watched places of this process stand."""
         self.receiving = False
         """Our own storage SCP runs, so that others can send to it what we ask for."""
+        self.healthy: Callable[[], bool] = lambda: False
+        """Whether an engine works here."""
 
     @property
     def registrar(self) -> Registrar:

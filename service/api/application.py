@@ -20,6 +20,7 @@ from service.api import (
     nodes,
     outliving,
     plans,
+    notices,
     recalls,
     reconciliations,
     state,
@@ -90,6 +91,8 @@ def build(
     app.exception_handler(Exception)(_failed)
     # The errors that rooms raise; a handler for each class keeps them out of the log of what nobody foresaw.
     for kind in _expected():
+    app.include_router(notices.router, prefix=PREFIX)
+    app.include_router(notices.outside)
         app.exception_handler(kind)(_refused)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     if operations is None:

@@ -1,0 +1,329 @@
+"""Webhooks, e-mail, figures, readiness: who is told what, once, however often the target was away."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import hmac
+import http.server
+import json
+import re
+import socketserver
+import threading
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from config.settings import Settings, load
+from service import doctor, notifying
+from service.api.application import build
+from service.notifying import Notifying, NotTold
+from service.operations import StoreOperations
+from service.shutdown import Stopping
+from store import notices
+from store.models import Counter, Event, now
+from store.models_audit import Notice
+
+SECRET = "s3cret"
+
+
+class Target:
+    """A web server that takes what it is sent, or refuses."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.requests: list[tuple[dict[str, str], bytes]] = []
+        target = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                target.requests.append((dict(self.headers), body))
+                self.send_response(target.status)
+                if target.status == 302:
+                    self.send_header("Location", "http://127.0.0.1:1/elsewhere")
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None: ...
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/hook?key=1"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def target() -> Iterator[Target]:
+    running = Target()
+    yield running
+    running.stop()
+
+
+class Postbox(socketserver.ThreadingTCPServer):
+    """An SMTP server that keeps what it gets."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        self.messages: list[bytes] = []
+        super().__init__(("127.0.0.1", 0), _Smtp)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def port(self) -> int:
+        return int(self.server_address[1])
+
+
+class _Smtp(socketserver.StreamRequestHandler):
+    server: Postbox
+
+    def handle(self) -> None:
+        self.wfile.write(b"220 postbox\r\n")
+        while line := self.rfile.readline():
+            word = line[:4].upper()
+            if word == b"DATA":
+                self.wfile.write(b"354 go on\r\n")
+                content = b""
+                while (line := self.rfile.readline()) != b".\r\n":
+                    content += line
+                self.server.messages.append(content)
+            elif word == b"QUIT":
+                self.wfile.write(b"221 bye\r\n")
+                return
+            self.wfile.write(b"250 well\r\n")
+
+
+@pytest.fixture
+def postbox() -> Iterator[Postbox]:
+    running = Postbox()
+    yield running
+    running.shutdown()
+    running.server_close()
+
+
+@pytest.fixture
+def told_settings(data: Path, target: Target, postbox: Postbox, tmp_path: Path) -> Settings:
+    file = tmp_path / "burnish.toml"
+    file.write_text(f"""
+        [mail]
+        host = "127.0.0.1"
+        port = {postbox.port}
+        security = "none"
+        sender = "Burnish <burnish@clinic.example>"
+        password = "hunter2"
+        [[webhooks]]
+        name = "ris"
+        url = "{target.url}"
+        events = ["done", "failed"]
+        secret = "{SECRET}"
+        [[mails]]
+        name = "admins"
+        to = ["a@clinic.example", "b@clinic.example"]
+    """)
+    return load(config=file, data=data, overrides={"dicom": {"port": 0, "acceptors": 1}, "http": {"port": 0}})
+
+
+@pytest.fixture
+def settings(told_settings: Settings) -> Settings:
+    return told_settings
+
+
+@pytest.fixture
+def operations(opened: Callable[[], StoreOperations]) -> StoreOperations:
+    return opened()
+
+
+def happen(operations: StoreOperations, *states: str, kind: str = "job") -> None:
+    with operations.context.db.begin() as session:
+        for state in states:
+            detail = {"recall": "C3"} if kind == "recall" else {"error": "DOE^JANE is not on it"}
+            session.add(Event(at=now(), kind=kind, job_id=None, old="", new=state, detail=detail))
+
+
+def due_now(operations: StoreOperations) -> None:
+    with operations.context.db.begin() as session:
+        for notice in session.query(Notice).filter(Notice.next_at.is_not(None)):
+            notice.next_at = now()
+
+
+def test_a_new_target_hears_of_what_happens_from_now_on_once(operations: StoreOperations, target: Target) -> None:
+    notifying_ = Notifying(operations.context)
+    happen(operations, "DONE")
+    notifying_.tick()
+    assert target.requests == []
+    happen(operations, "BURNING", "DONE", "WAITING", "FAILED")
+    for _ in range(3):
+        notifying_.tick()
+    assert [json.loads(body)["event"] for _, body in target.requests] == ["done", "failed"]
+
+
+def test_what_is_told_is_signed_and_names_no_patient(operations: StoreOperations, target: Target) -> None:
+    notifying_ = Notifying(operations.context)
+    notifying_.tick()
+    happen(operations, "FAILED")
+    notifying_.tick()
+    ((headers, body),) = target.requests
+    assert b"DOE" not in body
+    at, given = re.fullmatch(r"t=(\d+),v1=([0-9a-f]{64})", headers["Burnish-Signature"]).groups()
+    assert hmac.compare_digest(given, hmac.new(SECRET.encode(), f"{at}.".encode() + body, sha256).hexdigest())
+    document = json.loads(body)
+    assert (document["event"], document["state"], headers["Idempotency-Key"]) == (
+        "failed",
+        "FAILED",
+        document["notice"],
+    )
+
+
+def test_people_are_told_by_e_mail(operations: StoreOperations, postbox: Postbox) -> None:
+    notifying_ = Notifying(operations.context)
+    notifying_.tick()
+    happen(operations, "DONE", "WAITING")
+    happen(operations, "asked", kind="recall")
+    notifying_.tick()
+    messages = [email.message_from_bytes(one, policy=email.policy.default) for one in postbox.messages]
+    assert [one["Subject"] for one in messages] == ["Burnish: Burnish needs a person", "Burnish: C3 needs a person"]
+    assert messages[0]["To"] == "a@clinic.example, b@clinic.example"
+    assert "state: WAITING" in messages[0].get_content()
+
+
+@pytest.mark.parametrize("status", [500, 404, 302])
+def test_a_target_that_is_away_is_told_later(operations: StoreOperations, target: Target, status: int) -> None:
+    notifying_ = Notifying(operations.context)
+    notifying_.tick()
+    target.status = status
+    happen(operations, "DONE")
+    notifying_.tick()
+    notifying_.tick()
+    assert len(target.requests) == 1, "it is tried again only after a pause"
+    with operations.context.db.read() as session:
+        (document,) = notices.documents(session)
+    assert document["told_at"] is None and document["next_at"] and str(status) in document["error"]
+    assert "key=1" not in document["error"]
+    target.status = 200
+    due_now(operations)
+    notifying_.tick()
+    due_now(operations)
+    notifying_.tick()
+    assert len(target.requests) == 2
+    assert {headers["Idempotency-Key"] for headers, _ in target.requests} == {document["notice"]}
+
+
+def test_it_is_given_up_at_last_and_can_be_tried_again(operations: StoreOperations, target: Target) -> None:
+    notifying_ = Notifying(operations.context)
+    notifying_.tick()
+    target.status = 500
+    happen(operations, "DONE")
+    with operations.context.db.begin() as session:
+        for event in session.query(Event):
+            event.at = now().replace(year=now().year - 1)
+    notifying_.tick()
+    with operations.context.db.begin() as session:
+        (document,) = notices.documents(session)
+        assert document["next_at"] is None and document["told_at"] is None
+        assert notices.again(session, int(document["notice"][1:]))
+    target.status = 200
+    notifying_.tick()
+    assert len(target.requests) == 2
+    with operations.context.db.begin() as session:
+        assert not notices.again(session, int(document["notice"][1:])), "it was told"
+
+
+def test_the_mark_moves_on_and_an_event_that_commits_late_is_told(operations: StoreOperations, target: Target) -> None:
+    notifying_ = Notifying(operations.context)
+    notifying_.tick()
+    db = operations.context.db
+    with db.begin() as session:
+        session.add(Event(id=500, at=now(), kind="job", new="DONE", detail={}))
+    notifying_.tick()
+    with db.begin() as session:
+        session.add(Event(id=400, at=now(), kind="job", new="FAILED", detail={}))
+    notifying_.tick()
+    assert [json.loads(body)["event"] for _, body in target.requests] == ["done", "failed"]
+    with db.begin() as session:
+        for event in session.query(Event):
+            event.at = now().replace(year=now().year - 1)
+    notifying_.tick()
+    with db.read() as session:
+        assert session.get_one(Counter, "notice:ris").value == 500
+    assert len(target.requests) == 2
+
+
+def test_nobody_listens(operations: StoreOperations, target: Target) -> None:
+    target.stop()
+    with pytest.raises(NotTold, match=r"^http://127.0.0.1: "):
+        Notifying(operations.context).tell("ris", {"notice": "N0", "event": "test"})
+
+
+def test_wrong_settings_are_found(told_settings: Settings) -> None:
+    hook = told_settings.webhooks[0]
+    wrong = told_settings.model_copy(
+        update={
+            "webhooks": (hook.model_copy(update={"url": "file:///etc/passwd", "name": "admins"}),),
+            "mail": told_settings.mail.model_copy(update={"host": ""}),
+        }
+    )
+    found = "\n".join(notifying.problems(wrong))
+    assert "two of the name 'admins'" in found and "file:///etc/passwd" in found and "mail.host" in found
+    assert notifying.problems(told_settings) == []
+
+
+def test_secrets_are_not_shown(told_settings: Settings) -> None:
+    shown = doctor.flat(told_settings)
+    assert shown["webhooks.ris.secret"] == shown["mail.password"] == "(set, not shown)"
+    assert shown["oidc.client_secret"] == ""
+
+
+@pytest.fixture
+def client(operations: StoreOperations) -> TestClient:
+    app = build(operations, token="sesame", hosts=(), stopping=Stopping())
+    return TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
+
+
+SESAME = {"Authorization": "Bearer sesame"}
+
+
+def test_figures_are_there_for_those_who_may(client: TestClient) -> None:
+    assert client.get("/metrics").status_code == 401
+    answer = client.get("/metrics", headers=SESAME)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    for line in (
+        "burnish_info{",
+        "burnish_spool_bytes 0.0",
+        'burnish_burner_state{burner="iso",driver="iso",state="',
+        "process_cpu_seconds_total",
+    ):
+        assert line in answer.text, line
+
+
+def test_ready_says_no_more_than_that(client: TestClient, operations: StoreOperations) -> None:
+    answer = client.get("/readyz")
+    assert answer.status_code == 503 and answer.json()["status"] == "not ready"
+    operations.receiving, operations.healthy = True, lambda: True
+    assert client.get("/readyz").json() == {
+        "status": "ready",
+        "checks": {"database": True, "spool": True, "engine": True, "dicom": True},
+    }
+    root = operations.context.spool.root
+    root.rename(root.with_name("gone"))
+    root.write_text("a file where the folder was")
+    assert client.get("/readyz").json()["checks"]["spool"] is False
+
+
+def test_a_target_can_be_tried(client: TestClient, target: Target) -> None:
+    assert client.post("/api/v1/notices/targets/ris/test", headers=SESAME).json() == {"target": "ris", "told": True}
+    assert json.loads(target.requests[0][1])["event"] == "test"
+    assert client.post("/api/v1/notices/targets/none/test", headers=SESAME).status_code == 404
+    target.status = 500
+    answer = client.post("/api/v1/notices/targets/ris/test", headers=SESAME)
+    assert answer.status_code == 409 and answer.json()["code"] == "NOT_TOLD"
+    assert client.get("/api/v1/notices", headers=SESAME).json()["items"] == []
+    assert client.post("/api/v1/notices/N9/retry", headers=SESAME).status_code == 404
