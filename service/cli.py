@@ -25,6 +25,7 @@ from service.commands import (
     recalls,
     receive,
     repair,
+    schedules,
     security,
     serve,
     simulate,
@@ -113,6 +114,8 @@ app.command("recall")(recalls.recall)
 app.command("recalls")(recalls.recalls)
 app.command("insert")(recalls.insert)
 app.command("refuse")(recalls.refuse)
+app.add_typer(pools.pool, name="pool")
+app.add_typer(schedules.schedule, name="schedule")
 app.add_typer(nodes.nodes, name="nodes")
 app.add_typer(watch.watch, name="watch")
 app.command("pull")(nodes.pull)

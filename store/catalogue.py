@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import ColumnElement, String, and_, func, literal_column, or_, select
 from sqlalchemy.orm import Session
 
 from media.ecc import redundancy
 from store.checks import check_of
+from store.matching import has_wildcard, patient_name_condition
 from store.models import Derived, Disc, Instance, Patient, Series, Study, Volume, VolumeInstance
 from store.search import name_matches
+
+_CHUNK = 500
 
 
 def studies(session: Session) -> list[dict[str, Any]]:
@@ -63,15 +67,16 @@ def find(
     modality: str = "",
     date_range: tuple[str, str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Discs that hold what is looked for (the ``burnish find --json`` document), with the instances that matched.
+    """Discs of the archive that hold what is looked for (the ``burnish find --json`` document), with what matched.
 
     Discs of every state are told, so that nobody takes a failed one for good: ``state`` and ``verified_by`` say how
     much a disc can be relied upon. Empty criteria do not narrow the search. What was corrected, or given a new UID, on
     its way to the disc is found by either value; ``instances`` are UIDs as on the disc, ``originals`` has, by these,
     the UIDs as received of those that got a new one.
     """
+    facts = Facts(session)
     query = (
-        select(Disc, Volume, Instance.sop_instance_uid, Derived.new_sop_instance_uid)
+        select(Disc, Volume, Instance.sop_instance_uid, Derived.new_sop_instance_uid, VolumeInstance.position)
         .join(Volume, Volume.id == Disc.volume_id)
         .join(VolumeInstance, VolumeInstance.volume_id == Volume.id)
         .join(Instance, Instance.id == VolumeInstance.instance_id)
@@ -80,24 +85,28 @@ def find(
         .outerjoin(Study, Study.id == Series.study_id)
         .outerjoin(Patient, Patient.id == Study.patient_id)
         .where(Disc.state != "PLANNED")
-        .order_by(Volume.file_set_id, Disc.copy, Disc.attempt, VolumeInstance.position)
     )
-    for column, on_disc, value in (
-        (Patient.patient_id, _fact("patient_id"), patient_id),
-        (Study.study_instance_uid, None, study),
-        (Study.accession_number, _fact("accession_number"), accession),
-        (Series.series_instance_uid, None, series),
+    criteria: tuple[tuple[Any, ColumnElement[str] | None, str], ...] = (
         (Instance.sop_instance_uid, Derived.new_sop_instance_uid, sop),
-        (Series.modality, _fact("modality"), modality),
-    ):
+        (Series.series_instance_uid, None, series),
+        (Study.study_instance_uid, None, study),
+        (Study.accession_number, facts("accession_number"), accession),
+        (Patient.patient_id, facts("patient_id"), patient_id),
+        (Series.modality, facts("modality"), modality),
+    )
+    for column, on_disc, value in criteria:
         if value:
             query = query.where(column == value if on_disc is None else or_(column == value, on_disc == value))
     if patient_name:
-        query = query.where(or_(name_matches(patient_name), name_matches(patient_name, _fact("name_search"))))
+        query = query.where(or_(name_matches(patient_name), name_matches(patient_name, facts("name_search"))))
     if date_range:
-        query = query.where(or_(Study.study_date.between(*date_range), _fact("study_date").between(*date_range)))
+        query = query.where(or_(Study.study_date.between(*date_range), facts("study_date").between(*date_range)))
+    rows: list[Any] = []
+    for part in _narrowed(session, criteria[:-1], patient_name, facts):
+        rows += session.execute(query if part is None else query.where(VolumeInstance.instance_id.in_(part)))
+    rows.sort(key=lambda row: (row[1].file_set_id, row[0].copy, row[0].attempt, row[0].id, row[4]))
     found: dict[int, dict[str, Any]] = {}
-    for disc, volume, uid, new_uid in session.execute(query):
+    for disc, volume, uid, new_uid, _ in rows:
         if disc.id not in found:
             found[disc.id] = {
                 "volume": volume.number,
@@ -123,7 +132,60 @@ def find(
     return list(found.values())
 
 
-def _fact(name: str) -> ColumnElement[str]:
-    """A corrected attribute of what is on a disc; NULL where it was not corrected."""
-    fact: ColumnElement[str] = Derived.facts[name].as_string()
-    return fact
+class Facts:
+    """Corrected attributes of what is on a disc, as SQL; NULL where they were not corrected.
+
+    They are written without parameters, as the indexes of migration 0016 have them.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._postgresql = session.get_bind().dialect.name == "postgresql"
+
+    def __call__(self, name: str) -> ColumnElement[str]:
+        if self._postgresql:
+            return Derived.facts.op("->>", return_type=String())(literal_column(f"'{name}'"))
+        return func.json_extract(Derived.facts, literal_column(f"'$.{name}'"), type_=String())
+
+
+def _narrowed(
+    session: Session, criteria: Sequence[tuple[Any, ColumnElement[str] | None, str]], patient_name: str, facts: Facts
+) -> Iterator[list[int] | None]:
+    """Instances (by id, a part at a time) outside of which nothing can match: by the first criterion, which is the
+    narrowest, as received or as corrected; each of both has an index. None: all.
+    """
+    received = (
+        select(Instance.id)
+        .outerjoin(Series, Series.id == Instance.series_id)
+        .outerjoin(Study, Study.id == Series.study_id)
+        .outerjoin(Patient, Patient.id == Study.patient_id)
+    )
+    corrected = select(Instance.id).join(
+        Derived, and_(Derived.sop_instance_uid == Instance.sop_instance_uid, Derived.source_digest == Instance.digest)
+    )
+    for column, on_disc, value in criteria:
+        if value:
+            received = received.where(column == value)
+            conditions = [on_disc == value, Derived.facts.is_not(None)] if on_disc is not None else []
+            if on_disc is Derived.new_sop_instance_uid:
+                conditions = conditions[:1]
+            break
+    else:
+        by_index = _name_by_index(session, patient_name) if patient_name else None
+        if by_index is None:
+            yield None
+            return
+        received = received.where(by_index, name_matches(patient_name))
+        conditions = [name_matches(patient_name, facts("name_search")), Derived.facts.is_not(None)]
+    ids = set(session.scalars(received))
+    if conditions:
+        ids.update(session.scalars(corrected.where(*conditions)))
+    ordered = sorted(ids)
+    for start in range(0, len(ordered), _CHUNK):
+        yield ordered[start : start + _CHUNK]
+
+
+def _name_by_index(session: Session, patient_name: str) -> ColumnElement[bool] | None:
+    """A superset of the patients with this name, by indexes; None: all, or nobody knows."""
+    pattern = patient_name.replace("=", " ")
+    pattern = pattern if has_wildcard(pattern) else f"{pattern}*"
+    return patient_name_condition(pattern, postgresql=session.get_bind().dialect.name == "postgresql")

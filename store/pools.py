@@ -86,7 +86,7 @@ def add(session: Session, name: str, values: Mapping[str, Any], *, by: str = "cl
     )
     session.add(pool)
     session.flush()
-    _event(session, pool.name, "added", by, dict(values))
+    note(session, pool.name, "added", by=by, **values)
     return pool
 
 
@@ -108,7 +108,7 @@ def edit(session: Session, name: str, values: Mapping[str, Any], *, by: str = "c
     session.flush()
     if "required_copies" in changed:
         copies.recount_pool(session, name)
-    _event(session, name, "changed", by, changed)
+    note(session, name, "changed", by=by, **changed)
     return pool
 
 
@@ -130,10 +130,10 @@ def remove(session: Session, name: str, *, by: str = "cli") -> bool:
     if session.scalar(select(made)) or session.scalar(select(exists().where(Disc.pool == name))):
         if pool.closed_at is None:
             pool.closed_at = now()
-            _event(session, name, "closed", by, {})
+            note(session, name, "closed", by=by)
         return False
     session.delete(pool)
-    _event(session, name, "removed", by, {})
+    note(session, name, "removed", by=by)
     return True
 
 
@@ -148,5 +148,6 @@ def disc_counts(session: Session, name: str) -> dict[str, int]:
     return found
 
 
-def _event(session: Session, name: str, new: str, by: str, detail: dict[str, Any]) -> None:
-    session.add(Event(at=now(), kind="pool", new=new, detail={"pool": name, "by": by, **detail}))
+def note(session: Session, name: str, what: str, *, by: str, **detail: Any) -> None:
+    """Keep an Event of what was done to a pool."""
+    session.add(Event(at=now(), kind="pool", new=what, detail={"pool": name, "by": by, **detail}))

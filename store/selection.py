@@ -121,9 +121,14 @@ def instance_ids(session: Session, selection: Selection, *, anywhere: bool = Fal
     (``all``, dates, modality ...) mean what is in the spool, or with ``anywhere`` all that is known. Raises
     ``SelectionError`` for an empty selection.
     """
+    return list(session.scalars(selecting(selection, anywhere=anywhere).order_by(Instance.id)))
+
+
+def selecting(selection: Selection, *, anywhere: bool = False) -> Select[Any]:
+    """Selects the same. Raises ``SelectionError`` for an empty selection."""
     if selection.is_empty:
         raise SelectionError("nothing is selected; name a study, series, patient ... or say --all")
-    return list(session.scalars(_query(selection, anywhere=anywhere).order_by(Instance.id)))
+    return _query(selection, anywhere=anywhere)
 
 
 def conflicting(session: Session, ids_of_uids: list[str]) -> list[tuple[int, str]]:

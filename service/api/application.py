@@ -21,8 +21,10 @@ from service.api import (
     outliving,
     plans,
     notices,
+    pools,
     recalls,
     reconciliations,
+    schedules,
     state,
     studies,
     users,
@@ -79,6 +81,8 @@ def build(
         state,
         users,
         audit,
+        pools,
+        schedules,
     ):
         app.include_router(part.router, prefix=PREFIX)
     app.include_router(watches.router, prefix=PREFIX)
