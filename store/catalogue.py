@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, String, and_, func, literal_column, or_, s
 from sqlalchemy.orm import Session
 
 from media.ecc import redundancy
-from store.checks import check_of
+from store.checks import ARCHIVE, check_of
 from store.matching import has_wildcard, patient_name_condition
 from store.models import Derived, Disc, Instance, Patient, Series, Study, Volume, VolumeInstance
 from store.search import name_matches
@@ -84,7 +84,7 @@ def find(
         .outerjoin(Series, Series.id == Instance.series_id)
         .outerjoin(Study, Study.id == Series.study_id)
         .outerjoin(Patient, Patient.id == Study.patient_id)
-        .where(Disc.state != "PLANNED")
+        .where(Disc.state != "PLANNED", Disc.purpose == ARCHIVE)
     )
     criteria: tuple[tuple[Any, ColumnElement[str] | None, str], ...] = (
         (Instance.sop_instance_uid, Derived.new_sop_instance_uid, sop),

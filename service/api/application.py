@@ -86,6 +86,8 @@ def build(
     ):
         app.include_router(part.router, prefix=PREFIX)
     app.include_router(watches.router, prefix=PREFIX)
+    app.include_router(notices.router, prefix=PREFIX)
+    app.include_router(notices.outside)
     app.include_router(recalls.router, prefix=PREFIX)
     app.include_router(state.health)
     mount.include(app, operations)
@@ -95,8 +97,6 @@ def build(
     app.exception_handler(Exception)(_failed)
     # The errors that rooms raise; a handler for each class keeps them out of the log of what nobody foresaw.
     for kind in _expected():
-    app.include_router(notices.router, prefix=PREFIX)
-    app.include_router(notices.outside)
         app.exception_handler(kind)(_refused)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     if operations is None:
