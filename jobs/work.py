@@ -58,9 +58,9 @@ class RealRooms:
         planning.check_plan(ctx, plan_id)
 
     def volume_image(self, ctx: Context, volume_id: int) -> ImageSource:
-        from jobs import assemble
+        from jobs import reburning
 
-        return assemble.volume_image(ctx, volume_id)
+        return reburning.volume_image(ctx, volume_id)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from contextlib import suppress
 
 from sqlalchemy import select
 
+from jobs import reburning
 from jobs.dispatch import burn
 from jobs.fetching import FetchFailed, fetch
 from jobs.leases import Abandoned
@@ -38,6 +39,7 @@ def make_disc(work: Work, disc_id: int) -> None:
     work.step("verify", lambda: verify(work, disc_id))
     with suppress(OSError):
         tidy(work.ctx)
+        reburning.tidy(work.ctx)
 
 
 def plan(work: Work, job_id: int) -> str:

@@ -123,6 +123,7 @@ def _expected() -> list[type[Exception]]:
     from store.holds import NoSuchHold
     from store.pools import PoolError
     from store.recalls import RecallError
+    from store.reburns import NoSuchVolume, ReburnError
     from store.remotes import RemoteNodeError
     from store.rereading import NoSuchDisc
     from store.retention import NeededByJob
@@ -142,6 +143,8 @@ def _expected() -> list[type[Exception]]:
         MediaError,
         NeededByJob,
         NoSuchHold,
+        NoSuchVolume,
+        ReburnError,
         RecallError,
         RemoteNodeError,
         NoSuchDisc,

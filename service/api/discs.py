@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from fastapi import Query
+from fastapi import Query, Request
+from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from jobs import reburning
 from jobs.context import Context
 from service.api import answers
-from service.api.access import Actor, Ctx, needs
+from service.api.access import Actor, Ctx, Ops, needs
 from service.api.models import SelectionBody
+from service.api.streaming import answer
 from service.contract import number
 from service.errors import UsageError
 from store import atrisk, discviews, holds, shelves
@@ -48,6 +52,15 @@ class MarkBody(_Body):
 
 class FoundBody(_Body):
     reason: str = Field(default="", max_length=2000)
+
+
+class ReburnBody(_Body):
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    of: str = Field(min_length=1, max_length=64)
+    copies: int | None = Field(default=None, ge=1, le=99)
+    burner: str = Field(default="", max_length=32)
+    from_: str = Field(default="", alias="from", max_length=4096)
+    priority: Literal["high", "med", "low"] = "med"
 
 
 class HoldBody(_Body):
@@ -170,6 +183,42 @@ def at_risk(
         short = atrisk.volumes(session, in_spool_too=in_spool, after=after, limit=limit + 1)
     more = answers.cursor(short[limit - 1]["volume_id"]) if len(short) > limit else None
     return answers.listing(short[:limit], more)
+
+
+@router.post(
+    "/reburns",
+    status_code=201,
+    summary="Another copy of a volume, equal to the others",
+    responses=answers.problems(404, 409),
+    response_model=None,
+)
+def reburn(
+    ctx: Ctx,
+    ops: Ops,
+    body: ReburnBody,
+    request: Request,
+    actor: Annotated[Actor, needs("discs.manage")],
+    key: answers.IdempotencyKey = None,
+) -> dict[str, Any] | Response:
+    """The job; what it takes is read before, so progress is told line by line for ``Accept: application/x-ndjson``."""
+
+    def work(progress: Any, cancelled: Any) -> dict[str, Any]:
+        ordered = reburning.order(
+            ctx,
+            body.of,
+            copies=body.copies,
+            burner=body.burner,
+            path=Path(body.from_) if body.from_ else None,
+            priority=body.priority,
+            by=actor.name,
+            idempotency_key=key,
+            progress=progress,
+            cancelled=cancelled,
+        )
+        ops.submit(ordered.job_id)
+        return {"job": f"J{ordered.job_id}", "from": ordered.source, "restored": ordered.restored}
+
+    return answer(request, "reburn", work)
 
 
 @router.get("/holds", summary="Studies that stay in the spool", dependencies=[needs("studies.read")])

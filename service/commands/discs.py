@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -29,6 +30,8 @@ from service.commands.common import (
     selection,
     table,
 )
+from service.commands.show import job as show_job
+from service.commands.show import phases
 from service.errors import UsageError
 
 _PAGE = 1000
@@ -307,6 +310,54 @@ def _show_volume(document: dict[str, Any]) -> None:
         typer.echo(f"  make it again from {source.get(offer['from'], 'the spool')}: {offer['command']}")
     else:
         typer.echo("  there is nothing that it could be made from")
+
+
+# ------------------------------------------------------------------ reburn
+
+
+def reburn(
+    of: Annotated[str, typer.Argument(metavar="DISC|VOLUME", help="A disc (D12), a File-set ID or File-set UID.")],
+    *,
+    from_: Annotated[
+        Path | None, typer.Option("--from", metavar="PATH", help="An image, a folder or a drive to make it from.")
+    ] = None,
+    copies: Annotated[int | None, typer.Option("--copies", metavar="N", min=1, help="How many discs.")] = None,
+    burner: Annotated[str, typer.Option("--burner", metavar="B", help="Else the one that made it before.")] = "",
+    priority: Annotated[str, typer.Option("--priority", metavar="high|med|low", help="Of the job.")] = "med",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end of the job, showing its progress.")] = False,
+    json: JsonOption = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Make another copy of a volume: from the spool where all of it is there, else from another copy."""
+    from service import waiting
+    from service.calls import LocalCall, RunningCall
+    from service.client import ServiceOperations
+
+    body = {
+        "of": of,
+        "copies": copies,
+        "burner": burner,
+        "from": str(from_.absolute()) if from_ is not None else "",
+        "priority": priority,
+    }
+
+    def ask(ops: Any) -> dict[str, Any]:
+        call = RunningCall(ops) if isinstance(ops, ServiceOperations) else LocalCall(ops)
+        with phases() as told:
+            document = call.told("reburn", "/reburns", body, told)
+        back = f"; {document['restored']} files were read back into the spool" if document["restored"] else ""
+        say(f"{document['job']} makes it from {plain(document['from'])}{back}")
+        job: dict[str, Any] = ops.job(document["job"])
+        return job
+
+    document = waiting.run(load_settings(config, data), ask, command="reburn", wait=wait)
+    if json:
+        print_json({key: value for key, value in document.items() if key not in ("progress", "report")})
+    else:
+        show_job(document)
+    if document["state"] in ("FAILED", "CANCELLED"):
+        raise typer.Exit(1)
 
 
 # ------------------------------------------------------------------ keep

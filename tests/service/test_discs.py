@@ -107,3 +107,30 @@ def test_studies_are_held(archive: Path) -> None:
 )
 def test_holds_that_cannot_be(archive: Path, words: tuple[str, ...], told: str) -> None:
     assert told in _run(archive, "keep", *words, status=2)
+
+
+def test_another_copy_is_made(data: Path, made: Path) -> None:
+    _run(data, "import", str(made))
+    _run(data, "burn", "--all", "--patients-per-disc", "many", "--wait")
+    assert "BURNISH_0000001" in _run(data, "discs", "lost", "D1")
+    told = _run(data, "at-risk", "--in-spool")
+    assert "0 of 1 discs are good (in the spool)" in told and "burnish reburn BURNISH_0000001" in told
+    made_again = _json(data, "reburn", "BURNISH_0000001", "--wait")
+    assert made_again["state"] == "DONE" and made_again["discs"][0]["copy"] == 2
+    assert _json(data, "at-risk", "--in-spool") == []
+    (first, second) = _json(data, "discs", "list", "--volume", "BURNISH_0000001")
+    assert (first["sha256"], first["counts"]) == (second["sha256"], False) and second["counts"]
+    assert "no volume" in _run(data, "reburn", "NOWHERE", status=2)
+
+
+def test_a_purge_tells_what_would_go_study_by_study(data: Path, made: Path) -> None:
+    _run(data, "import", str(made))
+    _run(data, "burn", "--all", "--patients-per-disc", "many", "--wait")
+    _run(data, "keep", "--modality", "MR", "--reason", "second opinion")
+    told = _run(data, "purge", "--dry-run")
+    assert "3 instances and 0 conformed copies would be freed" in told
+    (study,) = _json(data, "purge", "--dry-run")["studies"]
+    assert (study["instances"], study["copies"]) == (3, 1) and study["study_instance_uid"] in told
+    assert "no low-water mark" in _run(data, "purge", "--to-low-mark", status=2)
+    assert _json(data, "purge", "--older-than", "1")["instances"] == 0
+    assert _json(data, "purge")["kept"] == 2
