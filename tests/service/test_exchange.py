@@ -190,7 +190,8 @@ def test_what_was_purged_is_named(
     with ops.context.db.begin() as session:
         session.query(Instance).update({"spool_path": None})
     document = ops.send("archive", {"sop": [uid]}, lambda _: None)
-    assert document["failed"] == [{"sop_instance_uid": uid, "reason": "it is no longer in the spool"}]
+    reason = "it is no longer in the spool; `burnish recall` brings it back"
+    assert document["failed"] == [{"sop_instance_uid": uid, "reason": reason}]
 
 
 def test_pull_needs_a_way(ops: StoreOperations, node: Callable[..., Node]) -> None:
