@@ -41,7 +41,7 @@ PUBLIC_PATHS = frozenset(
     }
 )
 PUBLIC_FOLDER = "/static/"
-UPLOAD_PATHS = re.compile(r"/api/v1/instances|/dicomweb/studies(/[0-9.]{1,64})?")
+UPLOAD_PATHS = re.compile(r"/api/v1/(instances|catalogue/import)|/dicomweb/studies(/[0-9.]{1,64})?")
 MAX_BODY = 1 << 20
 """Bytes of a request body, uploads of instances excepted."""
 

@@ -109,7 +109,7 @@ def enter_instances(
             for one, series_id in zip(new, series, strict=True)
         ]
         session.execute(insert(Instance), values)
-        _settle_conflicts(session, {uid for uid, _ in fresh})
+        settle_conflicts(session, {uid for uid, _ in fresh})
         known = _known(session, arrived)
     return [known[one.header.sop_instance_uid, one.digest] for one in arrived], len(fresh)
 
@@ -123,7 +123,7 @@ def _known(session: Session, arrived: Sequence[Arrived]) -> dict[tuple[str, str]
     return {(uid, digest): row_id for uid, digest, row_id in rows}
 
 
-def _settle_conflicts(session: Session, uids: set[str]) -> None:
+def settle_conflicts(session: Session, uids: set[str]) -> None:
     """Of several instances with one UID the one received first is that which the others are in conflict with."""
     by_uid: dict[str, list[tuple[datetime, int, int | None]]] = {}
     rows = session.execute(
@@ -296,3 +296,8 @@ def raise_number(session: Session, name: str, value: int) -> None:
         update(Counter).where(Counter.name == name, Counter.value < value).values(value=value),
         execution_options={"synchronize_session": "fetch"},
     )
+
+
+def note_import(session: Session, new: Mapping[str, int], *, by: str) -> None:
+    """The Event of records that came in from an export."""
+    session.add(Event(at=now(), kind="import", detail={"by": by, "new": dict(new)}))

@@ -65,7 +65,7 @@ class Sighted:
                     (Volume.file_set_uid if volumes else Volume.file_set_id).in_(key), Volume.origin != "foreign"
                 )
             )
-            there |= {number: file_set_id for number, file_set_id in rows}  # noqa: C416
+            there |= dict(rows.tuples().all())
             if absent := [number for number in range(1, of + 1) if number not in there]:
                 names = () if volumes else key
                 described = [_missing(number, volumes.get(number), names, studies) for number in absent]
@@ -83,7 +83,7 @@ def missing_volumes(session: Session, volume_ids: Collection[int]) -> list[dict[
             continue
         seen.add(volume.plan_id)
         rows = session.execute(select(Volume.number, Volume.file_set_id).where(Volume.plan_id == volume.plan_id))
-        there = {number: file_set_id for number, file_set_id in rows}  # noqa: C416 - a Result is no mapping
+        there = dict(rows.tuples().all())
         absent = [number for number in range(1, volume.of + 1) if number not in there]
         if absent:
             told.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,8 +19,12 @@ from service.commands.common import (
     print_json,
     say,
 )
+from service.errors import Refusal, UsageError
 
 _LOST_SHOWN = 20
+_PAGE = 500
+_BATCH = 500
+_BATCH_BYTES = 512 << 10
 
 catalogue = typer.Typer(
     help="The catalogue outlives the machine: rebuilt from discs, written to a file, read again.",
@@ -60,6 +65,110 @@ def rebuild(
     summary = document["summary"]
     if summary["damaged"] or summary["not_entered"] or not summary["media"]:
         raise typer.Exit(1)
+
+
+@catalogue.command("export")
+def export(
+    to: Annotated[
+        Path, typer.Argument(metavar="TO", help="A new file; with --format csv a new or empty folder; - for stdout.")
+    ],
+    format_: Annotated[
+        str, typer.Option("--format", metavar="jsonl|csv", help="JSON Lines, or CSV with a file for each table.")
+    ] = "jsonl",
+    *,
+    json: JsonOption = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Write the catalogue to a file: all that is or was on discs, and the discs themselves."""
+    from service.catalogue_files import write_csv, write_jsonl, written
+
+    if format_ not in ("jsonl", "csv"):
+        raise UsageError(f"--format is {format_!r}; it may be jsonl or csv")
+    stdout = str(to) == "-"
+    if stdout and (format_ == "csv" or json):
+        raise UsageError("- goes with --format jsonl, and without --json")
+    if not stdout and format_ == "jsonl" and to.exists():
+        raise UsageError(f"{to} is there already")
+    with api(load_settings(config, data)) as call:
+        records = _exported(call)
+        if format_ == "csv":
+            counts = write_csv(to, records)
+        else:
+            with written(to) as out:
+                counts = write_jsonl(out, records)
+    if json:
+        print_json({"to": str(to), "format": format_, "counts": counts})
+    else:
+        say(", ".join(f"{count} {table}" for table, count in counts.items()) or "the catalogue is empty")
+
+
+def _exported(call: Any) -> Iterator[dict[str, Any]]:
+    from store.exchange import TABLES
+
+    head = call("GET", "/catalogue/export")
+    yield head
+    for table in TABLES:
+        cursor: str | None = None
+        while True:
+            page = call("GET", f"/catalogue/export/{table}", limit=_PAGE, cursor=cursor, until=head["until"].get(table))
+            yield from page["items"]
+            cursor = page["next"]
+            if cursor is None:
+                break
+
+
+@catalogue.command("import")
+def import_(
+    source: Annotated[
+        Path, typer.Argument(metavar="FROM", help="What `catalogue export` wrote: a file, a folder, or - for stdin.")
+    ],
+    *,
+    json: JsonOption = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Read an exported catalogue into this one; what is there already stays as it is."""
+    from service.catalogue_files import opened
+
+    totals: dict[str, dict[str, int]] = {}
+    with opened(source) as (head, records), api(load_settings(config, data)) as call:
+        number = head.get("file_set_number")
+        first = {"file_set_number": number} if type(number) is int and 0 <= number <= 10**9 else {}
+        for places, batch in _batches(records):
+            try:
+                counts = call("POST", "/catalogue/import", {"records": batch, **first})
+            except Refusal as error:
+                where = places[0] if len(places) == 1 else f"{places[0]} to {places[-1]}"
+                raise UsageError(f"{where}: {error}", error.code) from None
+            first = {}
+            for table, told in counts.items():
+                total = totals.setdefault(table, {"new": 0, "known": 0})
+                total["new"] += told["new"]
+                total["known"] += told["known"]
+    if json:
+        print_json({"from": str(source), "counts": totals})
+    else:
+        typer.echo(", ".join(f"{t['new']} {name} new, {t['known']} known" for name, t in totals.items()) or "nothing")
+
+
+def _batches(records: Iterator[tuple[str, dict[str, Any]]]) -> Iterator[tuple[list[str], list[dict[str, Any]]]]:
+    """Records that go in together, with where each stands."""
+    import json as json_
+
+    places: list[str] = []
+    batch: list[dict[str, Any]] = []
+    size = 0
+    for where, record in records:
+        length = len(json_.dumps(record))
+        if batch and (size + length > _BATCH_BYTES or len(batch) >= _BATCH):
+            yield places, batch
+            places, batch, size = [], [], 0
+        places.append(where)
+        batch.append(record)
+        size += length
+    if batch:
+        yield places, batch
 
 
 class _Told:
