@@ -20,6 +20,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import anyio.to_thread
 
+from service import acting
 from service.api.access import Actor
 from service.lock import write_private
 
@@ -139,6 +140,8 @@ class Guard:
             await _problem(send, 403, "Forbidden", why, "FOREIGN_ORIGIN")
             return
         scope["state"] = {**scope.get("state", {}), "actor": actor, "session": secret}
+        if actor is not None:
+            acting.begin(actor.name, actor.address)
         if UPLOAD_PATHS.fullmatch(path):
             if actor is not None and actor.csrf and not _has_csrf(actor, headers):
                 await _problem(send, 403, "Forbidden", _NO_CSRF, "CSRF")

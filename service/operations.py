@@ -18,11 +18,14 @@ from jobs.fitness import fitness
 from jobs.options import OptionsError, RequestOptions
 from media.coercion import RulesError
 from media.problems import MediaError
+from service import acting
 from service import labelling as service_labelling
 from service.contract import Document, OnProgress, Source, number
 from service.errors import NotDone, NotFound, UsageError
-from store import catalogue, checks, remotes, rereading, retention
+from store import auditwhat, catalogue, checks, remotes, rereading, retention
 from store import jobs as store_jobs
+from store.auditmessage import Message as AuditMessage
+from store.auditmessage import Participant
 from store.instances import Outcome, Provenance, Registrar, ingest_file, ingest_stream
 from store.models import Job, Plan, Request
 from store.reconcile import PassedOver, Reconciler, kept_rules
@@ -225,7 +228,14 @@ class StoreOperations:
 
     def delete(self, selection: Mapping[str, Any]) -> Document:
         chosen = self._selected(selection)
-        return retention.delete(self.context.db, self.context.spool, self.context.settings.derived_dir, chosen)
+        return retention.delete(
+            self.context.db,
+            self.context.spool,
+            self.context.settings.derived_dir,
+            chosen,
+            trail=self.context.audit,
+            by=acting.who(),
+        )
 
     def label(self, of: str, *, volume: int | None, printer: str) -> Document:
         with self.context.db.read() as session:
@@ -259,10 +269,14 @@ class StoreOperations:
         return self.exchange.nodes()
 
     def add_node(self, values: Mapping[str, Any]) -> Document:
-        return self.exchange.add_node(values)
+        document = self.exchange.add_node(values)
+        self._tell(auditwhat.alert("network", acting.who(), "a remote node was entered", about=str(document["name"])))
+        return document
 
     def remove_node(self, name: str) -> Document:
-        return self.exchange.remove_node(name)
+        document = self.exchange.remove_node(name)
+        self._tell(auditwhat.alert("network", acting.who(), "a remote node was removed", about=name))
+        return document
 
     def echo_node(self, name: str) -> Document:
         return self.exchange.echo_node(name)
@@ -287,7 +301,21 @@ class StoreOperations:
         *,
         commit: bool = False,
     ) -> Document:
-        return self.exchange.send(name, self._selected(selection), progress, cancelled, commit=commit)
+        ids = self._selected(selection)
+        document = self.exchange.send(name, ids, progress, cancelled, commit=commit)
+        problem = f"{len(document['failed'])} instances were not taken" if document["failed"] else ""
+        destination = Participant(name, "destination")
+        with self.context.db.begin() as session:
+            asks = acting.who()
+            user = Participant(asks.name, "source", requestor=True, address=asks.address)
+            for message in auditwhat.transferred(session, ids, user, destination, problem=problem):
+                self.context.audit.record(session, message)
+        return document
+
+    def _tell(self, message: AuditMessage) -> None:
+        """Have something recorded in the audit trail."""
+        with self.context.db.begin() as session:
+            self.context.audit.record(session, message)
 
     def close(self) -> None:
         """Nothing of ours stays open: the store belongs to who opened it."""
@@ -318,7 +346,7 @@ class StoreOperations:
                 session,
                 selection=Selection.from_json(selection),
                 options=settled,
-                source=self._source,
+                source=acting.source(self._source),
                 idempotency_key=idempotency_key,
             )
 
@@ -336,7 +364,7 @@ class StoreOperations:
                 session,
                 selection=Selection.from_json(selection),
                 options=settled,
-                source=self._source,
+                source=acting.source(self._source),
                 idempotency_key=idempotency_key,
             )
             existing = store_jobs.job_of_request(session, request_id)

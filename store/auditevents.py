@@ -1,4 +1,4 @@
-"""What the audit trail has of our Events: what came in, what went out on discs, what was removed.
+"""What the audit trail has of our Events: what came in, and what went out on discs.
 
 Events are written in the transaction that makes something so; here each becomes audit messages once, in a transaction
 of its own, so that nothing is missed or told twice, whatever crashed in between.
@@ -7,13 +7,12 @@ of its own, so that nothing is missed or told twice, whatever crashed in between
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from store.audit import Trail
-from store.auditmessage import Message, Participant, Thing, media_key
+from store.auditmessage import Message, Participant, media_key
 from store.auditwhat import OURSELVES, Who, exported, imported, transferred
 from store.db import Database
 from store.models import Disc, Event, Instance, Job, Plan, Request, Volume, VolumeInstance
@@ -50,8 +49,6 @@ def _messages(session: Session, events: Sequence[Event]) -> list[Message]:
             arrived += event.detail.get("instances", ())
         elif event.kind == "disc" and event.disc_id is not None:
             found += _disc(session, event)
-        elif event.kind == "delete":
-            found.append(_deleted(event))
     return _received(session, arrived) + found
 
 
@@ -103,14 +100,3 @@ def _disc(session: Session, event: Event) -> list[Message]:
         media=media_key(row.medium),
     )
     return exported(session, ids, Who(row.source), medium, problem=problem)
-
-
-def _deleted(event: Event) -> Message:
-    """Studies that were removed for good (A.5.3.8)."""
-    detail: dict[str, Any] = event.detail
-    things = [Thing("study", uid) for uid in detail.get("studies", ())]
-    things += [Thing("patient", patient or "unknown") for patient in detail.get("patients", ())]
-    if not things:
-        things = [Thing("study", "unknown", details=tuple(("SOP Instance UID", uid) for uid in detail.get("uids", ())))]
-    who = Participant(str(detail.get("by") or OURSELVES), requestor=True)
-    return Message("deleted", "D", (who,), tuple(things))

@@ -98,6 +98,12 @@ def exported(
     return _each(session, instances, "export", "R", (user, destination), problem=problem)
 
 
+def deleted(session: Session, instances: Iterable[int], who: Who) -> list[Message]:
+    """Instances are removed for good (A.5.3.8); to be asked while their rows are there."""
+    user = Participant(who.name, requestor=True, address=who.address)
+    return _each(session, instances, "deleted", "D", (user, Participant(OURSELVES)))
+
+
 def _each(
     session: Session,
     instances: Iterable[int],

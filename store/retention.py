@@ -17,6 +17,8 @@ from sqlalchemy import delete as delete_rows
 from sqlalchemy import exists, select, update
 from sqlalchemy.orm import Session
 
+from store.audit import Trail
+from store.auditwhat import OURSELVES, Who, deleted
 from store.db import Database
 from store.models import (
     Derived,
@@ -59,11 +61,20 @@ class Files:
             (derived_dir / path).unlink(missing_ok=True)
 
 
-def delete(db: Database, spool: Spool, derived_dir: Path, ids: Sequence[int]) -> dict[str, Any]:
+def delete(
+    db: Database,
+    spool: Spool,
+    derived_dir: Path,
+    ids: Sequence[int],
+    *,
+    trail: Trail | None = None,
+    by: Who | None = None,
+) -> dict[str, Any]:
     """Remove these instances for good, from the spool and from the list of studies.
 
     What a disc was made of keeps its row, so that the catalogue still finds the disc. Raises ``NeededByJob``, before
-    anything is removed, where an open job needs one of them. Returns ``{"instances", "bytes"}``.
+    anything is removed, where an open job needs one of them. ``trail`` hears whose they were and who removed them
+    (``by``); we keep no name of those of whom nothing is left. Returns ``{"instances", "bytes"}``.
     """
     with db.read() as session:
         for chunk in _chunks(ids):
@@ -73,6 +84,7 @@ def delete(db: Database, spool: Spool, derived_dir: Path, ids: Sequence[int]) ->
         with db.begin() as session:
             _refuse_needed(session, chunk)  # a job may have come in between
             rows = list(session.scalars(select(Instance).where(Instance.id.in_(chunk))))
+            messages = deleted(session, chunk, by or Who(OURSELVES)) if trail is not None else []
             files = Files(
                 spool=[row.spool_path for row in rows if row.spool_path],
                 bytes=sum(row.file_bytes for row in rows if row.spool_path),
@@ -91,6 +103,9 @@ def delete(db: Database, spool: Spool, derived_dir: Path, ids: Sequence[int]) ->
             note(session, "delete", files, [row.id for row in rows], uids=[row.sop_instance_uid for row in rows])
             forget_spool_paths(session, [row.id for row in rows if row.id in on_disc])
             _delete_instances(session, [row for row in rows if row.id not in on_disc])
+            if trail is not None:
+                for message in messages:
+                    trail.record(session, message)
         files.remove(spool, derived_dir)
         size += files.bytes
     return {"instances": count, "bytes": size}

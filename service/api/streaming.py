@@ -6,6 +6,7 @@ import json
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from typing import Any
 
 from fastapi import Request
@@ -30,7 +31,8 @@ def answer(request: Request, name: str, work: Work) -> Document | StreamingRespo
     stopping = request.app.state.stopping
     if NDJSON not in request.headers.get("accept", ""):
         return work(lambda _progress: None, stopping)
-    lines = (json.dumps(line).encode() + b"\n" for line in _told(name, work, stopping))
+    begun = copy_context()  # the work goes on in a thread of its own, for the same user
+    lines = (json.dumps(line).encode() + b"\n" for line in _told(name, lambda *ways: begun.run(work, *ways), stopping))
     return StreamingResponse(lines, media_type=NDJSON)
 
 

@@ -23,10 +23,13 @@ from typer.testing import CliRunner
 from config.settings import Settings, load
 from service.app import Service
 from service.cli import app
+from service.operations import StoreOperations
 from service.syslog import SyslogError, receiver_of
 from store import audit, auditwhat
 from store.auditwhat import Who
+from store.models import Job, Request
 from tests.authority import Authority
+from tests.service.door import Door
 from tests.service.test_importing import imported
 from tests.store.test_audit import SCHEMA, unguard
 
@@ -214,3 +217,37 @@ def test_the_command_finds_what_was_removed(service: Service, data: Path) -> Non
         session.execute(text("DELETE FROM audit_record WHERE number = 2"))
     found = run(app, ["audit", "verify", "--json", "--data", str(data)])
     assert found.exit_code == 1 and "record 2 was removed" in found.stdout
+
+
+def test_the_trail_names_who_asked(opened: Callable[[], StoreOperations], made: Path) -> None:
+    operations = opened()
+    imported(operations, made)
+    door = Door(operations)
+    door.user("erika", "administrator")
+    erika = door.program(door.token("erika", "administrator"), address="10.0.0.8")
+    node = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 104}
+    assert erika.post("/api/v1/nodes", json=node).status_code == 201
+    (study, *_) = erika.get("/api/v1/studies").json()["items"]
+    selection = {"study": [study["study_instance_uid"]]}
+    assert erika.post("/api/v1/jobs", json={"selection": selection}).status_code == 201
+    with operations.context.db.read() as session:
+        assert [request.source for request in session.query(Request)] == ["user:erika"]
+        (job,) = session.query(Job)
+        end_job(operations, job.id)
+    assert erika.post("/api/v1/spool/delete", json={"selection": selection}).status_code == 200
+    with operations.context.db.read() as session:
+        rows = [row for row in audit.records(session, limit=100) if row.user == "erika"]
+        told_of = {row.event: etree.fromstring(row.message) for row in rows}
+    assert {"alert", "deleted"} <= told_of.keys()
+    for one in told_of.values():
+        assert SCHEMA.validate(one), SCHEMA.error_log
+    things = told_of["deleted"].findall("ParticipantObjectIdentification")
+    assert things[0].get("ParticipantObjectID") == study["study_instance_uid"]
+    assert things[1].get("ParticipantObjectID") == study["patient_id"]
+    assert told_of["deleted"].find("ActiveParticipant").get("NetworkAccessPointID") == "10.0.0.8"
+
+
+def end_job(operations: StoreOperations, job_id: int) -> None:
+    """End a job that no engine has taken."""
+    with operations.context.db.begin() as session:
+        session.execute(text("UPDATE job SET state = 'CANCELLED' WHERE id = :id"), {"id": job_id})
