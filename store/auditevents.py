@@ -15,6 +15,7 @@ from store.audit import Trail
 from store.auditmessage import Message, Participant, media_key
 from store.auditwhat import OURSELVES, Who, exported, imported, transferred
 from store.db import Database
+from store.guard import rows_changed
 from store.models import Disc, Event, Instance, Job, Plan, Request, Volume, VolumeInstance
 
 _BATCH = 200
@@ -22,23 +23,24 @@ _ON_THE_DISC = ("BURNING", "BURNT", "VERIFYING")
 
 
 def tick(db: Database, trail: Trail) -> int:
-    """Tell of some Events that the trail has not; returns how many there were, 0 where there were none."""
-    with db.begin() as session:
-        events = list(
-            session.scalars(
-                select(Event).where(~Event.audited).order_by(Event.id).limit(_BATCH).with_for_update(skip_locked=True)
-            )
-        )
+    """Tell of some Events that the trail has not; returns how many there were, 0 where there were none.
+
+    What there is to tell is read first, so that nobody waits who writes; another node that was faster wins.
+    """
+    with db.read() as session:
+        events = list(session.scalars(select(Event).where(~Event.audited).order_by(Event.id).limit(_BATCH)))
         if not events:
             return 0
-        ids = [event.id for event in events]
-        session.execute(
-            update(Event).where(Event.id.in_(ids)).values(audited=True),
-            execution_options={"synchronize_session": False},
-        )
-        for message in _messages(session, events):
+        messages = _messages(session, events)
+    ids = [event.id for event in events]
+    with db.begin() as session:
+        statement = update(Event).where(Event.id.in_(ids), ~Event.audited).values(audited=True)
+        if rows_changed(session, statement) != len(ids):
+            session.rollback()
+            return 0
+        for message in messages:
             trail.record(session, message)
-        return len(ids)
+    return len(ids)
 
 
 def _messages(session: Session, events: Sequence[Event]) -> list[Message]:

@@ -187,3 +187,19 @@ def test_a_batch_that_fails_is_told_later(database: Database, monkeypatch: pytes
     with database.read() as session:
         assert audit.records(session) == [] and session.query(Event).filter(~Event.audited).count() > 0
     assert auditevents.tick(database, TRAIL) > 0
+
+
+@pytest.mark.usefixtures("instances")
+def test_of_two_nodes_one_tells(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = auditevents._messages
+
+    def overtaken(session: object, events: list[Event]) -> list[Message]:
+        found = read(session, events)  # type: ignore[arg-type]
+        monkeypatch.setattr(auditevents, "_messages", read)
+        assert auditevents.tick(database, Trail("node-2")) == len(events)
+        return found
+
+    monkeypatch.setattr(auditevents, "_messages", overtaken)
+    assert auditevents.tick(database, TRAIL) == 0
+    with database.read() as session:
+        assert {row.node for row in audit.records(session)} == {"node-2"}
