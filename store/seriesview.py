@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, cast, func, select
 from sqlalchemy.orm import Session
 
 from store.checks import counts
-from store.models import Disc, Instance, Series, Study, Volume, VolumeInstance
+from store.models import Disc, Instance, Patient, Series, Study, Volume, VolumeInstance
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +140,29 @@ def discs_of(session: Session, study_id: int) -> list[OnDisc]:
         .limit(200)
     )
     return [OnDisc(*row) for row in rows]
+
+
+def studies_on(session: Session, file_set_uid: str) -> list[dict[str, Any]]:
+    """The studies that a volume holds something of, each with its key, patient, date and how much."""
+    rows = session.execute(
+        select(
+            Study.id,
+            Study.study_date,
+            Study.study_description,
+            Patient.patient_id,
+            Patient.patient_name,
+            func.count().label("instances"),
+        )
+        .join(Series, Series.study_id == Study.id)
+        .join(Instance, Instance.series_id == Series.id)
+        .join(VolumeInstance, VolumeInstance.instance_id == Instance.id)
+        .join(Volume, Volume.id == VolumeInstance.volume_id)
+        .join(Patient, Patient.id == Study.patient_id)
+        .where(Volume.file_set_uid == file_set_uid)
+        .group_by(Study.id, Patient.id)
+        .order_by(Patient.patient_name, Study.study_date)
+    )
+    return [dict(row._mapping) for row in rows]
 
 
 def study_of(session: Session, study_id: int) -> Study | None:

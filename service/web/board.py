@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jobs import documents, mending
+from jobs import recalls as recall_work
 from service.api.access import Actor, Ctx, Ops, needs
 from service.contract import number
 from service.errors import NotFound
@@ -18,6 +19,7 @@ from service.web.routes import router
 from service.web.supplies import BurnerWatch, gauges
 from service.web.texts import texts_of
 from store import board as store_board
+from store import recall_plan
 from store.models import now
 
 routes = router()
@@ -37,10 +39,11 @@ def board_values(request: Request, ctx: Ctx) -> dict[str, Any]:
     day = datetime.now(zone).replace(hour=0, minute=0, second=0, microsecond=0)
     with ctx.db.read() as session:
         found = store_board.board(session, day=day)
-        recalls: list[dict[str, Any]] = []
+        asks = recall_plan.asks(session, recall_work.asking_of(ctx))
     return {
         "board": found,
-        "recalls": recalls,
+        "asks": asks,
+        "drive": ctx.settings.recall.drive,
         "burners": burners_of(request),
         "now": now(),
         "burner_names": list(ctx.settings.burners),
@@ -107,23 +110,24 @@ def retry(
     wanted = number("J", job_id)
     mending.retry(ctx, wanted, burner=burner, skip_refused=skip_refused)
     ops.submit(wanted)
-    return _done(request, "board.told_retry", job=f"J{wanted}")
+    return told(request, "board.told_retry", job=f"J{wanted}")
 
 
 @routes.post("/jobs/{job_id}/cancel", dependencies=[_MAY_MAKE])
 def cancel(request: Request, ops: Ops, job_id: str) -> Response:
     ops.cancel(job_id)
-    return _done(request, "board.told_cancel", job=f"J{number('J', job_id)}")
+    return told(request, "board.told_cancel", job=f"J{number('J', job_id)}")
 
 
 @routes.post("/jobs/{job_id}/dismiss")
 def dismiss(request: Request, ctx: Ctx, actor: Annotated[Actor, _MAY_MAKE], job_id: str) -> Response:
     wanted = number("J", job_id)
     mending.dismiss(ctx, wanted, by=actor.name)
-    return _done(request, "board.told_dismiss", job=f"J{wanted}")
+    return told(request, "board.told_dismiss", job=f"J{wanted}")
 
 
-def _done(request: Request, key: str, **values: str) -> Response:
-    """A notice that it was done; the live connection brings the rest."""
+def told(request: Request, key: str, *, reload: bool = False, **values: str) -> Response:
+    """A notice that it was done. ``reload``: the page is asked for anew, else what listens for ``changed``."""
     text = texts_of(language_of(request))(key, **values)
-    return page(request, "parts/notice.html", kind="good", text=text, advice="", headers={"HX-Trigger": "changed"})
+    headers = {"HX-Trigger": "reload" if reload else "changed"}
+    return page(request, "parts/notice.html", kind="good", text=text, advice="", headers=headers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import Form
+from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -88,6 +89,14 @@ def study(request: Request, ctx: Ctx, actor: Annotated[Actor, needs("studies.rea
             ctx.audit.record(session, message)
     first = next((one for one in series if one.images_here), next((one for one in series if one.images), None))
     return page(request, "study.html", study=row, series=series, first=first, discs=discs)
+
+
+def study_uid(session: Session, study_id: int) -> str:
+    """Raises NotFound."""
+    found = seriesview.study_of(session, study_id)
+    if found is None:
+        raise NotFound("there is no such study any more")
+    return found.study_instance_uid
 
 
 @routes.get("/series/{series_id}/images", dependencies=[needs("images.view")])

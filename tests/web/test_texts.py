@@ -1,0 +1,126 @@
+"""Texts: every key there is in every language, every template without a word of its own."""
+
+from __future__ import annotations
+
+import re
+import string
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import service.web
+from service.web.pages import environment
+from service.web.texts import DEFAULT, LANGUAGES, preferred, read, texts_of
+
+FOLDER = Path(service.web.__file__).parent
+TEMPLATES = sorted((FOLDER / "templates").rglob("*.html"))
+KEY = re.compile(r"""\bt(?:\.count|\.known)?\(\s*"([^"]+)"(\s*[+~])?""")
+PYTHON_KEY = re.compile(
+    r"""(?:texts|told|texts_of\([^)]*\))(?:\.count|\.known)?\(\s*(?:request,\s*)?f?"([a-z_]+\.[A-Za-z_.]+)"""
+)
+SPOKEN = {"alt", "title", "placeholder", "aria-label", "aria-description", "hx-confirm", "content", "data-label"}
+
+
+def fields(text: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
+
+@pytest.mark.parametrize("language", sorted(set(LANGUAGES) - {DEFAULT}))
+def test_a_language_has_every_key_and_no_other(language: str) -> None:
+    english, other = read(DEFAULT), read(language)
+    assert set(english) - set(other) == set()
+    assert set(other) - set(english) == set()
+    for key, text in english.items():
+        assert fields(text) == fields(other[key]), key
+
+
+@pytest.mark.parametrize("language", sorted(set(LANGUAGES) - {DEFAULT}))
+def test_a_language_is_translated(language: str) -> None:
+    english, other = read(DEFAULT), read(language)
+    words = {key for key, text in english.items() if len(text.split()) > 2 and not key.endswith("_command")}
+    assert {key for key in words if other[key] == english[key]} == set()
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
+def test_every_key_of_a_template_is_there(path: Path) -> None:
+    known = read(DEFAULT)
+    source = path.read_text()
+    for key, more in KEY.findall(source):
+        if more and f't.known("{key}"' not in source:  # the rest of it is made of data
+            assert any(one.startswith(key) for one in known), key
+        elif f't.count("{key}"' in source:
+            assert {f"{key}.one", f"{key}.other"} <= set(known), key
+        elif f't.known("{key}"' not in source:
+            assert key in known, key
+
+
+def test_every_key_of_the_program_is_there() -> None:
+    known = read(DEFAULT)
+    for path in FOLDER.glob("*.py"):
+        for key in PYTHON_KEY.findall(path.read_text()):
+            assert any(one == key or one.startswith(key) for one in known), (path.name, key)
+
+
+class Words(HTMLParser):
+    """Finds text that a person would read, outside of what templates fill in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        names = dict(attrs)
+        for name, value in attrs:
+            if name == "content" and names.get("name") != "description":
+                continue
+            if name in SPOKEN and value and re.search(r"[A-Za-z]{2}", value) and value != "/dev/sr0":
+                self.found.append(f"{name}={value}")
+
+    def handle_data(self, data: str) -> None:
+        if re.search(r"[^\W\d_]{2}", data):
+            self.found.append(data.strip())
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
+def test_a_template_has_no_words_of_its_own(path: Path) -> None:
+    source = re.sub(r"\{#.*?#\}|\{% block width %\}narrow\{% endblock %\}", "", path.read_text(), flags=re.DOTALL)
+    source = re.sub(r"\{\{.*?\}\}|\{%.*?%\}", "", source, flags=re.DOTALL)
+    parser = Words()
+    parser.feed(source)
+    assert parser.found == []
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
+def test_a_template_has_no_inline_script_or_style(path: Path) -> None:
+    source = path.read_text()
+    assert not re.search(r"\sstyle=|<style|\son\w+=|javascript:|hx-on", source)
+    assert "|safe" not in source
+    assert re.search(r"<script(?![^>]*\bsrc=)", source) is None
+
+
+def test_everything_is_escaped() -> None:
+    assert environment().autoescape is True
+    made = environment().from_string("{{ name }}").render(name="<script>alert(1)</script>")
+    assert "<script>" not in made
+
+
+def test_no_file_of_the_page_comes_from_elsewhere() -> None:
+    for path in [*TEMPLATES, *(FOLDER / "static").glob("*.*")]:
+        found = re.findall(r"(?:https?:)?//[a-z0-9-]+\.[a-z]{2,}[^\s\"']*", path.read_text())
+        assert [one for one in found if "www.w3.org" not in one] == [], path.name
+
+
+@pytest.mark.parametrize(
+    ("header", "language"),
+    [("de-DE,de;q=0.9,en;q=0.8", "de"), ("fr, en;q=0.5", "en"), ("fr", "en"), ("", "en"), ("DE", "de")],
+)
+def test_the_browser_says_which_language(header: str, language: str) -> None:
+    assert preferred(header) == language
+
+
+def test_numbers_and_plurals() -> None:
+    english = texts_of("en")
+    assert english.count("board.discs", 1) == "1 disc"
+    assert english.count("board.discs", 12000) == "12\N{NARROW NO-BREAK SPACE}000 discs"
+    assert texts_of("xx").language == "en"
