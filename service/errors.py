@@ -5,6 +5,8 @@ Errors of other rooms are recognised by their names, so that nothing has to be i
 
 from __future__ import annotations
 
+from importlib import import_module
+
 
 class Refusal(Exception):
     """Something was not done; the text tells a user why, ``code`` tells a script."""
@@ -55,7 +57,6 @@ _USAGE = frozenset(
         "store.selection.SelectionError",
         "jobs.options.OptionsError",
         "media.profiles.ProfileError",
-        "media.mediatypes.MediumError",
         "store.remotes.BadRemoteNode",
         "store.users.BadUser",
         "store.shelves.BadPlace",
@@ -65,8 +66,6 @@ _USAGE = frozenset(
 _NOT_FOUND = frozenset(
     {
         "store.jobs.JobNotFound",
-        "store.jobs.UnknownJob",
-        "store.plans.PlanNotFound",
         "store.remotes.UnknownRemoteNode",
         "store.users.UnknownUser",
         "store.rereading.NoSuchDisc",
@@ -96,6 +95,15 @@ _NOT_DONE = frozenset(
         "builtins.OSError",
     }
 )
+
+
+def kinds() -> list[type[Exception]]:
+    """The classes of all errors that are told to users, imported."""
+    found: list[type[Exception]] = [Refusal]
+    for name in sorted(_USAGE | _NOT_FOUND | _TRY_LATER | _NOT_DONE):
+        module, _, cls = name.rpartition(".")
+        found.append(getattr(import_module(module), cls))
+    return found
 
 
 def as_refusal(error: BaseException) -> Refusal | None:

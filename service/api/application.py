@@ -14,13 +14,15 @@ from service.api import (
     audit,
     catalogue,
     discs,
+    downloads,
+    events,
     instances,
     jobs,
     labels,
     nodes,
+    notices,
     outliving,
     plans,
-    notices,
     pools,
     recalls,
     reconciliations,
@@ -33,7 +35,7 @@ from service.api import (
 from service.api.problem import Problem
 from service.auth import PUBLIC_PATHS, Guard
 from service.dicomweb import mount as dicomweb
-from service.errors import Refusal, as_refusal
+from service.errors import as_refusal, kinds
 from service.identity import Identity
 from service.logs import logger
 from service.operations import StoreOperations
@@ -76,6 +78,8 @@ def build(
         catalogue,
         outliving,
         discs,
+        downloads,
+        events,
         labels,
         nodes,
         state,
@@ -86,9 +90,9 @@ def build(
     ):
         app.include_router(part.router, prefix=PREFIX)
     app.include_router(watches.router, prefix=PREFIX)
+    app.include_router(recalls.router, prefix=PREFIX)
     app.include_router(notices.router, prefix=PREFIX)
     app.include_router(notices.outside)
-    app.include_router(recalls.router, prefix=PREFIX)
     app.include_router(state.health)
     mount.include(app, operations)
     dicomweb.include(app)
@@ -96,7 +100,7 @@ def build(
     app.exception_handler(HTTPException)(_http)
     app.exception_handler(Exception)(_failed)
     # The errors that rooms raise; a handler for each class keeps them out of the log of what nobody foresaw.
-    for kind in _expected():
+    for kind in kinds():
         app.exception_handler(kind)(_refused)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     if operations is None:
@@ -111,50 +115,6 @@ def _described(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         app.openapi_schema = answers.describe(FastAPI.openapi(app), PUBLIC_PATHS)
     return app.openapi_schema
-
-
-def _expected() -> list[type[Exception]]:
-    from sqlalchemy.exc import DBAPIError
-
-    from jobs.options import OptionsError
-    from jobs.preparing import PlanRefused
-    from jobs.triggers import TriggerError
-    from media.problems import MediaError
-    from store.holds import NoSuchHold
-    from store.pools import PoolError
-    from store.recalls import RecallError
-    from store.reburns import NoSuchVolume, ReburnError
-    from store.remotes import RemoteNodeError
-    from store.rereading import NoSuchDisc
-    from store.retention import NeededByJob
-    from store.schedules import ScheduleError
-    from store.selection import SelectionError
-    from store.shelves import BadPlace, DiscError
-    from store.spool import SpoolFull
-    from store.users import UserError
-
-    return [
-        Refusal,
-        PoolError,
-        ScheduleError,
-        TriggerError,
-        OptionsError,
-        PlanRefused,
-        MediaError,
-        NeededByJob,
-        NoSuchHold,
-        NoSuchVolume,
-        ReburnError,
-        RecallError,
-        RemoteNodeError,
-        NoSuchDisc,
-        SelectionError,
-        BadPlace,
-        DiscError,
-        SpoolFull,
-        UserError,
-        DBAPIError,
-    ]
 
 
 async def _refused(_request: Request, error: Exception) -> Problem:
@@ -185,6 +145,8 @@ async def _invalid(_request: Request, error: Exception) -> Problem:
 
 async def _http(_request: Request, error: Exception) -> Problem:
     assert isinstance(error, HTTPException)
+    if error.status_code == 400:  # FastAPI's, for a body that is not even text
+        return Problem(422, "the body is no JSON in UTF-8", "USAGE")
     problem = Problem(error.status_code, str(error.detail))
     problem.headers.update(error.headers or {})  # Allow, of 405
     return problem

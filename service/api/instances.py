@@ -10,15 +10,18 @@ from fastapi.responses import Response
 
 from service.api import answers, uploads
 from service.api.access import Ops, needs
+from service.api.documents import Ingested
 
 router = answers.router()
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
 @router.post(
     "/instances",
     summary="Take in one instance: the body is a Part 10 file, or a bare data set",
-    response_model=None,
     dependencies=[needs("studies.receive")],
+    openapi_extra={"requestBody": {"required": True, "content": {"application/dicom": _BINARY}}},
+    **answers.returns(Ingested, 200, 400, 404, 409),
 )
 async def ingest(
     ops: Ops,

@@ -9,6 +9,7 @@ from fastapi import Query
 from jobs import documents
 from service.api import answers
 from service.api.access import Ops, needs
+from service.api.documents import JobDoc, JobList
 from service.api.models import JobBody
 from service.contract import number
 from store.states import JobState
@@ -16,7 +17,12 @@ from store.states import JobState
 router = answers.router()
 
 
-@router.post("/jobs", status_code=201, summary="Burn a selection or a plan", dependencies=[needs("jobs.make")])
+@router.post(
+    "/jobs",
+    summary="Burn a selection or a plan",
+    dependencies=[needs("jobs.make")],
+    **answers.returns(JobDoc, 201, 404, 409),
+)
 def burn(ops: Ops, body: JobBody, idempotency_key: answers.IdempotencyKey = None) -> dict[str, Any]:
     return ops.burn(
         selection=body.selection.given() if body.selection else None,
@@ -26,7 +32,7 @@ def burn(ops: Ops, body: JobBody, idempotency_key: answers.IdempotencyKey = None
     )
 
 
-@router.get("/jobs", summary="All jobs, newest first", dependencies=[needs("jobs.read")])
+@router.get("/jobs", summary="Jobs, newest first", dependencies=[needs("jobs.read")], **answers.returns(JobList))
 def jobs(
     ops: Ops,
     state: Annotated[list[JobState] | None, Query(max_length=20)] = None,
@@ -41,16 +47,31 @@ def jobs(
     return answers.listing(found[:limit], answers.cursor(last) if more else None)
 
 
-@router.get("/jobs/{job_id}", summary="A job with its discs, progress and report", dependencies=[needs("jobs.read")])
-def job(ops: Ops, job_id: str) -> dict[str, Any]:
+@router.get(
+    "/jobs/{job_id}",
+    summary="A job with its discs, progress and report",
+    dependencies=[needs("jobs.read")],
+    **answers.returns(JobDoc, 200, 404),
+)
+def job(ops: Ops, job_id: answers.JobId) -> dict[str, Any]:
     return ops.job(job_id)
 
 
-@router.post("/jobs/{job_id}/cancel", summary="Ask a job to stop", dependencies=[needs("jobs.make")])
-def cancel(ops: Ops, job_id: str) -> dict[str, Any]:
+@router.post(
+    "/jobs/{job_id}/cancel",
+    summary="Ask a job to stop",
+    dependencies=[needs("jobs.make")],
+    **answers.returns(JobDoc, 200, 404, 409),
+)
+def cancel(ops: Ops, job_id: answers.JobId) -> dict[str, Any]:
     return ops.cancel(job_id)
 
 
-@router.post("/jobs/{job_id}/retry", summary="Make again what failed", dependencies=[needs("jobs.make")])
-def retry(ops: Ops, job_id: str) -> dict[str, Any]:
+@router.post(
+    "/jobs/{job_id}/retry",
+    summary="Make again what failed",
+    dependencies=[needs("jobs.make")],
+    **answers.returns(JobDoc, 200, 404, 409),
+)
+def retry(ops: Ops, job_id: answers.JobId) -> dict[str, Any]:
     return ops.retry(job_id)

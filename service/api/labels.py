@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import Query
+from fastapi import Path, Query
 from fastapi.responses import Response
 
 from service.api import answers
 from service.api.access import Ops, needs
+from service.api.documents import LabelDoc
 
 router = answers.router()
 _MEDIA_TYPES = {"png": "image/png", "pdf": "application/pdf", "svg": "image/svg+xml"}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+Of = Annotated[str, Path(pattern=r"^[PJDpjd]?[0-9]{1,18}$", description="ID of a plan, job or disc: P12, J12, D12")]
 Volume = Annotated[int | None, Query(ge=1, lt=10_000)]
 Printer = Annotated[str, Query(max_length=64)]
 
@@ -20,8 +23,9 @@ Printer = Annotated[str, Query(max_length=64)]
     "/labels/{of}",
     summary="What stands on the label of a plan's, job's or disc's volume",
     dependencies=[needs("labels.read")],
+    **answers.returns(LabelDoc, 200, 404, 409),
 )
-def label(ops: Ops, of: str, volume: Volume = None, printer: Printer = "") -> dict[str, Any]:
+def label(ops: Ops, of: Of, volume: Volume = None, printer: Printer = "") -> dict[str, Any]:
     return ops.label(of, volume=volume, printer=printer)
 
 
@@ -29,11 +33,15 @@ def label(ops: Ops, of: str, volume: Volume = None, printer: Printer = "") -> di
     "/labels/{of}/{kind}",
     summary="The label as a picture",
     response_class=Response,
+    responses={
+        200: {"description": "OK", "content": dict.fromkeys(_MEDIA_TYPES.values(), _BINARY)},
+        **answers.problems(404, 409),
+    },
     dependencies=[needs("labels.read")],
 )
 def picture(
     ops: Ops,
-    of: str,
+    of: Of,
     kind: Literal["png", "pdf", "svg"],
     volume: Volume = None,
     printer: Printer = "",

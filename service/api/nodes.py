@@ -2,48 +2,63 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import Request
+from fastapi import Path, Request
 from fastapi.responses import Response
 
 from service.api import answers
 from service.api.access import Ops, needs
+from service.api.documents import Echoed, NodeDoc, NodeList, Pulled, Sent
 from service.api.models import NodeBody, PullBody, SendBody
-from service.api.streaming import answer
+from service.api.streaming import answer, told
 
 router = answers.router()
+Name = Annotated[str, Path(max_length=64)]
 
 
-@router.get("/nodes", summary="The remote nodes", dependencies=[needs("nodes.read")])
+@router.get("/nodes", summary="The remote nodes", dependencies=[needs("nodes.read")], **answers.returns(NodeList))
 def nodes(ops: Ops) -> dict[str, Any]:
     return answers.listing(ops.nodes())
 
 
-@router.post("/nodes", status_code=201, summary="Enter a remote node", dependencies=[needs("nodes.manage")])
+@router.post(
+    "/nodes",
+    summary="Enter a remote node",
+    dependencies=[needs("nodes.manage")],
+    **answers.returns(NodeDoc, 201, 409),
+)
 def add(ops: Ops, body: NodeBody) -> dict[str, Any]:
     return ops.add_node(body.model_dump())
 
 
-@router.delete("/nodes/{name}", summary="Forget a remote node", dependencies=[needs("nodes.manage")])
-def remove(ops: Ops, name: str) -> dict[str, Any]:
+@router.delete(
+    "/nodes/{name}",
+    summary="Forget a remote node",
+    dependencies=[needs("nodes.manage")],
+    **answers.returns(NodeDoc, 200, 404, 409),
+)
+def remove(ops: Ops, name: Name) -> dict[str, Any]:
     return ops.remove_node(name)
 
 
 @router.post(
-    "/nodes/{name}/echo", summary="Ask a remote node for a sign of life (C-ECHO)", dependencies=[needs("nodes.use")]
+    "/nodes/{name}/echo",
+    summary="Ask a remote node for a sign of life (C-ECHO)",
+    dependencies=[needs("nodes.use")],
+    **answers.returns(Echoed, 200, 404, 409),
 )
-def echo(ops: Ops, name: str) -> dict[str, Any]:
+def echo(ops: Ops, name: Name) -> dict[str, Any]:
     return ops.echo_node(name)
 
 
 @router.post(
     "/nodes/{name}/pull",
     summary="Fetch studies from a remote node",
-    response_model=None,
+    **told(Pulled, 200, 404, 409),
     dependencies=[needs("nodes.use")],
 )
-def pull(ops: Ops, name: str, body: PullBody, request: Request) -> dict[str, Any] | Response:
+def pull(ops: Ops, name: Name, body: PullBody, request: Request) -> dict[str, Any] | Response:
     """What came, by study; with ``Accept: application/x-ndjson`` progress line by line, at last ``{"pull": ...}``."""
     criteria = body.model_dump(exclude={"by"})
     return answer(
@@ -54,10 +69,10 @@ def pull(ops: Ops, name: str, body: PullBody, request: Request) -> dict[str, Any
 @router.post(
     "/nodes/{name}/send",
     summary="Send instances to a remote node",
-    response_model=None,
+    **told(Sent, 200, 404, 409),
     dependencies=[needs("nodes.use")],
 )
-def send(ops: Ops, name: str, body: SendBody, request: Request) -> dict[str, Any] | Response:
+def send(ops: Ops, name: Name, body: SendBody, request: Request) -> dict[str, Any] | Response:
     """What was not taken, by instance; progress as for pull, at last ``{"send": ...}``."""
     selection = body.selection.given()
     return answer(

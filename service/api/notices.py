@@ -77,7 +77,12 @@ def metrics(request: Request, ops: Ops) -> Response:
     return Response(state.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-@outside.get("/readyz", summary="Whether the service can do its work; needs no token", dependencies=[for_everybody])
+@outside.get(
+    "/readyz",
+    summary="Whether the service can do its work; needs no token",
+    dependencies=[for_everybody],
+    responses={503: {"description": "Not ready", "content": {"application/json": {"schema": {"type": "object"}}}}},
+)
 def readyz(ops: Ops) -> JSONResponse:
     """503 where it cannot; what is wrong stands in the log and in ``/api/v1/doctor``, not here."""
     found = examine(ops)

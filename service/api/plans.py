@@ -9,18 +9,18 @@ from fastapi.responses import Response
 
 from service.api import answers
 from service.api.access import Ops, needs
+from service.api.documents import Fitness, PlanDoc
 from service.api.models import PlanBody
-from service.api.streaming import answer
+from service.api.streaming import answer, told
 
 router = answers.router()
 
 
 @router.post(
     "/plans",
-    status_code=201,
     summary="Make a plan: a dry run that tells all",
-    response_model=None,
     dependencies=[needs("plans.make")],
+    **told(PlanDoc, 201, 404, 409),
 )
 def make(ops: Ops, body: PlanBody, request: Request) -> dict[str, Any] | Response:
     """The plan; with ``Accept: application/x-ndjson`` lines of ``{"progress"}`` and at last ``{"plan"}`` or
@@ -30,11 +30,21 @@ def make(ops: Ops, body: PlanBody, request: Request) -> dict[str, Any] | Respons
     return answer(request, "plan", lambda progress, cancelled: ops.plan(selection, options, progress, cancelled))
 
 
-@router.post("/checks", summary="Which instances can be on a disc of a profile", dependencies=[needs("plans.make")])
+@router.post(
+    "/checks",
+    summary="Which instances can be on a disc of a profile",
+    dependencies=[needs("plans.make")],
+    **answers.returns(Fitness, 200, 404, 409),
+)
 def check(ops: Ops, body: PlanBody) -> dict[str, Any]:
     return ops.check(body.selection.given(), body.options.given())
 
 
-@router.get("/plans/{plan_id}", summary="A plan that was made before", dependencies=[needs("jobs.read")])
-def plan(ops: Ops, plan_id: str) -> dict[str, Any]:
+@router.get(
+    "/plans/{plan_id}",
+    summary="A plan that was made before",
+    dependencies=[needs("jobs.read")],
+    **answers.returns(PlanDoc, 200, 404),
+)
+def plan(ops: Ops, plan_id: answers.PlanId) -> dict[str, Any]:
     return ops.plan_document(plan_id)

@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import StreamingResponse
 
+from service.api import answers
 from service.api.problem import problem
 from service.contract import Document, OnProgress
 from service.errors import as_refusal
@@ -22,6 +23,13 @@ _HEARTBEAT_SECONDS = 5.0
 
 Work = Callable[[OnProgress, Callable[[], bool]], Document]
 """Takes whom to tell its progress, and what says that it shall end; returns its document."""
+
+
+def told(model: Any, status: int = 200, *errors: int) -> dict[str, Any]:
+    """What a route's decorator is given whose work can be told line by line (``answers.returns``)."""
+    described = answers.returns(model, status, *errors)
+    described["responses"][status]["content"] = {NDJSON: {"schema": {"type": "string"}}}
+    return described
 
 
 def answer(request: Request, name: str, work: Work) -> Document | StreamingResponse:

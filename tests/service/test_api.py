@@ -222,8 +222,8 @@ def test_a_fault_of_the_program_is_a_problem_without_details(
     def broken() -> None:
         raise ZeroDivisionError("Doe^Jane")
 
-    monkeypatch.setattr(operations, "studies", broken)
-    assert "Doe" not in json.dumps(is_problem(client.get("/api/v1/studies"), 500))
+    monkeypatch.setattr(operations, "burners", broken)
+    assert "Doe" not in json.dumps(is_problem(client.get("/api/v1/burners"), 500))
 
 
 def test_purge_delete_find_and_doctor(client: TestClient, operations: StoreOperations, made: Path) -> None:
