@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHES = ("ingest", "dicomdir", "image", "spine", "memory", "planning", "compress", "query", "retrieve", "packing")
+BENCHES = ("ingest", "dicomdir", "image", "spine", "memory", "planning", "compress", "query", "retrieve", "packing", "archive")
 
 
 def main() -> int:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, String, and_, func, literal_column, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from media.ecc import redundancy
 from store.checks import ARCHIVE, check_of
@@ -76,7 +76,7 @@ def find(
     """
     facts = Facts(session)
     query = (
-        select(Disc, Volume, Instance.sop_instance_uid, Derived.new_sop_instance_uid, VolumeInstance.position)
+        select(Disc.id, Instance.sop_instance_uid, Derived.new_sop_instance_uid, VolumeInstance.position)
         .join(Volume, Volume.id == Disc.volume_id)
         .join(VolumeInstance, VolumeInstance.volume_id == Volume.id)
         .join(Instance, Instance.id == VolumeInstance.instance_id)
@@ -86,7 +86,7 @@ def find(
         .outerjoin(Patient, Patient.id == Study.patient_id)
         .where(Disc.state != "PLANNED", Disc.purpose == ARCHIVE)
     )
-    criteria: tuple[tuple[Any, ColumnElement[str] | None, str], ...] = (
+    criteria: tuple[tuple[Any, Any, str], ...] = (
         (Instance.sop_instance_uid, Derived.new_sop_instance_uid, sop),
         (Series.series_instance_uid, None, series),
         (Study.study_instance_uid, None, study),
@@ -104,32 +104,45 @@ def find(
     rows: list[Any] = []
     for part in _narrowed(session, criteria[:-1], patient_name, facts):
         rows += session.execute(query if part is None else query.where(VolumeInstance.instance_id.in_(part)))
-    rows.sort(key=lambda row: (row[1].file_set_id, row[0].copy, row[0].attempt, row[0].id, row[4]))
     found: dict[int, dict[str, Any]] = {}
-    for disc, volume, uid, new_uid, _ in rows:
-        if disc.id not in found:
-            found[disc.id] = {
-                "volume": volume.number,
-                "of": volume.of,
-                "copy": disc.copy,
-                "file_set_id": volume.file_set_id,
-                "file_set_uid": volume.file_set_uid,
-                "state": disc.state,
-                "verified_by": disc.verified_by,
-                "verified_at": disc.verified_at.isoformat() if disc.verified_at else None,
-                "location": disc.location,
-                "sha256": disc.sha256,
-                "job": f"J{disc.job_id}",
-                "disc": f"D{disc.id}",
-                "protection": volume.protection,
-                "redundancy": round(redundancy(volume.protection_roots), 1) if volume.protection_roots else None,
-                **check_of(disc),
-                "instances": [],
-            }
-        found[disc.id]["instances"].append(new_uid or uid)
+    for disc, volume in _discs(session, {row[0] for row in rows}):
+        found[disc.id] = {
+            "volume": volume.number,
+            "of": volume.of,
+            "copy": disc.copy,
+            "file_set_id": volume.file_set_id,
+            "file_set_uid": volume.file_set_uid,
+            "state": disc.state,
+            "verified_by": disc.verified_by,
+            "verified_at": disc.verified_at.isoformat() if disc.verified_at else None,
+            "location": disc.location,
+            "sha256": disc.sha256,
+            "job": f"J{disc.job_id}",
+            "disc": f"D{disc.id}",
+            "protection": volume.protection,
+            "redundancy": round(redundancy(volume.protection_roots), 1) if volume.protection_roots else None,
+            **check_of(disc),
+            "instances": [],
+        }
+    for disc_id, uid, new_uid, _ in sorted(rows, key=lambda row: (row[0], row[3])):
+        found[disc_id]["instances"].append(new_uid or uid)
         if new_uid:
-            found[disc.id].setdefault("originals", {})[new_uid] = uid
+            found[disc_id].setdefault("originals", {})[new_uid] = uid
     return list(found.values())
+
+
+def _discs(session: Session, ids: Collection[int]) -> list[Any]:
+    """Discs with their volumes, in the order of File-set IDs and copies."""
+    found: list[Any] = []
+    ordered = sorted(ids)
+    for start in range(0, len(ordered), _CHUNK):
+        found += session.execute(
+            select(Disc, Volume)
+            .join(Volume, Volume.id == Disc.volume_id)
+            .where(Disc.id.in_(ordered[start : start + _CHUNK]))
+            .options(defer(Volume.readme), defer(Volume.set_catalogue), defer(Volume.signature))
+        )
+    return sorted(found, key=lambda row: (row[1].file_set_id, row[0].copy, row[0].attempt, row[0].id))
 
 
 class Facts:
@@ -148,33 +161,31 @@ class Facts:
 
 
 def _narrowed(
-    session: Session, criteria: Sequence[tuple[Any, ColumnElement[str] | None, str]], patient_name: str, facts: Facts
+    session: Session, criteria: Sequence[tuple[Any, Any, str]], patient_name: str, facts: Facts
 ) -> Iterator[list[int] | None]:
     """Instances (by id, a part at a time) outside of which nothing can match: by the first criterion, which is the
     narrowest, as received or as corrected; each of both has an index. None: all.
     """
-    received = (
-        select(Instance.id)
-        .outerjoin(Series, Series.id == Instance.series_id)
-        .outerjoin(Study, Study.id == Series.study_id)
-        .outerjoin(Patient, Patient.id == Study.patient_id)
-    )
+    received = select(Instance.id)
+    joined = received.join(Series, Series.id == Instance.series_id).join(Study, Study.id == Series.study_id)
+    joined = joined.join(Patient, Patient.id == Study.patient_id)
     corrected = select(Instance.id).join(
         Derived, and_(Derived.sop_instance_uid == Instance.sop_instance_uid, Derived.source_digest == Instance.digest)
     )
     for column, on_disc, value in criteria:
         if value:
-            received = received.where(column == value)
-            conditions = [on_disc == value, Derived.facts.is_not(None)] if on_disc is not None else []
-            if on_disc is Derived.new_sop_instance_uid:
-                conditions = conditions[:1]
+            of_instance = column is Instance.sop_instance_uid
+            received = (received if of_instance else joined).where(column == value)
+            conditions = [on_disc == value] if on_disc is not None else []
+            if conditions and not of_instance:
+                conditions.append(Derived.facts.is_not(None))  # as the index has it
             break
     else:
         by_index = _name_by_index(session, patient_name) if patient_name else None
         if by_index is None:
             yield None
             return
-        received = received.where(by_index, name_matches(patient_name))
+        received = joined.where(by_index, name_matches(patient_name))
         conditions = [name_matches(patient_name, facts("name_search")), Derived.facts.is_not(None)]
     ids = set(session.scalars(received))
     if conditions:

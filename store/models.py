@@ -35,6 +35,16 @@ def _prefix_index(name: str, column: str) -> Index:
     return Index(name, column, postgresql_ops={column: "text_pattern_ops"})
 
 
+def _corrected_indexes(*names: str) -> list[Index]:
+    """Indexes of corrected attributes; written as ``store.catalogue`` asks for them (SQLite: migration 0016)."""
+    return [
+        Index(
+            f"ix_derived_fact_{name}", text(f"(facts ->> '{name}')"), postgresql_where=text("facts IS NOT NULL")
+        ).ddl_if(dialect="postgresql")
+        for name in names
+    ]
+
+
 class UtcDateTime(TypeDecorator[datetime]):
     """A time with zone in Python, UTC in the database (SQLite keeps no zone)."""
 
@@ -200,6 +210,7 @@ class Derived(Base):
             sqlite_where=text("purged_at IS NULL OR restored_at IS NOT NULL"),
             postgresql_where=text("purged_at IS NULL OR restored_at IS NOT NULL"),
         ),
+        *_corrected_indexes("patient_id", "accession_number"),
     )
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     source_digest: Mapped[str] = mapped_column(String(64))

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from store.models import Disc, Instance, Job, Patient, Plan, Request, Series, Study, Volume, VolumeInstance, now
-from store.search import folded
+from store.search import folded, further_groups
 
 
 def _one(session: Session, table: type[Any], keys: dict[str, Any], values: dict[str, Any]) -> Any:
@@ -49,6 +49,8 @@ def add_instance(
             "issuer_of_patient_id": "",
             "patient_name": patient_name,
             "name_search": folded(patient_name),
+            "name_search_2": further_groups(folded(patient_name))[0],
+            "name_search_3": further_groups(folded(patient_name))[1],
             "patient_birth_date": birth_date,
             "patient_sex": "O",
         },
