@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from config.settings import Settings
 from jobs.context import Context
 from jobs.options import OptionsError
+from jobs.schedules import Firing
 from store import purging, watermarks
 from store.models import now
 from store.purging import Policy
@@ -86,3 +89,41 @@ def _tell(ctx: Context, document: dict[str, Any], before: float, after: float) -
             after,
             high,
         )
+
+
+# --- As a schedule ----------------------------------------------------------------------------------------------------
+
+_OPTIONS = {"min_copies": 99, "older_than_days": 36_500, "to_low_mark": None}
+"""What a schedule of kind ``purge`` may say, with the greatest number."""
+
+
+def values_of(
+    settings: Settings, rules: Mapping[str, Any], options: Mapping[str, Any], pool: str | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Rules and options as they are kept. Raises OptionsError."""
+    if rules or pool is not None:
+        raise OptionsError("a schedule that purges has neither rules nor a pool: what may go is settled by the discs")
+    unknown = set(options) - set(_OPTIONS)
+    if unknown:
+        raise OptionsError(f"unknown option {', '.join(sorted(unknown))}")
+    for name, value in options.items():
+        most = _OPTIONS[name]
+        if most is None:
+            if not isinstance(value, bool):
+                raise OptionsError(f"{name} is {value!r}; it may be true or false")
+        elif not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+            raise OptionsError(f"{name} is {value!r}; it may be 1 to {most}")
+    if options.get("to_low_mark") and not settings.retention.high_percent:
+        raise OptionsError("to_low_mark: there is none; set retention.high_percent and retention.low_percent")
+    return {}, dict(options)
+
+
+def run(ctx: Context, firing: Firing) -> dict[str, Any]:
+    """Purge. Run twice it does nothing more."""
+    document = purge(ctx, policy(ctx, **firing.options), dry_run=False)
+    return {key: value for key, value in document.items() if key != "studies"} | {"studies": len(document["studies"])}
+
+
+def preview(ctx: Context, firing: Firing) -> dict[str, Any]:
+    """What would go now."""
+    return purge(ctx, policy(ctx, **firing.options), dry_run=True)

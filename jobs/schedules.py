@@ -32,7 +32,7 @@ from store.models_archive import Schedule, ScheduleRun
 _log = logging.getLogger("burnish.schedules")
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,31}")
-KINDS = {"archive": "jobs.archiving"}
+KINDS = {"archive": "jobs.archiving", "purge": "jobs.retaining", "reverify": "jobs.reverifying"}
 """What schedules can do: each kind's name, and the module that is a ``Kind``."""
 
 

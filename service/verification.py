@@ -5,6 +5,7 @@ Nothing is written here; a result is recorded only by who asks for that (``recor
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +67,8 @@ class Examined:
     notes: tuple[str, ...] = field(default=())
     protection: Layout | None = None
     """The error-correction data that lies behind its file system."""
+    seconds: float | None = None
+    """That reading it took."""
 
     @property
     def state(self) -> str:
@@ -155,7 +158,9 @@ def examine(
         expect = _expected(known, kind) if known is not None else Expected()
         judged = profile or (known["profile"] if known is not None else None)
         protection = protection_of(tree.volume) if isinstance(tree, IsoTree) else None
+        begun = time.monotonic()
         result = verify_tree(tree, profile=judged, expect=expect, progress=progress)
+        seconds = round(time.monotonic() - begun, 3)
     faults: list[Problem] = []
     if protection is not None and not _is_the_image(result, known):
         faults, note = _tested(path, kind, protection)
@@ -174,6 +179,7 @@ def examine(
         asked=catalogue is not None,
         notes=notes,
         protection=protection,
+        seconds=seconds,
     )
 
 
@@ -278,5 +284,7 @@ def record(examined: Examined, catalogue: Catalogue, disc: str) -> Document:
         "lost": len(examined.lost),
         "first": [problem.as_json() for problem in examined.problems[:5]],
         "unreadable_sectors": sum(last - first + 1 for first, last in examined.result.unreadable),
+        "sectors": examined.known["sectors"] if examined.known and examined.kind != "folder" else None,
+        "seconds": examined.seconds,
     }
     return catalogue.record_check(disc, good=examined.sound, how=what, detail=detail)

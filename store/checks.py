@@ -66,6 +66,16 @@ def volume_document(session: Session, *, file_set_uid: str = "", file_set_id: st
     }
 
 
+def volume_of_disc(session: Session, disc_id: int) -> dict[str, Any]:
+    """The same of the volume that a disc is a copy of; the disc must exist."""
+    uid = session.execute(
+        select(Volume.file_set_uid).join(Disc, Disc.volume_id == Volume.id).where(Disc.id == disc_id)
+    ).scalar_one()
+    found = volume_document(session, file_set_uid=uid)
+    assert found is not None
+    return found
+
+
 def _disc(disc: Disc) -> dict[str, Any]:
     return {
         "disc": f"D{disc.id}",

@@ -11,7 +11,7 @@ from fastapi import Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobs import reburning
+from jobs import reburning, reverifying
 from jobs.context import Context
 from service.api import answers
 from service.api.access import Actor, Ctx, Ops, needs
@@ -107,6 +107,18 @@ def discs(
         )
     more = answers.cursor(number("D", found[limit - 1]["disc"])) if len(found) > limit else None
     return answers.listing(found[:limit], more)
+
+
+@router.get("/discs/due", summary="Discs that were not read for long", dependencies=[needs("discs.read")])
+def due(
+    ctx: Ctx,
+    *,
+    months: Annotated[int, Query(ge=1, le=1200)] = 12,
+    pool: Annotated[str, Query(max_length=32)] = "",
+    limit: answers.Limit = answers.DEFAULT_PAGE,
+    cursor: answers.Cursor = None,
+) -> dict[str, Any]:
+    return answers.page_of(reverifying.due_document(ctx, months=months, pool=pool), limit, cursor)
 
 
 @router.get(

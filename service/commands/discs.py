@@ -160,6 +160,42 @@ def show(disc: DiscArgument, json: JsonOption = False, data: DataOption = None, 
     )
 
 
+@discs.command("due")
+def due(
+    months: Annotated[int, typer.Option("--months", metavar="N", min=1, help="Not read for so long.")] = 12,
+    pool: Annotated[str, typer.Option("--pool", metavar="NAME", help="Of this pool.")] = "",
+    json: JsonOption = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Discs that are to be read again, oldest first: those at hand, and those to be inserted."""
+    with api(load_settings(config, data)) as call:
+        documents = everything(call, "/discs/due", months=months, pool=pool)
+    if json:
+        print_json(documents)
+        return
+    if not documents:
+        say(f"every disc was read within {months} months")
+        return
+    table(
+        "",
+        ("Disc", "File-set ID", "Copy", "Last read", "Shelf", "With", "Where it can be read"),
+        [
+            (
+                one["disc"],
+                one["file_set_id"],
+                one["copy"],
+                one["last_read"][:10],
+                one["shelf"],
+                one["checked_out_to"],
+                one["path"] or "please insert it",
+            )
+            for one in documents
+        ],
+        right=("Copy",),
+    )
+
+
 @discs.command("move")
 def move(
     disc: DiscArgument,
