@@ -39,6 +39,8 @@ _MEDIA_AT_ONCE = 3
 """What waits is looked at in parts of so many media, beside its largest study: memory has an end."""
 _MOST_MEDIA = 24
 """Where so many give no full set, because studies that each need several media hang together, the largest is taken."""
+_FIRST_LOOK = 0.5
+"""Of what fills a medium as received, so much makes the first look at a pool worthwhile: it shows how sizes change."""
 _LOOK_AGAIN = 0.01
 """Part of a medium that must have come before a pool that was not full is looked at again."""
 
@@ -115,7 +117,7 @@ def _look_after(ctx: Context, name: str, submit: Callable[[int], None], cancelle
         feeding = schedules.filling(session, name)
     if not waits.instances or _is_held(feeding, now()):
         return 0
-    worth = pool.look_at or _enough(ctx, pool, options)
+    worth = pool.look_at or _enough(ctx, pool, options) * _FIRST_LOOK
     if waits.file_bytes < worth and not _is_due(pool, waits.oldest, now()):
         return 0
     return len(fill(ctx, name, submit=submit, cancelled=cancelled))

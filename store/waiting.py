@@ -72,7 +72,8 @@ def put(session: Session, pool: Pool, wanted: Select[Any], *, schedule: str | No
         literal(schedule, PoolInstance.schedule.type),
     ).where(Instance.id.in_(wanted), Instance.spool_path.is_not(None), ~known)
     columns = ["pool", "instance_id", "added_at", "schedule"]
-    result: Any = session.execute(insert(PoolInstance).from_select(columns, chosen))
+    counted = {"preserve_rowcount": True}  # PostgreSQL's driver tells it only so
+    result: Any = session.execute(insert(PoolInstance).from_select(columns, chosen), execution_options=counted)
     return int(result.rowcount)
 
 
