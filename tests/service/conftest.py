@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from config.settings import Settings, load
 from service import opening, passwords
 from service.operations import StoreOperations
+from store import migrate
+from store.db import Database
 from tests.makers import PATIENTS, Made, study
 from tests.service.door import Door, cheap_hasher
 
@@ -62,7 +65,20 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     passwords._nobody.cache_clear()
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite file with our tables, as Alembic makes them, to be copied."""
+    path = tmp_path_factory.mktemp("empty") / "burnish.db"
+    db = Database(f"sqlite:///{path}")
+    migrate.upgrade(db)
+    db.close()
+    assert not path.with_name("burnish.db-wal").exists(), "all of it is in the one file"
+    return path
+
+
 @pytest.fixture
-def door(opened: Callable[[], StoreOperations], cheap: None) -> Door:
+def door(opened: Callable[[], StoreOperations], settings: Settings, empty_database: Path, cheap: None) -> Door:
     """The application behind its guard, on a store without users."""
+    settings.data.mkdir(mode=0o700)
+    shutil.copyfile(empty_database, settings.data / "burnish.db")
     return Door(opened())

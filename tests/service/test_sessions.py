@@ -40,7 +40,7 @@ def test_signing_in_and_out(door: Door) -> None:
     assert (answer.status_code, answer.headers["location"]) == (303, "/studies")
     (cookie,) = [one for one in answer.headers.get_list("set-cookie") if one.startswith("burnish_session=")]
     assert set(cookie.split("; ")[1:]) == {"HttpOnly", "Path=/", "SameSite=strict"}
-    assert browser.who() == "ann" and browser.get("/").status_code == 200
+    assert browser.who() == "ann" and browser.get("/account").status_code == 200
     assert browser.get("/login").headers["location"] == "/"
     (row,) = rows(door)
     secret = browser.cookies["burnish_session"]
@@ -129,9 +129,9 @@ def test_what_the_page_does_by_itself_does_not_keep_a_session_alive(door: Door) 
     browser.sign_in("ann")
     age(door, seen_at=timedelta(minutes=30))
     (before,) = rows(door)
-    assert browser.get("/", Burnish_Background="1").status_code == 200
+    assert browser.get("/account", Burnish_Background="1").status_code == 200
     assert rows(door)[0].seen_at == before.seen_at
-    browser.get("/")
+    browser.get("/account")
     assert now() - rows(door)[0].seen_at < timedelta(minutes=1)
 
 
