@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from burners import registry
@@ -163,7 +164,7 @@ class StoreOperations:
         if (plan is None) == (not selection):
             raise UsageError("say what to burn: either SELECT options (--study, --all ...) or --plan ID")
         if plan is not None:
-            job_id = self._job_of_plan(number("P", plan), options)
+            job_id = self._job_of_plan(number("P", plan), options, idempotency_key)
         else:
             job_id = self._job_of_selection(selection or {}, options, idempotency_key)
         self.submit(job_id)
@@ -354,6 +355,12 @@ class StoreOperations:
         self, selection: Mapping[str, Any], options: Mapping[str, Any], idempotency_key: str | None
     ) -> int:
         settled = self._settled(options)
+        if idempotency_key is not None:
+            given = {key: settled.to_json()[key] for key, value in options.items() if value is not None}
+            with self.context.db.read() as session:
+                known = _made_before(session, idempotency_key, Selection.from_json(selection), given)
+            if known is not None:
+                return known
         if settled.pull_from:
             with self.context.db.read() as session:
                 remotes.by_name(session, settled.pull_from)
@@ -370,13 +377,20 @@ class StoreOperations:
             existing = store_jobs.job_of_request(session, request_id)
             return existing or store_jobs.create_job(session, request_id, None, settled)
 
-    def _job_of_plan(self, plan_id: int, options: Mapping[str, Any]) -> int:
+    def _job_of_plan(self, plan_id: int, options: Mapping[str, Any], idempotency_key: str | None) -> int:
         allowed = {"burner", "copies", "priority", "skip_refused"}
         with self.context.db.begin() as session:
             plan = session.get(Plan, plan_id)
             if plan is None:
                 raise NotFound(f"there is no plan P{plan_id}")
             request = session.get_one(Request, plan.request_id)
+            if idempotency_key is not None:
+                used_by = session.scalar(select(Request.id).where(Request.idempotency_key == idempotency_key))
+                if used_by == request.id and (job_id := store_jobs.job_of_request(session, request.id)) is not None:
+                    return job_id
+                if used_by is not None:
+                    raise _key_used()
+                request.idempotency_key = request.idempotency_key or idempotency_key
             others = {key: value for key, value in options.items() if value is not None and key not in allowed}
             fixed = sorted(key for key, value in others.items() if request.options.get(key) != value)
             if fixed:
@@ -395,6 +409,20 @@ class StoreOperations:
         with self.context.db.read() as session:
             self._known(session, job_id)
             return documents.job_document(session, job_id)
+
+
+def _made_before(session: Session, key: str, selection: Selection, options: Mapping[str, Any]) -> int | None:
+    """The job that this request made when it came first. UsageError where another request had the key."""
+    request = session.scalar(select(Request).where(Request.idempotency_key == key))
+    if request is None:
+        return None
+    if request.selection != selection.to_json() or any(request.options.get(k) != v for k, v in options.items()):
+        raise _key_used()
+    return store_jobs.job_of_request(session, request.id)
+
+
+def _key_used() -> UsageError:
+    return UsageError("this idempotency key was used for another request before", "KEY_USED")
 
 
 def _taken(outcome: Outcome) -> Document:

@@ -65,6 +65,19 @@ def test_a_key_makes_a_request_once(client: TestClient, operations: StoreOperati
     first = client.post("/api/v1/jobs", json=body, headers={"Idempotency-Key": "k1"}).json()["job"]
     assert client.post("/api/v1/jobs", json=body, headers={"Idempotency-Key": "k1"}).json()["job"] == first
     assert client.post("/api/v1/jobs", json=body, headers={"Idempotency-Key": "k2"}).json()["job"] != first
+    other = {"selection": {"modality": ["CT"]}}
+    assert (
+        is_problem(client.post("/api/v1/jobs", json=other, headers={"Idempotency-Key": "k1"}), 422)["code"]
+        == "KEY_USED"
+    )
+    changed = body | {"options": {"copies": 3}}
+    is_problem(client.post("/api/v1/jobs", json=changed, headers={"Idempotency-Key": "k1"}), 422)
+    plan = client.post("/api/v1/plans", json=body).json()["plan"]
+    job = client.post("/api/v1/jobs", json={"plan": plan}, headers={"Idempotency-Key": "k3"}).json()["job"]
+    again = client.post("/api/v1/jobs", json={"plan": plan}, headers={"Idempotency-Key": "k3"})
+    assert (again.status_code, again.json()["job"]) == (201, job)
+    is_problem(client.post("/api/v1/jobs", json={"plan": plan}, headers={"Idempotency-Key": "k1"}), 422)
+    is_problem(client.post("/api/v1/jobs", json={"plan": plan}, headers={"Idempotency-Key": "k4"}), 409)
 
 
 def test_progress_of_a_plan_comes_line_by_line(client: TestClient, operations: StoreOperations, made: Path) -> None:
