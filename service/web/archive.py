@@ -38,7 +38,14 @@ def archive(request: Request, ctx: Ctx) -> Response:
         flagged = discviews.discs(session, flagged=True, limit=PAGE)
         out = discviews.discs(session, out=True, limit=PAGE)
         held = holds.holds(session, limit=PAGE)
-    values: dict[str, Any] = {"asks": asks, "risks": risks, "pools": waiting, "flagged": flagged, "out": out, "holds": held}
+    values: dict[str, Any] = {
+        "asks": asks,
+        "risks": risks,
+        "pools": waiting,
+        "flagged": flagged,
+        "out": out,
+        "holds": held,
+    }
     return page(request, "archive.html", **_drive(ctx), **values)
 
 

@@ -101,7 +101,7 @@ def audit_log(
     """That somebody read it is recorded, too."""
     with ctx.db.read() as session:
         rows = audit.records(session, event=event, user=user.strip(), before=before, limit=PAGE + 1)
-        waiting = audit.waiting(session)
+        waiting = audit.waiting(session) if ctx.settings.audit.syslog else 0
     with ctx.db.begin() as session:
         ctx.audit.record(session, auditwhat.log_used(Who(actor.name, actor.address)))
     known = codes()["events"]
