@@ -356,7 +356,7 @@ class _Entry:
     def _arrived(self, one: FileFound) -> tuple[Arrived, Made | None]:
         """An instance as it was received, and what was made of it for the disc."""
         found = self._found
-        header = found.headers.get(one.header)
+        header = found.header_of(one)
         catalogue = found.set_catalogue
         if catalogue is None:
             return (
