@@ -5,7 +5,20 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHES = ("ingest", "dicomdir", "image", "spine", "memory", "planning", "compress", "query", "retrieve", "packing", "archive")
+BENCHES = (
+    "ingest",
+    "dicomdir",
+    "image",
+    "spine",
+    "memory",
+    "planning",
+    "compress",
+    "query",
+    "retrieve",
+    "packing",
+    "archive",
+    "rebuild",
+)
 
 
 def main() -> int:
