@@ -76,6 +76,8 @@ def test_ready_token_lock_and_an_orderly_end(serve: Serve, data: Path) -> None:
     assert served.ready["event"] == "ready"
     assert set(served.ready["dicom"]) == {"host", "port", "ae_title"} and served.ready["dicom"]["ae_title"] == "BURNISH"
     assert served.ready["http"]["url"].startswith("http://127.0.0.1:")
+    assert served.ready["setup"]["code"] == (data / "setup-code").read_text().strip()
+    assert stat.S_IMODE((data / "setup-code").stat().st_mode) == 0o600
     token = (data / "cli.token").read_text().strip()
     assert stat.S_IMODE((data / "cli.token").stat().st_mode) == 0o600
     assert json.loads((data / "service.json").read_text())["pid"] == served.process.pid
