@@ -20,8 +20,9 @@ from jobs.context import Context
 from jobs.filling import VolumeSet, sets_of, wanted, window_of
 from jobs.layout import lay_out
 from jobs.options import AUTO, OptionsError, RequestOptions
-from jobs.preparing import Prepared, has_source, profile_and_medium, require_pair, source_of
+from jobs.preparing import Prepared, profile_and_medium, require_pair
 from jobs.schedules import Firing
+from jobs.sources import has_source, source_of
 from media.volumes import VolumePlan
 from store import archiving, jobs, plans, pools, waiting
 from store.archiving import ArchiveRules
@@ -112,7 +113,7 @@ def _order(session: Session, firing: Firing, options: RequestOptions, ids: list[
         selection={"study": uids},
         options=options.to_json(),
         source=_source(firing.schedule),
-        idempotency_key=f"{_source(firing.schedule)}:{firing.fire_at.isoformat()}",
+        idempotency_key=None,  # the firing's result is in the same transaction, and is entered once
     )
     return jobs.create_job(session, request_id, None, options)
 
