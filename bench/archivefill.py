@@ -141,8 +141,9 @@ class Archive:
                 connection.execute(text(statement))
             self._newest(connection, old, new)
         self.studies = studies
-        with self.db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(text("ANALYZE" if self.db.is_sqlite else "VACUUM ANALYZE"))
+        if not self.db.is_sqlite:  # which has no statistics in practice either
+            with self.db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                connection.execute(text("VACUUM ANALYZE"))
 
     def _newest(self, connection: Connection, old: int, new: int) -> None:
         """The spool holds the newest studies; a disc of some volumes is lost."""
