@@ -69,7 +69,7 @@ def run(ctx: Context, firing: Firing) -> dict[str, Any]:
             pool = pools.get(session, firing.pool, lock=True)
             pools.require_open(pool)
             options = pool_values.options_of(ctx.settings, pool)
-            meant = archiving.meant(rules, firing.fire_at, also=archiving.without_conflicts(options.conflicts))
+            meant = archiving.meant(rules, now(), also=archiving.without_conflicts(options.conflicts))
             count = waiting.put(session, pool, meant, schedule=firing.schedule)
             result: dict[str, Any] = {"instances": count, "pool": pool.name}
         else:
@@ -97,7 +97,7 @@ def _source(schedule: str) -> str:
 def _for_discs(rules: ArchiveRules, firing: Firing, options: RequestOptions) -> Select[int]:
     """What is meant and was not yet requested by this schedule: nothing is burnt twice because a job takes long."""
     also = archiving.not_requested_by(_source(firing.schedule))
-    return archiving.meant(rules, firing.fire_at, also=also & archiving.without_conflicts(options.conflicts))
+    return archiving.meant(rules, now(), also=also & archiving.without_conflicts(options.conflicts))
 
 
 def _order(session: Session, firing: Firing, options: RequestOptions, ids: list[int]) -> int:
@@ -182,7 +182,7 @@ def _new(
         return _for_discs(rules, firing, options)
     known = select(PoolInstance.instance_id).where(PoolInstance.pool == pool.name)
     also = archiving.without_conflicts(options.conflicts) & Instance.id.not_in(known)
-    return archiving.meant(rules, firing.fire_at, also=also)
+    return archiving.meant(rules, now(), also=also)
 
 
 def _studies(session: Session, new: Select[int], pool: Pool | None) -> list[WaitingStudy]:

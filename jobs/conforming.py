@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import uuid
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from jobs.checking import Candidate, Checked, Refusal
 from jobs.conform_pool import Conformed, Task, conform_all
 from jobs.context import Context
 from jobs.editing import is_another, recipe_of, references, spare_shown, with_edits
+from jobs.sources import source_of
 from media.edits import recipe_key
 from media.profile_rules import rule_refusal
 from media.profiles import Profile
@@ -26,7 +28,11 @@ Progress = Callable[[str, int, int, str], None]
 def _derived_key(candidate: Candidate) -> tuple[str, str, str]:
     recipe = recipe_of(candidate)
     assert recipe is not None
-    return candidate.row.digest, candidate.row.sop_instance_uid, recipe_key(recipe, candidate.edits)
+    key = recipe_key(recipe, candidate.edits)
+    if candidate.row.restored is not None:
+        # Made of what a disc gave back, it need not be the same file as one made of what was received.
+        key += f"@{hashlib.sha256(candidate.row.restored.recipe.encode()).hexdigest()[:8]}"
+    return candidate.row.digest, candidate.row.sop_instance_uid, key
 
 
 def conform(
@@ -82,11 +88,12 @@ def _conform(
     ctx: Context, profile: Profile, checked: Checked, progress: Progress, cancelled: Callable[[], bool]
 ) -> dict[int, Derived]:
     wanted = [candidate for candidate in checked.candidates if recipe_of(candidate) is not None]
+    found = _as_restored(ctx, checked)
     if not wanted:
-        return {}
+        return found
+    before = len(found)
     with ctx.db.read() as session:
         cached = plans.derived_of(session, [_derived_key(candidate) for candidate in wanted])
-    found: dict[int, Derived] = {}
     todo: dict[int, tuple[Candidate, Path]] = {}
     for candidate in wanted:
         row = cached.get(_derived_key(candidate))
@@ -96,7 +103,7 @@ def _conform(
             todo[candidate.row.id] = (candidate, _derived_target(ctx, candidate))
     tasks = [_task(ctx, candidate, target) for candidate, target in todo.values()]
     refused: dict[int, tuple[str, str]] = {}
-    progress("conform", len(found), len(wanted), "instances")
+    progress("conform", len(found) - before, len(wanted), "instances")
     for result in conform_all(tasks, processes=ctx.settings.jobs.conform_processes, cancelled=cancelled):
         candidate, target = todo[result.task.key]
         if result.refused is not None:
@@ -104,7 +111,7 @@ def _conform(
         else:
             _publish(result.task.target, target)
             found[candidate.row.id] = _enter(ctx, candidate, target, result)
-        progress("conform", len(found) + len(refused), len(wanted), "instances")
+        progress("conform", len(found) - before + len(refused), len(wanted), "instances")
     for candidate in wanted:
         if candidate.row.id not in found or _stayed_whole(candidate, found):
             continue
@@ -116,6 +123,17 @@ def _conform(
             checked.refused.append(Refusal(candidate.row, *refused[candidate.row.id]))
     checked.candidates = [candidate for candidate in checked.candidates if candidate.row.id not in refused]
     return found
+
+
+def _as_restored(ctx: Context, checked: Checked) -> dict[int, Derived]:
+    """Files that came back from a disc and go on another as they are."""
+    files = {
+        candidate.row.id: candidate.row.restored.derived_id
+        for candidate in checked.candidates
+        if candidate.row.restored is not None and recipe_of(candidate) is None
+    }
+    with ctx.db.read() as session:
+        return {row_id: session.get_one(Derived, derived_id) for row_id, derived_id in files.items()}
 
 
 def _enter(ctx: Context, candidate: Candidate, target: Path, result: Conformed) -> Derived:
@@ -165,11 +183,11 @@ def _derived_target(ctx: Context, candidate: Candidate) -> Path:
 
 def _task(ctx: Context, candidate: Candidate, target: Path) -> Task:
     row, recipe = candidate.row, recipe_of(candidate)
-    assert row.spool_path is not None and recipe is not None
+    assert recipe is not None
     target.parent.mkdir(parents=True, exist_ok=True)
     # Another job may conform the same instance at this moment: each writes its own file, and one of them stays.
     temporary = target.with_name(f".{target.name}.part")
-    source = ctx.spool.path_of(row.spool_path)
+    source = source_of(ctx, row)
     return Task(row.id, row.sop_instance_uid, source, temporary, recipe, candidate.edits)
 
 

@@ -14,7 +14,8 @@ from jobs.context import Context
 from jobs.correcting import correct
 from jobs.iodcheck import check_iods
 from jobs.options import AUTO, RequestOptions
-from jobs.preparing import has_source, profile_and_medium, require_pair, settle, source_of
+from jobs.preparing import profile_and_medium, require_pair, settle
+from jobs.sources import has_source, source_of
 from store import plans
 from store.selection import Selection, instance_ids
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from jobs.checking import Candidate, Checked, Refusal
 from jobs.conform_pool import FAILED, Conformed, Task, conform_all
 from jobs.context import Context
+from jobs.sources import source_of
 from media.iconforms import ICON_IMAGE_SEQUENCE
 from media.items import Icon, Item, Supplied
 from media.part10 import EXPLICIT_LE
@@ -45,7 +46,9 @@ def make_icons(
     todo = {one.row.id: one for one in wanted if one.row.id not in found}
     failed: dict[int, str] = {}
     progress("icons", len(found), len(wanted), "instances")
-    tasks = [_task(ctx, one.row.id, one.row.sop_instance_uid, one.row.spool_path, rule.recipe) for one in todo.values()]
+    tasks = [
+        _task(ctx, one.row.id, one.row.sop_instance_uid, source_of(ctx, one.row), rule.recipe) for one in todo.values()
+    ]
     made: list[tuple[tuple[str, str, str], Icon]] = []
     for result in conform_all(tasks, processes=ctx.settings.jobs.conform_processes, cancelled=cancelled):
         row = todo[result.task.key].row
@@ -102,10 +105,9 @@ def _path(ctx: Context, digest: str, recipe: str) -> Path:
     return ctx.derived_path(f"{digest[:2]}/{digest}.{recipe.replace('/', '-')}.icon")
 
 
-def _task(ctx: Context, key: int, sop_instance_uid: str, spool_path: str | None, recipe: str) -> Task:
-    assert spool_path is not None
+def _task(ctx: Context, key: int, sop_instance_uid: str, source: Path, recipe: str) -> Task:
     name = f".{uuid.uuid4().hex}.part"
-    return Task(key, sop_instance_uid, ctx.spool.path_of(spool_path), ctx.settings.derived_dir / name, recipe)
+    return Task(key, sop_instance_uid, source, ctx.settings.derived_dir / name, recipe)
 
 
 def _publish(result: Conformed, target: Path) -> Icon:
@@ -174,7 +176,8 @@ def restore(ctx: Context, pinned: Iterable[Pinned], *, cancelled: Callable[[], b
                 f"The icon of instance {one.sop_instance_uid} is gone, and so is the instance from the spool"
             )
     tasks = [
-        _task(ctx, number, one.sop_instance_uid, one.spool_path, one.recipe) for number, one in sorted(lost.items())
+        _task(ctx, number, one.sop_instance_uid, ctx.spool.path_of(one.spool_path or ""), one.recipe)
+        for number, one in sorted(lost.items())
     ]
     made = []
     for result in conform_all(tasks, processes=ctx.settings.jobs.conform_processes, cancelled=cancelled):

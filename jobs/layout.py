@@ -11,9 +11,10 @@ from jobs import setbook
 from jobs.checking import Candidate, Refusal
 from jobs.context import Context
 from jobs.options import RequestOptions
-from jobs.preparing import PlanRefused, Prepared, source_of
+from jobs.preparing import PlanRefused, Prepared
 from jobs.protecting import Protection, ProtectionRefused, protection_of
 from jobs.setbook import SetBook
+from jobs.sources import source_of
 from media import mediatypes
 from media.contents import arrange
 from media.ecc import Layout

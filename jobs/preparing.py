@@ -20,6 +20,7 @@ from jobs.correcting import correct
 from jobs.iconing import make_icons
 from jobs.iodcheck import check_iods
 from jobs.options import AUTO, RequestOptions
+from jobs.sources import has_source, source_of
 from media import mediatypes, profiles
 from media.items import Icon
 from store.models import Derived
@@ -160,19 +161,3 @@ def settle(
     except profiles.ProfileError as error:
         raise PlanRefused("NOT_SUPPORTED", str(error)) from error
     return choice.profile, choice.medium, choice.document
-
-
-def has_source(ctx: Context, row: InstanceRow) -> bool:
-    """Whether an instance's bytes are in the spool."""
-    if row.spool_path is None:
-        return False
-    try:
-        return ctx.spool.path_of(row.spool_path).stat().st_size == row.file_bytes
-    except OSError:
-        return False
-
-
-def source_of(ctx: Context, row: InstanceRow) -> Path:
-    """Where they are."""
-    assert row.spool_path is not None
-    return ctx.spool.path_of(row.spool_path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -62,6 +62,19 @@ class InstanceRow:
     patient_id: str
     patient_name: str
     patient_birth_date: str
+    restored: RestoredFile | None = None
+    """Its file, where it is not in the spool, but came back from a disc as it had been conformed for that: then size,
+    transfer syntax and directory keys are those of this file."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredFile:
+    """A conformed file that came back from a disc."""
+
+    derived_id: int
+    path: str
+    """Relative to the derived folder."""
+    recipe: str
 
 
 def add_request(
@@ -145,16 +158,56 @@ def rows_of(session: Session, wanted: Select[int]) -> list[InstanceRow]:
     )
     # Columns from outer joins are None for objects without a patient; numbers and the Patient's key may be None anyway.
     may_be_none = {"spool_path", "instance_number", "series_number", "patient"}
-    names = InstanceRow.__slots__
+    names = InstanceRow.__slots__[:-1]
     text = [index for index, name in enumerate(names) if name not in may_be_none]
-    found = []
+    found: list[InstanceRow] = []
     for row in rows:
         values = list(row)
         for index in text:
             if values[index] is None:
                 values[index] = ""
         found.append(InstanceRow(*values))
-    return found
+    return _with_restored(session, found)
+
+
+def _with_restored(session: Session, rows: list[InstanceRow]) -> list[InstanceRow]:
+    """What is not in the spool may be back from a disc. Not taken is what was corrected on its way to that disc: beside
+    instances as received it would be somebody else's."""
+    purged = [row.id for row in rows if row.spool_path is None]
+    back: dict[int, Derived] = {}
+    for chunk in _chunks(purged):
+        back |= dict(
+            session.execute(
+                select(Instance.id, Derived)
+                .join(
+                    Derived,
+                    (Derived.source_digest == Instance.digest)
+                    & (Derived.sop_instance_uid == Instance.sop_instance_uid),
+                )
+                .where(
+                    Instance.id.in_(chunk),
+                    Derived.restored_at.is_not(None),
+                    Derived.new_sop_instance_uid.is_(None),
+                    Derived.facts.is_(None),
+                    Derived.directory_keys.is_(None),
+                )
+                .order_by(Derived.restored_at)
+            )
+            .tuples()
+            .all()
+        )
+    return [
+        replace(
+            row,
+            restored=RestoredFile(file.id, file.path, file.recipe),
+            file_bytes=file.size,
+            file_sha256=file.sha256,
+            transfer_syntax_uid=file.transfer_syntax_uid,
+        )
+        if (file := back.get(row.id)) is not None
+        else row
+        for row in rows
+    ]
 
 
 def conflicts_of_request(session: Session, request_id: int) -> dict[str, list[int]]:

@@ -39,9 +39,11 @@ class House:
     def db(self) -> Database:
         return self.ctx.db
 
-    def receive(self, count: int = 3, *, modality: str = "CT", seed: int = 1, calling: str = "CT_1") -> str:
+    def receive(
+        self, count: int = 3, *, modality: str = "CT", seed: int = 1, calling: str = "CT_1", **more: Any
+    ) -> str:
         """A study of ``count`` instances comes in; returns its UID."""
-        made = list(study(modality, count, seed=seed, patient=PATIENTS["ascii"]))
+        made = list(study(modality, count, seed=seed, patient=PATIENTS["ascii"], **more))
         registrar = Registrar(self.db, self.ctx.spool)
         folder = self.data / "incoming-test"
         folder.mkdir(exist_ok=True)

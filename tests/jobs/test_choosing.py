@@ -16,8 +16,9 @@ from config.settings import Rule, load
 from jobs.choosing import Choice, choose
 from jobs.fitness import fitness
 from jobs.options import RequestOptions
-from jobs.preparing import PlanRefused, has_source, require_pair, source_of
+from jobs.preparing import PlanRefused, require_pair
 from jobs.rules import options_of
+from jobs.sources import has_source, source_of
 from media.problems import MediaError
 from media.profiles import profiles
 from service.checks import wrong_settings

@@ -459,3 +459,35 @@ def test_rows_of_a_recall_never_go_back(house: House, tmp_path: Path) -> None:
             recalls.move(session, recalls.get(session, number), RecallState.DONE)
         recalls.mark_restored(session, 1, ids(house))
         assert session.scalars(select(RecallInstance.state)).all() == ["FAILED"]
+
+
+def test_what_came_back_conformed_goes_on_other_discs(any_house: House, tmp_path: Path) -> None:
+    """As it is where the profile allows it, else made of that; and both discs give back what they hold."""
+    from tests.makers import IMPLICIT_LE
+
+    house = any_house
+    study_uid = house.receive(2, transfer_syntax_uid=IMPLICIT_LE)
+    chosen = Selection(study=(study_uid,))
+    (first,) = burn(house.ctx, tmp_path / "vault", chosen)
+    purge(house.ctx)
+    start(house)
+    assert offer(house.ctx, first.image)["restored"] == 2
+    with house.db.read() as session:
+        before = {row.id: row.sha256 for row in session.scalars(select(Derived))}
+    (same,) = burn(house.ctx, tmp_path / "vault", chosen)
+    packed = {"profile": "STD-GEN-DVD-JPEG", "medium": "DVD-R", "compress": "lossless"}
+    (other,) = burn(house.ctx, tmp_path / "vault", chosen, **packed)
+    with house.db.read() as session:
+        sums = {
+            burnt.volume_id: session.scalars(
+                select(VolumeInstance.sha256).where(VolumeInstance.volume_id == burnt.volume_id)
+            ).all()
+            for burnt in (first, same, other)
+        }
+        assert {row.id: row.sha256 for row in session.scalars(select(Derived)) if row.id in before} == before
+    assert sums[first.volume_id] == sums[same.volume_id] != sums[other.volume_id]
+    for burnt in (same, other):
+        purge(house.ctx)
+        number = start(house)
+        assert offer(house.ctx, burnt.image)["restored"] == 2
+        assert state(house, number) == "DONE"
