@@ -161,10 +161,11 @@ def _database(settings: Settings, db: Database | None, found: _Findings) -> None
 
 
 def _contents(db: Database, found: _Findings) -> None:
-    from sqlalchemy import func, select
+    from sqlalchemy import func, or_, select
 
+    from store import copies
     from store.checks import DAMAGED, counts
-    from store.models import Disc, Instance, Job
+    from store.models import Disc, Instance, Job, Volume
 
     with db.read() as session:
         held, total = session.execute(
@@ -176,11 +177,24 @@ def _contents(db: Database, found: _Findings) -> None:
         by_state = session.execute(select(Job.state, func.count()).group_by(Job.state))
         jobs = dict(by_state.tuples().all())
         discs = session.scalar(select(func.count()).where(counts())) or 0
-        damaged = session.scalars(select(Disc.id).where(Disc.checked_result == DAMAGED).order_by(Disc.id)).all()
+        damaged = session.scalars(
+            select(Disc.id).where(or_(Disc.checked_result == DAMAGED, Disc.marked.is_not(None))).order_by(Disc.id)
+        ).all()
+        short = session.scalar(
+            select(func.count()).select_from(Volume).where(Volume.good_copies < Volume.wanted_copies)
+        )
+        miscounted = copies.wrong(session, limit=10)
+    found.state["volumes on too few discs"] = f"{short}; see `burnish at-risk --in-spool`" if short else "none"
+    if miscounted:
+        named = ", ".join(one["file_set_id"] for one in miscounted)
+        found.wrong(
+            f"the number of good or wanted copies does not agree with the discs: {named}",
+            "`burnish discs recount` brings it into agreement",
+        )
     found.state["spool holds"] = f"{held} instances, {_size(int(total))}"
     found.state["conflicts"] = str(conflicts)
     found.state["jobs"] = ", ".join(f"{count} {state}" for state, count in sorted(jobs.items())) or "none yet"
-    found.state["verified discs"] = str(discs) + (f", and {len(damaged)} found damaged" if damaged else "")
+    found.state["verified discs"] = str(discs) + (f", and {len(damaged)} lost or damaged" if damaged else "")
 
 
 def _folders(settings: Settings, found: _Findings) -> None:

@@ -149,6 +149,7 @@ def disc_summary(disc: Disc) -> dict[str, Any]:
         "pool": disc.pool,
         "counts": disc_counts(disc),
         "marked": disc.marked,
+        "marked_at": disc.marked_at.isoformat() if disc.marked_at else None,
         "checked_result": disc.checked_result,
         "shelf": disc.shelf,
         "checked_out_to": disc.checked_out_to,

@@ -19,7 +19,7 @@ from service.api.models import SelectionBody
 from service.api.streaming import answer
 from service.contract import number
 from service.errors import UsageError
-from store import atrisk, discviews, holds, shelves
+from store import atrisk, copies, discviews, holds, shelves
 from store.models import Disc
 from store.selection import Selection, SelectionError, instance_ids
 
@@ -119,6 +119,16 @@ def due(
     cursor: answers.Cursor = None,
 ) -> dict[str, Any]:
     return answers.page_of(reverifying.due_document(ctx, months=months, pool=pool), limit, cursor)
+
+
+@router.post(
+    "/discs/recount",
+    summary="Bring the numbers of copies into agreement with the discs",
+    dependencies=[needs("discs.manage")],
+)
+def recount(ctx: Ctx) -> dict[str, Any]:
+    with ctx.db.begin() as session:
+        return {"recounted": copies.recount_all(session)}
 
 
 @router.get(

@@ -120,7 +120,7 @@ def show(disc: DiscArgument, json: JsonOption = False, data: DataOption = None, 
             ("shelf", document["shelf"]),
             ("with", f"{document['checked_out_to']} since {document['checked_out_at'][:10]}")
             if document["checked_out_to"]
-            else ("with", "nobody: it is in its place"),
+            else ("with", "" if document["marked"] else "nobody: it is in its place"),
             ("file", document["location"]),
             ("verified", f"{(document['verified_at'] or '')[:16].replace('T', ' ')} by {document['verified_by']}"),
             ("holds", f"{document['instances']} instances of {len(document['studies'])} studies"),
@@ -194,6 +194,16 @@ def due(
         ],
         right=("Copy",),
     )
+
+
+@discs.command("recount")
+def recount(json: JsonOption = False, data: DataOption = None, config: ConfigOption = None) -> None:
+    """Bring the numbers of good and wanted copies into agreement with the discs."""
+    with api(load_settings(config, data)) as call:
+        document = call("POST", "/discs/recount")
+    if json:
+        print_json(document)
+    say(f"{document['recounted']} volumes were counted wrongly")
 
 
 @discs.command("move")

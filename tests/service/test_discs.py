@@ -134,3 +134,16 @@ def test_a_purge_tells_what_would_go_study_by_study(data: Path, made: Path) -> N
     assert "no low-water mark" in _run(data, "purge", "--to-low-mark", status=2)
     assert _json(data, "purge", "--older-than", "1")["instances"] == 0
     assert _json(data, "purge")["kept"] == 2
+
+
+def test_numbers_that_do_not_agree_are_found_and_mended(archive: Path) -> None:
+    from config.settings import load
+    from store.models import Volume
+
+    context = opening.open_context(load(data=archive))
+    with context.db.begin() as session:
+        session.get_one(Volume, 1).good_copies = 5
+    opening.close_context(context)
+    assert "does not agree with the discs: TEST_0000001" in _run(archive, "doctor", status=1)
+    assert "1 volumes were counted wrongly" in _run(archive, "discs", "recount")
+    assert "agree with the discs" not in CliRunner().invoke(app, ["doctor", "--data", str(archive)]).output
