@@ -60,7 +60,7 @@ _HEADERS = (
     (b"content-security-policy", _POLICY),
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"no-referrer"),
+    (b"referrer-policy", b"same-origin"),  # no-referrer would make browsers send the Origin of our own forms as null
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), microphone=(), geolocation=(), payment=(), usb=()"),
@@ -205,11 +205,11 @@ class Guard:
 
     def _foreign(self, scope: Scope, headers: dict[bytes, bytes]) -> str:
         """Why a request that changes something did not begin at a page of ours, as far as the browser tells."""
-        site = headers.get(b"sec-fetch-site", b"same-origin")
-        if site != b"same-origin":
+        site = headers.get(b"sec-fetch-site")
+        if site not in (None, b"same-origin"):
             return "the browser says that another site began this request"
         origin = headers.get(b"origin")
-        if origin is None:
+        if origin is None or (origin == b"null" and site is not None):  # a browser may keep it back, not the former
             return ""
         ours = headers.get(b"host", b"").decode("latin-1").lower()
         parts = urlsplit(origin.decode("latin-1").lower())

@@ -120,6 +120,8 @@ FORGED: list[tuple[dict[str, str], int]] = [
     ({"X-CSRF-Token": "right", "Origin": "http://127.0.0.1.evil.example"}, 403),
     ({"X-CSRF-Token": "right", "Origin": "http://127.0.0.1:8080"}, 403),
     ({"X-CSRF-Token": "right", "Origin": "null"}, 403),
+    ({"X-CSRF-Token": "right", "Origin": "null", "Sec-Fetch-Site": "cross-site"}, 403),
+    ({"X-CSRF-Token": "right", "Origin": "null", "Sec-Fetch-Site": "same-origin"}, 422),
     ({"X-CSRF-Token": "right", "Origin": ""}, 403),
 ]
 
@@ -214,7 +216,7 @@ def _is_hardened(answer: Any) -> None:
     assert not any("unsafe" in value or "*" in value or "http" in value for value in policy.values())
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["x-frame-options"] == "DENY"
-    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert answer.headers["referrer-policy"] == "same-origin"
     assert answer.headers["cross-origin-resource-policy"] == answer.headers["cross-origin-opener-policy"]
     assert answer.headers["cache-control"] and "server" not in answer.headers
     assert "strict-transport-security" not in answer.headers and "access-control-allow-origin" not in answer.headers
