@@ -7,8 +7,9 @@ of its own, so that nothing is missed or told twice, whatever crashed in between
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
 from store.audit import Trail
@@ -17,6 +18,7 @@ from store.auditwhat import OURSELVES, Who, exported, imported, transferred
 from store.db import Database
 from store.guard import rows_changed
 from store.models import Disc, Event, Instance, Job, Plan, Request, Volume, VolumeInstance
+from store.models_archive import Recall, RecallInstance
 
 _BATCH = 200
 _ON_THE_DISC = ("BURNING", "BURNT", "VERIFYING")
@@ -51,6 +53,8 @@ def _messages(session: Session, events: Sequence[Event]) -> list[Message]:
             arrived += event.detail.get("instances", ())
         elif event.kind == "disc" and event.disc_id is not None:
             found += _disc(session, event)
+        elif event.kind == "recall" and event.new == "read" and event.disc_id is not None:
+            found += _read_back(session, event)
     return _received(session, arrived) + found
 
 
@@ -71,6 +75,35 @@ def _received(session: Session, ids: Sequence[int]) -> list[Message]:
         else:
             found += imported(session, instances, Who(OURSELVES), Participant(source or "import", "source_media"))
     return found
+
+
+def _read_back(session: Session, event: Event) -> list[Message]:
+    """What came back from a disc for recalls."""
+    row = session.execute(
+        select(Disc.volume_id, Volume.file_set_uid, Volume.file_set_id, Plan.medium, Disc.copy)
+        .join(Volume, Volume.id == Disc.volume_id)
+        .join(Plan, Plan.id == Volume.plan_id)
+        .where(Disc.id == event.disc_id)
+    ).first()
+    if row is None:
+        return []
+    ids = session.scalars(
+        select(RecallInstance.instance_id)
+        .join(Recall, Recall.id == RecallInstance.recall_id)
+        .where(
+            RecallInstance.volume_id == row.volume_id,
+            RecallInstance.state == "RESTORED",
+            or_(Recall.finished_at.is_(None), Recall.finished_at >= event.at),
+        )
+        .distinct()
+    ).all()
+    return imported(session, ids, Who(OURSELVES), _medium(row, "source_media"))
+
+
+def _medium(row: Any, role: str) -> Participant:
+    """The medium of a disc: ``file_set_uid``, ``file_set_id``, ``copy`` and ``medium`` of a row."""
+    name = f"{row.file_set_id} copy {row.copy}"
+    return Participant(row.file_set_uid, role, alternative=name, media=media_key(row.medium))
 
 
 def _disc(session: Session, event: Event) -> list[Message]:
@@ -95,10 +128,4 @@ def _disc(session: Session, event: Event) -> list[Message]:
         .where(VolumeInstance.volume_id == row.volume_id)
         .order_by(VolumeInstance.position)
     ).all()
-    medium = Participant(
-        row.file_set_uid,
-        "destination_media",
-        alternative=f"{row.file_set_id} copy {row.copy}",
-        media=media_key(row.medium),
-    )
-    return exported(session, ids, Who(row.source), medium, problem=problem)
+    return exported(session, ids, Who(row.source), _medium(row, "destination_media"), problem=problem)
