@@ -49,19 +49,6 @@ def waits(name: str) -> ColumnElement[bool]:
     return and_(PoolInstance.pool == name, PoolInstance.request_id.is_(None), PoolInstance.refused.is_(None))
 
 
-def wanted_by_pools(session: Session) -> ColumnElement[bool]:
-    """True for an Instance that a pool wants in the spool: it waits for a disc, or the pool's ``keep_days`` go on."""
-    of_it = PoolInstance.instance_id == Instance.id
-    wanted: list[ColumnElement[bool]] = [
-        exists().where(of_it, PoolInstance.request_id.is_(None), PoolInstance.refused.is_(None))
-    ]
-    at = now()
-    for name, days in session.execute(select(Pool.name, Pool.keep_days).where(Pool.keep_days > 0)):
-        kept = exists().where(of_it, PoolInstance.pool == name)
-        wanted.append(and_(Instance.received_at > at - timedelta(days=days), kept))
-    return or_(*wanted)
-
-
 def put(session: Session, pool: Pool, wanted: Select[Any], *, schedule: str | None = None) -> int:
     """Let the instances whose ids ``wanted`` selects wait for discs of a locked pool; returns how many it had not."""
     known = exists().where(PoolInstance.pool == pool.name, PoolInstance.instance_id == Instance.id)

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 
 from jobs import filling, pools
 from jobs.filling import Filler
@@ -408,24 +408,3 @@ def test_a_pool_with_discs_is_closed_and_one_without_is_removed(any_house: House
             store_pools.edit(session, "arch", {"copies": 2})
         with pytest.raises(store_pools.PoolError, match="there is a pool arch already"):
             store_pools.add(session, "arch", {})
-
-
-def test_what_a_pool_wants_stays_in_the_spool(any_house: House) -> None:
-    house = any_house
-    make_pool(house, keep_days=30)
-    receive(house, 1, count=2)
-    receive(house, 2, count=1)
-
-    def wanted() -> list[int]:
-        with house.db.read() as session:
-            return list(
-                session.scalars(select(Instance.id).where(waiting.wanted_by_pools(session)).order_by(Instance.id))
-            )
-
-    assert wanted() == []
-    put_all(house)
-    with house.db.begin() as session:
-        session.execute(update(Instance).where(Instance.id == 1).values(received_at=now() - timedelta(days=31)))
-    assert wanted() == [1, 2, 3], "what waits"
-    assert filling.fill(house.ctx, "arch", everything=True)
-    assert wanted() == [2, 3], "and then what has not been here for long"
