@@ -121,6 +121,10 @@ def find(
             "disc": f"D{disc.id}",
             "protection": volume.protection,
             "redundancy": round(redundancy(volume.protection_roots), 1) if volume.protection_roots else None,
+            "pool": disc.pool,
+            "shelf": disc.shelf,
+            "checked_out_to": disc.checked_out_to,
+            "marked": disc.marked,
             **check_of(disc),
             "instances": [],
         }

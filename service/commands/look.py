@@ -76,17 +76,27 @@ def find(
                 disc["file_set_id"],
                 f"{disc['volume']} of {disc['of']}" if "of" in disc else disc["volume"],
                 disc["copy"],
-                f"found {disc['checked_result']} {disc['checked_at'][:10]}"
-                if disc["checked_result"]
-                else disc["state"],
+                disc["marked"]
+                or (
+                    f"found {disc['checked_result']} {disc['checked_at'][:10]}"
+                    if disc["checked_result"]
+                    else disc["state"]
+                ),
                 f"{disc['verified_at'][:16].replace('T', ' ')} by {disc['verified_by']}" if disc["verified_at"] else "",
                 len(disc["instances"]),
-                disc["location"],
+                _where(disc),
             )
             for disc in documents
         ],
         right=("Copy", "Instances"),
     )
+
+
+def _where(disc: dict[str, Any]) -> str:
+    """Who has a disc, or its shelf; else where its file is."""
+    if disc["checked_out_to"]:
+        return f"with {disc['checked_out_to']}"
+    return f"shelf {disc['shelf']}" if disc["shelf"] else disc["location"] or ""
 
 
 def doctor(json: JsonOption = False, data: DataOption = None, config: ConfigOption = None) -> None:
