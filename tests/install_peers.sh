@@ -6,7 +6,8 @@ missing=""
 # cdrskin lets root burn to pseudo-drives only where this file is (cdrskin(1), FILES).
 [ "$(id -u)" = 0 ] && mkdir -p /root/cdrskin_permissions && : >/root/cdrskin_permissions/allow_emulated_drives
 for pair in dcmdump:dcmtk openssl:openssl dvdisaster:dvdisaster dciodvfy:dicom3tools gdcmconv:libgdcm-tools Orthanc:orthanc xorriso:xorriso cdrskin:cdrskin \
-            isoinfo:genisoimage 7z:p7zip-full zbarimg:zbar-tools pdftoppm:poppler-utils; do
+            isoinfo:genisoimage 7z:p7zip-full zbarimg:zbar-tools pdftoppm:poppler-utils chromium:chromium \
+            chromedriver:chromium-driver; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair#*:}"
 done
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"

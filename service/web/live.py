@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from jobs.context import Context
-from service.api.access import Ctx, needs
+from service.api.access import Ctx, needs, while_allowed
 from service.web.pages import language_of
 from service.web.routes import router
 from service.web.texts import Texts, texts_of
@@ -68,7 +68,8 @@ async def live(request: Request, ctx: Ctx) -> StreamingResponse:
     texts = texts_of(language_of(request))
     pulse: Pulse = request.app.state.pulse
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_told(request, pulse, texts), media_type="text/event-stream", headers=headers)
+    told = while_allowed(request, "status.read", _told(request, pulse, texts))
+    return StreamingResponse(told, media_type="text/event-stream", headers=headers)
 
 
 async def _told(request: Request, pulse: Pulse, texts: Texts) -> AsyncIterator[str]:
