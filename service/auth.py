@@ -12,7 +12,7 @@ import html
 import json
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -139,7 +139,8 @@ class Guard:
         if scope["method"] not in _SAFE and not bearer and (why := self._foreign(scope, headers)):
             await _problem(send, 403, "Forbidden", why, "FOREIGN_ORIGIN")
             return
-        scope["state"] = {**scope.get("state", {}), "actor": actor, "session": secret}
+        again = self._again(actor, secret, headers)
+        scope["state"] = {**scope.get("state", {}), "actor": actor, "session": secret, "again": again}
         if actor is not None:
             acting.begin(actor.name, actor.address)
         if UPLOAD_PATHS.fullmatch(path):
@@ -202,6 +203,18 @@ class Guard:
         identity, in_use = self._identity, b"burnish-background" not in headers
         actor = await anyio.to_thread.run_sync(lambda: identity.by_session(secret, address, in_use=in_use))
         return actor, secret if actor else ""
+
+    def _again(
+        self, actor: Actor | None, secret: str, headers: dict[bytes, bytes]
+    ) -> Callable[[], Actor | None] | None:
+        """Who asks, looked up anew, for what goes on for long; None: that does not change."""
+        identity = self._identity
+        if actor is None or actor.how == "local" or identity is None:
+            return None
+        if actor.how == "session":
+            return lambda: identity.by_session(secret, actor.address, in_use=False)
+        token = headers[b"authorization"].partition(b" ")[2].strip().decode()
+        return lambda: identity.by_token(token, actor.address)
 
     def _foreign(self, scope: Scope, headers: dict[bytes, bytes]) -> str:
         """Why a request that changes something did not begin at a page of ours, as far as the browser tells."""

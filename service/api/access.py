@@ -12,15 +12,20 @@ takes (config/roles.toml), or that it is for everybody:
 
 from __future__ import annotations
 
+import time
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+import anyio.to_thread
 from fastapi import Depends, Request
 
 from config import roles
 from jobs.context import Context
 from service.errors import Refusal
 from service.operations import StoreOperations
+
+LOOK_AGAIN_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,22 @@ def actor_of(request: Request) -> Actor | None:
     """Who asks; None where nobody has said so (which only gets as far as what is for everybody)."""
     actor = request.scope.get("state", {}).get("actor")
     return actor if isinstance(actor, Actor) else None
+
+
+async def while_allowed(request: Request, right: str, stream: AsyncIterator[str]) -> AsyncIterator[str]:
+    """Pass a long stream on for as long as whoever listens may: sessions end, tokens are revoked, roles change.
+
+    Before a piece is passed on it is looked up again, at most every few seconds.
+    """
+    again: Callable[[], Actor | None] | None = request.scope.get("state", {}).get("again")
+    looked = time.monotonic()
+    async for piece in stream:
+        if again is not None and time.monotonic() - looked >= LOOK_AGAIN_SECONDS:
+            actor = await anyio.to_thread.run_sync(again)
+            if actor is None or not actor.may(right):
+                return
+            looked = time.monotonic()
+        yield piece
 
 
 class Needs:

@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from jobs.context import Context
 from service.api import answers
-from service.api.access import Ctx, needs
+from service.api.access import Ctx, needs, while_allowed
 from service.api.documents import EventList
 from service.contract import number
 from service.errors import TryLater, UsageError
@@ -86,7 +86,8 @@ async def happened(
         raise TryLater(f"{MAX_STREAMS} streams of events are open already", "TOO_MANY_STREAMS")
     place = await anyio.to_thread.run_sync(_begin, ctx, last_event_id)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_stream(request, ctx, listeners, place, wanted), media_type=STREAM, headers=headers)
+    told = while_allowed(request, "status.read", _stream(request, ctx, listeners, place, wanted))
+    return StreamingResponse(told, media_type=STREAM, headers=headers)
 
 
 class _Wanted:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
+import anyio.to_thread
 import pytest
+from fastapi import Request
+from fastapi.responses import StreamingResponse
+from fastapi.routing import APIRoute
 from sqlalchemy import select, update
 
+from service.api import access
+from service.api.access import needs
 from service.clocks import Clocks
 from service.web.account import next_page
 from store import sessions, users
@@ -224,6 +231,32 @@ def test_nobody_is_sent_elsewhere_after_signing_in(wanted: str) -> None:
 
 def test_pages_of_ours_are_returned_to() -> None:
     assert [next_page(one) for one in ("/", "/studies", "/jobs/J1")] == ["/", "/studies", "/jobs/J1"]
+
+
+@pytest.mark.parametrize("how", ["session", "token"])
+def test_a_stream_ends_when_its_listener_may_no_more(door: Door, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "LOOK_AGAIN_SECONDS", 0.0)
+    door.user("ann", "viewer")
+    route = APIRoute("/stream", _stream, methods=["GET"], dependencies=[needs("status.read")])
+    door.application.router.routes.append(route)
+    browser = door.browser()
+    browser.sign_in("ann")
+    client = browser.client if how == "session" else door.program(door.token("ann", "status.read"))
+    pieces = client.get("/stream").text
+    assert pieces == "0123456789"
+    door.application.state.between = lambda: door.program().patch("/api/v1/users/ann", json={"disabled": True})
+    assert client.get("/stream").text == "01234"
+
+
+async def _stream(request: Request) -> StreamingResponse:
+    async def pieces() -> AsyncIterator[str]:
+        for number in range(10):
+            between = getattr(request.app.state, "between", None)
+            if number == 5 and between is not None:
+                await anyio.to_thread.run_sync(between)
+            yield str(number)
+
+    return StreamingResponse(access.while_allowed(request, "status.read", pieces()))
 
 
 def test_what_is_over_is_forgotten_by_the_clock(door: Door) -> None:
