@@ -15,7 +15,7 @@ from media.problems import InstanceRefused
 from scp.sources import Sources
 from service.api import answers
 from service.api.access import Ctx
-from service.dicomweb import retrieve
+from service.dicomweb import auditing, retrieve
 from service.dicomweb.media import (
     ANY,
     EXPLICIT_LE,
@@ -61,6 +61,7 @@ def frames(ctx: Ctx, request: Request, study: Uid, series: Uid, instance: Uid, n
     if len(wanted) > _FRAMES_LIMIT:
         raise BadRequest(f"at most {_FRAMES_LIMIT} frames at a time")
     named = retrieve.only(ctx, study=study, series=series, instance=instance)
+    auditing.viewed(ctx, request, study, [named.row_id])
     renderer: Renderer = request.app.state.renderer
     with ExitStack() as stack:
         sources = stack.enter_context(Sources(ctx.spool, ctx.settings.derived_dir))
@@ -218,6 +219,7 @@ def _picture(
     named = next(retrieve.each(ctx, chosen.ids[middle : middle + 1]), None)
     if named is None:
         raise NotFound("this instance was just deleted")
+    auditing.viewed(ctx, request, uids[0], [named.row_id])
     renderer: Renderer = request.app.state.renderer
     with Sources(ctx.spool, ctx.settings.derived_dir) as sources, retrieve.local(ctx, sources, named.instance) as path:
         try:

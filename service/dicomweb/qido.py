@@ -17,6 +17,7 @@ from media.attributes import Attribute, Attributes
 from media.elements import dictionary_vr
 from service.api import answers
 from service.api.access import Ctx, needs
+from service.dicomweb import auditing
 from service.dicomweb.media import DICOM_JSON, BadRequest, NotAcceptable, accepted
 from service.dicomweb.urls import Uid, root
 from store.matching import BadKey
@@ -169,6 +170,7 @@ def _search(
             more = limit is None and len(found) == wanted and next(matches, None) is not None
         except BadKey as error:
             raise BadRequest(str(error), "BAD_VALUE") from None
+    auditing.searched(ctx, request)
     warnings = asked.warnings + (
         [f"There are more than the {wanted} matches of this answer; ask with offset for the next"] if more else []
     )

@@ -41,6 +41,7 @@ class Offline(TryLater):
 class Named:
     """An instance with the UIDs that its URL has."""
 
+    row_id: int
     study_instance_uid: str
     series_instance_uid: str
     instance: Held
@@ -75,17 +76,17 @@ def choose(ctx: Context, *, study: str, series: str = "", instance: str = "") ->
         discs: dict[str, None] = {}
         for at in range(0, len(ids), _BATCH):
             part = ids[at : at + _BATCH]
-            purged = set(
-                session.scalars(select(Instance.id).where(Instance.id.in_(part), Instance.spool_path.is_(None)))
+            statement = select(Instance.id, Instance.sop_instance_uid)
+            purged = dict(
+                session.execute(statement.where(Instance.id.in_(part), Instance.spool_path.is_(None))).tuples().all()
             )
-            readable = {}
-            if purged:
-                rows = [row_id for row_id in part if row_id in purged]
-                for row_id, one in zip(rows, held(session, rows), strict=True):
-                    readable[row_id] = bool(one.places)
-                    if not one.places:
-                        discs |= dict.fromkeys(one.file_sets[:3])
-            there.extend(row_id for row_id in part if readable.get(row_id, True))
+            readable = set()
+            for one in held(session, list(purged)) if purged else ():
+                if one.places:
+                    readable.add(one.sop_instance_uid)
+                else:
+                    discs |= dict.fromkeys(one.file_sets[:3])
+            there.extend(row_id for row_id in part if row_id not in purged or purged[row_id] in readable)
     what = "instance" if instance else "series" if series else "study"
     if not ids:
         raise NotFound(f"this {what} was never received here")
@@ -103,17 +104,16 @@ def each(ctx: Context, ids: Sequence[int]) -> Iterator[Named]:
         part = list(ids[at : at + _BATCH])
         with ctx.db.read() as session:
             uids = {
-                row_id: (study, series)
-                for row_id, study, series in session.execute(
-                    select(Instance.id, Study.study_instance_uid, Series.series_instance_uid)
+                instance: (row_id, study, series)
+                for row_id, instance, study, series in session.execute(
+                    select(Instance.id, Instance.sop_instance_uid, Study.study_instance_uid, Series.series_instance_uid)
                     .join(Series, Series.id == Instance.series_id)
                     .join(Study, Study.id == Series.study_id)
                     .where(Instance.id.in_(part), first_of_its_uid())
                 )
             }
-            still = [row_id for row_id in part if row_id in uids]
-            found = list(zip(still, held(session, still), strict=True))
-        yield from (Named(*uids[row_id], one) for row_id, one in found)
+            found = held(session, part)
+        yield from (Named(*uids[one.sop_instance_uid], one) for one in found if one.sop_instance_uid in uids)
 
 
 def only(ctx: Context, *, study: str, series: str, instance: str) -> Named:

@@ -16,7 +16,7 @@ from media.part10 import locate
 from scp.sources import Sources
 from service.api import answers
 from service.api.access import Ctx, needs
-from service.dicomweb import retrieve
+from service.dicomweb import auditing, retrieve
 from service.dicomweb.media import (
     ANY,
     DICOM,
@@ -79,6 +79,7 @@ def instance(ctx: Ctx, request: Request, study: Uid, series: Uid, instance: Uid)
 
 def _files(ctx: Any, request: Request, chosen: Chosen, *, single: bool = False) -> Response:
     wish = _wish(request, ctx, chosen, single=single)
+    auditing.retrieved(ctx, request, chosen.ids)
     headers = {"Warning": chosen.warning} if chosen.missing else {}
     if single:
         return _one_file(ctx, chosen, wish, headers)
@@ -163,12 +164,12 @@ def _stream(ctx: Any, chosen: Chosen, wish: Accepted, parts: Parts) -> Iterator[
 
 @router.get("/studies/{study}/metadata", summary="WADO-RS: a study's data sets without bulk data", **_METADATA)
 def study_metadata(ctx: Ctx, request: Request, study: Uid) -> Response:
-    return _metadata(ctx, request, retrieve.choose(ctx, study=study))
+    return _metadata(ctx, request, study, retrieve.choose(ctx, study=study))
 
 
 @router.get("/studies/{study}/series/{series}/metadata", summary="WADO-RS: the same of a series", **_METADATA)
 def series_metadata(ctx: Ctx, request: Request, study: Uid, series: Uid) -> Response:
-    return _metadata(ctx, request, retrieve.choose(ctx, study=study, series=series))
+    return _metadata(ctx, request, study, retrieve.choose(ctx, study=study, series=series))
 
 
 @router.get(
@@ -177,13 +178,14 @@ def series_metadata(ctx: Ctx, request: Request, study: Uid, series: Uid) -> Resp
     **_METADATA,
 )
 def instance_metadata(ctx: Ctx, request: Request, study: Uid, series: Uid, instance: Uid) -> Response:
-    return _metadata(ctx, request, retrieve.choose(ctx, study=study, series=series, instance=instance))
+    return _metadata(ctx, request, study, retrieve.choose(ctx, study=study, series=series, instance=instance))
 
 
-def _metadata(ctx: Any, request: Request, chosen: Chosen) -> Response:
+def _metadata(ctx: Any, request: Request, study: str, chosen: Chosen) -> Response:
     ranges = accepted(request.headers.get("accept", ""), request.query_params.get("accept"))
     if not any(one.media_type in (DICOM_JSON, JSON, ANY) and not one.multipart for one in ranges):
         raise NotAcceptable(f"metadata is {DICOM_JSON}")
+    auditing.viewed(ctx, request, study, chosen.ids)
     pieces = _data_sets(ctx, chosen, root(request))
     first = next(pieces)  # what fails at once has a status
     headers = {"Warning": chosen.warning} if chosen.missing else {}
@@ -238,6 +240,7 @@ def bulkdata(ctx: Ctx, request: Request, study: Uid, series: Uid, instance: Uid,
     if wish is None:
         raise NotAcceptable(f"bulk data is {OCTETS}, alone or in {RELATED}")
     named = retrieve.only(ctx, study=study, series=series, instance=instance)
+    auditing.viewed(ctx, request, study, [named.row_id])
     with ExitStack() as stack:
         sources = stack.enter_context(Sources(ctx.spool, ctx.settings.derived_dir))
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 from pathlib import Path
@@ -12,13 +13,16 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
 from pydicom.encaps import generate_frames
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from media.elements import swapped
+from service.app import Workshop
 from store.models import Instance
+from store.models_audit import AuditRecord
 from tests.dicomweb.conftest import Web
 from tests.dicomweb.test_store import multipart, post, read
-from tests.makers import DEFLATED, EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, PATIENTS, make, study
+from tests.makers import DEFLATED, EXPLICIT_BE, EXPLICIT_LE, PATIENTS, make, study
+from tests.waiting import wait_for
 
 ANY_SYNTAX = 'multipart/related; type="application/octet-stream"; transfer-syntax=*'
 
@@ -57,7 +61,7 @@ def test_a_study_comes_back_as_it_was(web: Web) -> None:
     assert [one.SOPInstanceUID for one in series] == [made[3].sop_instance_uid]
 
 
-@pytest.mark.parametrize("syntax", [IMPLICIT_LE, EXPLICIT_BE, DEFLATED])
+@pytest.mark.parametrize("syntax", [EXPLICIT_BE, DEFLATED])
 def test_explicit_little_endian_is_the_default(web: Web, syntax: str) -> None:
     made = make("CT", seed=1, transfer_syntax_uid=syntax)
     post(web, *multipart(made.part10()))
@@ -212,3 +216,45 @@ def test_what_is_on_discs_only_is_said(web: Web) -> None:
     assert web.get(f"/studies/{gone.study_instance_uid}/metadata").status_code == 206
     assert web.get("/studies/1.2.3").status_code == 404
     assert web.get(f"/studies/{gone.study_instance_uid}/series/1.2.3/metadata").status_code == 404
+
+
+def test_what_a_disc_holds_within_reach_is_read_from_it(web: Web) -> None:
+    made = list(study("CT", 2, seed=1))
+    post(web, *multipart(*(one.part10() for one in made)))
+    operations = web.operations
+    job = operations.burn(selection={"all": True}, plan=None, options={})["job"]
+    with Workshop(operations.context.settings) as workshop:
+        workshop.engine.submit(int(job[1:]))
+        wait_for(lambda: operations.job(job)["state"] == "DONE", "the disc", seconds=60)
+    assert operations.purge(min_copies=1, dry_run=False)["instances"] == 2
+    at = path_of(made[0].dataset)
+    assert web.get("/studies").json()[0]["00080056"]["Value"] == ["NEARLINE"]
+    plain = dcmread(io.BytesIO(web.get(at, "application/dicom").content))
+    assert plain.PixelData == made[0].dataset.PixelData
+    assert web.get(f"{at}/metadata").json()[0]["00080018"]["Value"] == [made[0].sop_instance_uid]
+    ((_, frame),) = parts(web.get(f"{at}/frames/1"))
+    assert frame == made[0].dataset.PixelData
+    assert web.get(f"{at}/rendered").headers["content-type"] == "image/jpeg"
+    Path(operations.job(job)["discs"][0]["image"]).unlink()
+    for path in (at, f"{at}/metadata", f"{at}/frames/1", f"{at}/thumbnail", f"/studies/{plain.StudyInstanceUID}"):
+        gone = web.get(path)
+        assert (gone.status_code, gone.json()["code"]) == (503, "OFFLINE")
+        assert operations.job(job)["discs"][0]["file_set_id"] in gone.json()["detail"]
+    (found,) = web.get("/studies").json()
+    assert found["00080056"]["Value"] == ["OFFLINE"] and "00081190" not in found
+    spool = operations.context.spool.root
+    assert not [file for file in spool.rglob("*") if file.is_file()]
+
+
+def test_who_saw_what_is_in_the_audit_trail(web: Web) -> None:
+    made = make("CT", seed=1)
+    post(web, *multipart(made.part10()))
+    for _ in range(3):
+        web.get(f"{path_of(made.dataset)}/frames/1")
+    web.get(path_of(made.dataset))
+    web.get("/studies?PatientName=Doe*")
+    with web.operations.context.db.read() as session:
+        kinds = list(session.scalars(select(AuditRecord.event).order_by(AuditRecord.number)))
+        asked = session.scalars(select(AuditRecord.message).where(AuditRecord.event == "query")).one()
+    assert kinds == ["accessed", "transferred", "query"]
+    assert base64.b64encode(b"PatientName=Doe*").decode() in asked

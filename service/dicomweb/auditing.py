@@ -1,0 +1,88 @@
+"""What DICOMweb's users did, for the audit trail (PS3.15 A.5): searches, and whose instances they were given.
+
+A viewer fetches a study frame by frame: it is told once for each user, study and some minutes.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from fastapi import Request
+
+from jobs.context import Context
+from service.api.access import actor_of
+from store import auditwhat
+from store.auditmessage import Participant
+from store.auditwhat import OURSELVES, Who
+
+_MINUTES = 15
+_KEPT = 10_000
+
+
+class Viewed:
+    """Who has seen which study lately."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seen: OrderedDict[tuple[str, str, str], float] = OrderedDict()
+
+    def first(self, user: str, address: str, study: str) -> bool:
+        """Whether this is to be told (again)."""
+        key, now = (user, address, study), time.monotonic()
+        with self._lock:
+            before = self._seen.get(key)
+            if before is not None and now - before < _MINUTES * 60:
+                return False
+            self._seen[key] = now
+            self._seen.move_to_end(key)
+            while len(self._seen) > _KEPT:
+                self._seen.popitem(last=False)
+        return True
+
+    def forget(self, user: str, address: str, study: str) -> None:
+        """It could not be told: the next time will do."""
+        with self._lock:
+            self._seen.pop((user, address, study), None)
+
+
+def _who(request: Request) -> Who:
+    actor = actor_of(request)
+    return Who(actor.name, actor.address) if actor else Who("nobody")
+
+
+def searched(ctx: Context, request: Request) -> None:
+    """A search, with what was looked for."""
+    with ctx.db.begin() as session:
+        ctx.audit.record(session, auditwhat.query(_who(request), "", request.url.query.encode()))
+
+
+def viewed(ctx: Context, request: Request, study: str, instances: Sequence[int]) -> None:
+    """Something of a study was looked at."""
+    if not hasattr(request.app.state, "viewed"):
+        request.app.state.viewed = Viewed()
+    seen: Viewed = request.app.state.viewed
+    who = _who(request)
+    if not seen.first(who.name, who.address, study):
+        return
+    try:
+        with ctx.db.begin() as session:
+            for message in auditwhat.accessed(session, who, instances):
+                ctx.audit.record(session, message)
+    except BaseException:
+        seen.forget(who.name, who.address, study)
+        raise
+
+
+def retrieved(ctx: Context, request: Request, instances: Sequence[int]) -> None:
+    """Whole instances go out."""
+    who = _who(request)
+    source, destination = (
+        Participant(OURSELVES, "source"),
+        Participant(who.name, "destination", True, address=who.address),
+    )
+    with ctx.db.begin() as session:
+        for message in auditwhat.transferred(session, instances, source, destination):
+            ctx.audit.record(session, message)
