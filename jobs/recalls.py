@@ -32,12 +32,14 @@ from store.spool import SpoolFull
 
 _log = logging.getLogger("burnish.recalls")
 
+_STARTED = now()
+"""Before this process answered anybody."""
 READ, NOT_WANTED, UNKNOWN, NOT_A_DISC, TAKEN_OUT = "READ", "NOT WANTED", "UNKNOWN", "NOT A DISC", "TAKEN OUT"
 """What became of something that was inserted."""
 _REPLAN_SECONDS = 15.0
 _AGAIN_SECONDS = 30.0
-_LOST_SECONDS = 60.0
-"""Who waits over the network says so more often than this (``scp.recalling``)."""
+_LOST_SECONDS = 300.0
+"""Who waits over the network says so more often than this (``scp.recalling``), unless one instance takes so long."""
 
 Progress = Callable[[int, int], None]
 Send = Callable[[str, Sequence[int], Callable[[], bool]], list[str]]
@@ -320,11 +322,10 @@ class RecallWork:
             open_ = [recalls.get(session, number) for number in recalls.open_ids(session)]
             at = now()
             late = [one for one in open_ if one.deadline is not None and one.deadline <= at]
-            lost = [
-                one
-                for one in open_
-                if recalls.is_network(one.source) and one.updated_at < at - timedelta(seconds=_LOST_SECONDS)
-            ]
+            heard = at - timedelta(seconds=_LOST_SECONDS)
+            if self._ctx.db.is_sqlite:  # then there is no other node: who asked before this start has died with it
+                heard = max(heard, _STARTED)
+            lost = [one for one in open_ if recalls.is_network(one.source) and one.updated_at < heard]
         for one in late:
             with self._ctx.db.begin() as session:
                 words = recall_plan.late_words(session, one.id, asking_of(self._ctx))
@@ -354,8 +355,9 @@ class RecallWork:
             tried.add(volume.id)
             medium = _Medium(Path(image), image, volume.id, volume.file_set_uid, volume.file_set_id, disc_id)
             try:
-                _read(self._ctx, medium, lambda _done, _total: None, self._stopping.is_set)
-                tried.discard(volume.id)
+                reading = _read(self._ctx, medium, lambda _done, _total: None, self._stopping.is_set)
+                if reading.restored or reading.failed:
+                    tried.discard(volume.id)
             except (SpoolFull, DiscGone) as error:
                 self._put_off(f"volume {volume.id}", str(error), volume.id)
 

@@ -42,6 +42,10 @@ class DiscGone(Exception):
     """The disc was taken away while it was read."""
 
 
+class _NotTheSame(MediaError):
+    """The file is what the catalogue says, but not the instance: no fault of the disc."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """A file of a volume that is to be read back."""
@@ -161,6 +165,9 @@ class _Restoring:
                 raise DiscGone("the disc was taken out while it was read") from error
             self._fail(one, f"cannot be read: {error.strerror or error}")
             return
+        except _NotTheSame as error:
+            self.reading.failed[one.instance_id] = f"{one.file_id} {error}"
+            return
         except MediaError as error:
             self._fail(one, str(error))
             return
@@ -196,7 +203,7 @@ class _Restoring:
             if received.file_sha256 != one.sha256:
                 raise MediaError("differs from the catalogue's digest")
             if received.digest != one.digest:
-                raise MediaError("holds another data set than was received")
+                raise _NotTheSame("holds another data set than was received")
             incoming.publish()
         except BaseException:
             incoming.discard()

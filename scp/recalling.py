@@ -10,7 +10,10 @@ import hashlib
 import time
 from array import array
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from store import recall_plan, recalls
 from store.db import Database
@@ -54,18 +57,34 @@ class Recalling:
         self._by = by
         self._open: list[int] = []
         self._deadline = time.monotonic() + policy.seconds
+        self._said_alive = time.monotonic()
 
     def begin(self, ids: Sequence[int]) -> int:
         """Start a recall of these instances; returns its number."""
         waits = self.policy.mode == "wait"
         key = None if waits else "network:" + hashlib.sha256(array("q", sorted(ids)).tobytes()).hexdigest()
         source = self._source if waits else self._source.replace(":", "-start:", 1)
-        with self._database.begin() as session:
-            number = recalls.add(session, ids, source=source, by=self._by, selection={}, key=key)
-            recall_plan.plan(session, number, self.policy.asking)
+        try:
+            number = self._begin(ids, source, key)
+        except IntegrityError:  # the same was asked for at the same moment
+            number = self._begin(ids, source, key)
         if waits:
             self._open.append(number)
         return number
+
+    def _begin(self, ids: Sequence[int], source: str, key: str | None) -> int:
+        with self._database.begin() as session:
+            number = recalls.add(session, ids, source=source, by=self._by, selection={}, key=key)
+            recall_plan.plan(session, number, self.policy.asking)
+        return number
+
+    def alive(self) -> None:
+        """We are still here; to be called often."""
+        if self._open and time.monotonic() - self._said_alive >= _ALIVE_SECONDS:
+            self._said_alive = time.monotonic()
+            with self._database.begin() as session:
+                for number in self._open:
+                    recalls.touch(session, number)
 
     def wait(
         self,
@@ -82,7 +101,7 @@ class Recalling:
         called every so often, ``idle`` whenever nothing came for a while.
         """
         handled: set[int] = set()
-        said = alive = looked = time.monotonic()
+        said = looked = time.monotonic()
         quiet = False
         while True:
             if cancelled():
@@ -105,10 +124,7 @@ class Recalling:
             if now - said >= self.policy.pending_seconds:
                 said = now
                 pending()
-            if now - alive >= _ALIVE_SECONDS:
-                alive = now
-                with self._database.begin() as session:
-                    recalls.touch(session, number)
+            self.alive()
             time.sleep(_LOOK_SECONDS)
 
     def _look(self, number: int, handled: set[int]) -> tuple[list[int], dict[int, str], bool]:
@@ -151,10 +167,11 @@ class Recalling:
         self._open.clear()
 
     def abandon(self) -> None:
-        """The requester is gone: nobody waits any more."""
-        for number in self._open:
-            self._end(number, RecallState.CANCELLED, "the association of who asked for it is lost")
-        self._open.clear()
+        """The requester is gone, or has been answered: nobody waits any more."""
+        numbers, self._open = self._open, []
+        for number in numbers:
+            with suppress(SQLAlchemyError):  # whoever does not say that he waits is forgotten anyway
+                self._end(number, RecallState.CANCELLED, "the association of who asked for it is lost")
 
     def _end(self, number: int, state: RecallState, error: str) -> None:
         with self._database.begin() as session:

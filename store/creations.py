@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from store.guard import rows_changed
 from store.models import Disc, Instance, Job, MediaCreation, Plan, Volume, now
+from store.presence import is_here
 from store.states import DiscState, JobState
 
 _CHUNK = 500
@@ -195,7 +196,7 @@ def held(session: Session, references: list[Reference]) -> tuple[list[int], list
     for chunk in _chunks(sorted({each.sop_instance_uid for each in references})):
         rows = session.execute(
             select(Instance.id, Instance.sop_instance_uid, Instance.sop_class_uid).where(
-                Instance.sop_instance_uid.in_(chunk), Instance.spool_path.is_not(None)
+                Instance.sop_instance_uid.in_(chunk), is_here()
             )
         )
         for instance_id, sop_instance_uid, sop_class_uid in rows:

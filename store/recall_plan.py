@@ -14,7 +14,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from store import recalls
-from store.models import Disc, Instance, Volume, VolumeInstance, now
+from store.models import Derived, Disc, Instance, Volume, VolumeInstance, now
 from store.models_archive import Recall, RecallInstance, RecallVolume
 from store.presence import is_here
 from store.recall_sources import Candidate, candidates, choose
@@ -109,8 +109,10 @@ def wanted_of_volume(session: Session, volume_id: int) -> dict[int, set[int]]:
         select(RecallInstance.recall_id, RecallInstance.instance_id)
         .join(Recall, Recall.id == RecallInstance.recall_id)
         .join(VolumeInstance, VolumeInstance.instance_id == RecallInstance.instance_id)
+        .outerjoin(Derived, Derived.id == VolumeInstance.derived_id)
         .where(
             VolumeInstance.volume_id == volume_id,
+            Derived.new_sop_instance_uid.is_(None),
             RecallInstance.state == InstanceState.WANTED,
             Recall.state == RecallState.WAITING,
         )

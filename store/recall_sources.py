@@ -14,7 +14,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Select, or_, select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from store.checks import DAMAGED, counts
@@ -151,7 +151,7 @@ def holdings(session: Session, ids: Sequence[int]) -> dict[int, set[int]]:
     """Volumes that were ever made with these instances, each with those that it holds."""
     found: dict[int, set[int]] = {}
     for chunk in _chunks(ids):
-        columns: Select[Any] = select(Instance.id, VolumeInstance.volume_id).select_from(Instance)
+        columns: Any = select(Instance.id, VolumeInstance.volume_id).select_from(Instance)
         statement = on_disc(columns)
         for instance_id, volume_id in session.execute(statement.where(Instance.id.in_(chunk))):
             found.setdefault(volume_id, set()).add(instance_id)
@@ -229,11 +229,28 @@ def _why_none(session: Session, missing: Collection[int], held: Mapping[int, set
                 names[volume] = (
                     f"{file_set_id} is {str(marked).lower()}" if marked else f"{file_set_id} did not give it"
                 )
+    renamed = _renamed(session, [each for each in missing if each not in of])
     reasons = {}
     for instance_id in missing:
         told = [names[volume] for volume in of.get(instance_id, ()) if volume in names]
+        if instance_id in renamed:
+            told = [f"{renamed[instance_id]} holds it only as another instance, with a UID of its own"]
         reasons[instance_id] = "; ".join(sorted(set(told))) or "no verified disc holds it"
     return reasons
+
+
+def _renamed(session: Session, ids: Sequence[int]) -> dict[int, str]:
+    """File-set IDs of volumes that hold instances under another UID (after lossy compression, for example)."""
+    found: dict[int, str] = {}
+    for chunk in _chunks(ids):
+        rows = session.execute(
+            select(VolumeInstance.instance_id, Volume.file_set_id)
+            .join(Volume, Volume.id == VolumeInstance.volume_id)
+            .join(Disc, Disc.volume_id == Volume.id)
+            .where(VolumeInstance.instance_id.in_(chunk), Disc.state == DiscState.VERIFIED)
+        )
+        found |= dict(rows.tuples().all())
+    return found
 
 
 def _chunks(values: Sequence[int]) -> Iterator[Sequence[int]]:

@@ -21,7 +21,7 @@ from store.models_archive import Recall, RecallInstance, RecallVolume
 from store.presence import is_here
 
 _CHUNK = 500
-_TOLD = 200
+_TOLD = 5000
 """Instances that a document lists by UID, of those that did not come."""
 
 

@@ -491,3 +491,29 @@ def test_what_came_back_conformed_goes_on_other_discs(any_house: House, tmp_path
         number = start(house)
         assert offer(house.ctx, burnt.image)["restored"] == 2
         assert state(house, number) == "DONE"
+
+
+def test_another_instance_is_not_given_out_for_the_one_received(house: House, tmp_path: Path) -> None:
+    """What was compressed lossily has a UID of its own: there is no way back to what was received."""
+    house.receive(1)
+    given = {"profile": "STD-GEN-DVD-JPEG", "medium": "DVD-R", "compress": "lossless"}
+    (burnt,) = burn(house.ctx, tmp_path / "vault", **given)
+    with house.db.begin() as session:
+        session.execute(update(Derived).values(new_sop_instance_uid="1.2.3"))
+    purge(house.ctx)
+    found = document(house.ctx, start(house))
+    assert found["state"] == "FAILED"
+    assert found["missing"][0]["reason"].startswith(f"{burnt.file_set_id} holds it only as another instance")
+    assert offer(house.ctx, burnt.image)["result"] == work.NOT_WANTED
+
+
+def test_requesters_of_before_the_start_are_gone(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.receive(1)
+    burn(house.ctx, tmp_path / "vault")
+    purge(house.ctx)
+    number = start(house, source="c-get:WS1")
+    RecallWork(house.ctx, nobody).once()
+    assert state(house, number) == "WAITING"
+    monkeypatch.setattr(work, "_STARTED", now())
+    RecallWork(house.ctx, nobody).once()
+    assert state(house, number) == "CANCELLED"
