@@ -49,6 +49,8 @@ _CHARACTER_SET, _SIGNED, _ALLOCATED = 0x00080005, 0x00280103, 0x00280100
 _PIXELS = (PIXEL_DATA, 0x7FE00008, 0x7FE00009)
 _NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 _GATHERED = 1 << 16
+_UTF_8: dict[str, Any] = {"vr": "CS", "Value": ["ISO_IR 192"]}
+"""Specific Character Set of what is told in JSON."""
 
 Steps = tuple[int, ...]
 """The way to an element: tag, number of the item from 1, tag ..."""
@@ -161,7 +163,7 @@ class _Writer:
         self, scope: _Scope, end: int | None, where: str, more: Mapping[str, Any] | None = None
     ) -> Iterator[str]:
         yield "{"
-        comma = ""
+        comma, declared = "", bool(scope.depth)
         for element in elements(self._source, scope.encoding, end, top=not scope.depth):
             tag = element.tag
             if tag & 0xFFFF == 0 or tag == 0xFFFCFFFC or tag >> 16 in (0x0000, 0x0002):
@@ -172,11 +174,16 @@ class _Writer:
                 continue
             yield f'{comma}"{tag:08X}":'
             comma = ","
+            if tag == _CHARACTER_SET:
+                declared = True
             vr = vr_of(element, scope.signed, scope.allocated)
             if vr == "SQ":
                 yield from self._sequence(scope, element, f"{where}{tag:08X}/")
             else:
                 yield json.dumps(self._value(scope, element, vr, where), ensure_ascii=False, separators=(",", ":"))
+        if not declared:
+            yield f'{comma}"00080005":{json.dumps(_UTF_8)}'
+            comma = ","
         for name, model in (more or {}).items():
             yield f'{comma}"{name}":{json.dumps(model, ensure_ascii=False)}'
             comma = ","
@@ -209,7 +216,7 @@ class _Writer:
             return model
         if element.tag == _CHARACTER_SET:
             scope.codecs = charsets.codecs_of(value.decode("ascii", "replace").strip(" \0"))
-            return {"vr": "CS", "Value": ["ISO_IR 192"]}  # JSON is UTF-8
+            return _UTF_8
         if vr in _IN_CHARACTER_SET:
             text = charsets.decode(value, scope.codecs, name=vr == "PN")
         else:
