@@ -173,8 +173,7 @@ def test_late_arrivals_of_a_study_that_still_waits_join_it(any_house: House) -> 
         assert waiting.summary(session, "arch").studies == 1
 
 
-def test_what_has_waited_long_enough_is_burnt_however_little(any_house: House) -> None:
-    house = any_house
+def test_what_has_waited_long_enough_is_burnt_however_little(house: House) -> None:
     make_pool(house, latest_days=14)
     receive(house, 1)
     put_all(house)
@@ -203,8 +202,7 @@ def test_with_what_is_due_goes_whatever_else_fits_and_the_rest_waits(any_house: 
     assert 0 < still_waiting(house) == 32 - len(taken)
 
 
-def test_a_study_that_still_comes_in_is_left_waiting(any_house: House) -> None:
-    house = any_house
+def test_a_study_that_still_comes_in_is_left_waiting(house: House) -> None:
     make_pool(house, quiet_minutes=10)
     for number in range(1, 8):
         receive(house, number)
@@ -298,10 +296,7 @@ def test_a_crash_before_the_transaction_leaves_everything_waiting(
     assert len(filling.fill(house.ctx, "arch", everything=True)) == 1
 
 
-def test_a_pool_that_is_not_full_is_not_prepared_again_and_again(
-    any_house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    house = any_house
+def test_a_pool_that_is_not_full_is_not_prepared_again_and_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     make_pool(house, min_fill=100)
     for number in range(1, 6):
         receive(house, number)
@@ -320,8 +315,7 @@ def test_a_pool_that_is_not_full_is_not_prepared_again_and_again(
     assert looks == 1
 
 
-def test_one_instance_of_a_conflict_is_set_aside(any_house: House) -> None:
-    house = any_house
+def test_one_instance_of_a_conflict_is_set_aside(house: House) -> None:
     make_pool(house)
     receive(house, 1, count=1)
     receive(house, 1, count=1, PatientComments="other")
@@ -335,10 +329,9 @@ def test_one_instance_of_a_conflict_is_set_aside(any_house: House) -> None:
         assert waiting.refused(session, "arch", limit=5)[1][0]["reason"].startswith("DUPL_REF_INST")
 
 
-def test_a_blackout_of_a_schedule_that_fills_it_holds_the_pool(any_house: House) -> None:
+def test_a_blackout_of_a_schedule_that_fills_it_holds_the_pool(house: House) -> None:
     from store import schedules
 
-    house = any_house
     make_pool(house, latest_days=1)
     receive(house, 1)
     put_all(house)
@@ -358,32 +351,29 @@ def test_a_blackout_of_a_schedule_that_fills_it_holds_the_pool(any_house: House)
 # --- Deciding about pools ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("given", "says"),
-    [
-        ({"kind": "both"}, "kind is 'both'"),
-        ({"copies": 0}, "copies is 0"),
-        ({"copies": True}, "copies is True"),
-        ({"required_copies": 3, "copies": 2}, "required_copies is 3"),
-        ({"kind": "backup", "required_copies": 1}, "backup discs are no places"),
-        ({"min_fill": 0}, "min_fill is 0"),
-        ({"min_fill": float("nan")}, "min_fill is nan"),
-        ({"latest_days": 0}, "latest_days is 0"),
-        ({"shelves": ["a", "b", "c"], "copies": 2}, "2 copies"),
-        ({"shelves": ["a\nb"]}, "printable"),
-        ({"options": {"copies": 2}}, "copies: the pool has values of its own"),
-        ({"options": {"profile": "auto"}}, "profile of its own"),
-        ({"options": {"burner": "none"}}, "there is no burner 'none'"),
-        ({"options": {"file_set_prefix": "TOO_LONG_PREFIX"}}, "file_set_prefix"),
-        ({"colour": "red"}, "unknown value colour"),
-    ],
-)
-def test_values_that_make_no_sense(house: House, given: dict[str, Any], says: str) -> None:
-    with pytest.raises(OptionsError, match=says):
-        pools.values_of(house.settings, given)
+SENSELESS: list[tuple[dict[str, Any], str]] = [
+    ({"kind": "both"}, "kind is 'both'"),
+    ({"copies": 0}, "copies is 0"),
+    ({"copies": True}, "copies is True"),
+    ({"required_copies": 3, "copies": 2}, "required_copies is 3"),
+    ({"kind": "backup", "required_copies": 1}, "backup discs are no places"),
+    ({"min_fill": 0}, "min_fill is 0"),
+    ({"min_fill": float("nan")}, "min_fill is nan"),
+    ({"latest_days": 0}, "latest_days is 0"),
+    ({"shelves": ["a", "b", "c"], "copies": 2}, "2 copies"),
+    ({"shelves": ["a\nb"]}, "printable"),
+    ({"options": {"copies": 2}}, "copies: the pool has values of its own"),
+    ({"options": {"profile": "auto"}}, "profile of its own"),
+    ({"options": {"burner": "none"}}, "there is no burner 'none'"),
+    ({"options": {"file_set_prefix": "TOO_LONG_PREFIX"}}, "file_set_prefix"),
+    ({"colour": "red"}, "unknown value colour"),
+]
 
 
-def test_profile_and_medium_must_belong_together(house: House) -> None:
+def test_values_that_make_no_sense(house: House) -> None:
+    for given, says in SENSELESS:
+        with pytest.raises(OptionsError, match=says):
+            pools.values_of(house.settings, given)
     with pytest.raises(MediaError):
         pools.values_of(house.settings, {"options": {"profile": "STD-GEN-CD", "medium": "BD-25"}})
 
