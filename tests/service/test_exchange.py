@@ -11,7 +11,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 
 from config.settings import Settings
-from service import exchange
+from service import reaching
 from service.errors import NotDone, as_refusal
 from service.operations import StoreOperations
 from store.remotes import RemoteNodeError
@@ -63,7 +63,7 @@ def node() -> Iterator[Callable[..., Node]]:
 
 @pytest.fixture
 def ops(opened: Callable[[], StoreOperations], monkeypatch: pytest.MonkeyPatch) -> StoreOperations:
-    monkeypatch.setattr(exchange, "_pause", lambda *_: None)
+    monkeypatch.setattr(reaching, "pause", lambda *_: None)
     return opened()
 
 

@@ -21,7 +21,7 @@ from sqlalchemy import select
 from config.settings import Settings, SettingsError, Watch, load
 from media.iso9660 import IsoImage
 from media.items import DiscFile
-from service import arrivals, checks, exchange, opening
+from service import arrivals, checks, opening, reaching
 from service.api.application import build
 from service.operations import StoreOperations
 from service.shutdown import Stopping
@@ -349,7 +349,7 @@ def pacs(data: Path) -> Iterator[Node]:
 def test_what_came_is_sent_on_until_the_node_has_it(
     bench: Callable[..., Bench], disc: Path, pacs: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "_pause", lambda *_: None)
+    monkeypatch.setattr(reaching, "pause", lambda *_: None)
     place = bench(to="pacs", after="move")
     taken: list[str] = []
 
