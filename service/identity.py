@@ -35,28 +35,24 @@ class Identity:
         if not token.startswith(sessions.TOKEN_PREFIX):
             return None
         at = now()
-        with self._db.read() as session:
-            found = sessions.find_token(session, token, at)
+        found = sessions.find_token(self._db, token, at=at)
         if found is None:
             return None
-        user, row = found
-        if _long_ago(row.used_at, at):
+        if _long_ago(found.used_at, at):
             with self._db.begin() as session:
-                sessions.token_used(session, row.id, at)
-        return Actor(user.name, user.role, "token", user.id, tuple(row.scopes), address=address)
+                sessions.token_used(session, found.token_id, at)
+        return Actor(found.name, found.role, "token", found.user_id, found.scopes, address=address)
 
     def by_session(self, secret: str, address: str, *, in_use: bool = True) -> Actor | None:
         """Whoever is signed in. ``in_use``: a person does something, so the session is not idle."""
         at = now()
-        with self._db.read() as session:
-            found = sessions.find(session, secret, idle=self._idle, at=at)
+        found = sessions.find(self._db, secret, idle=self._idle, at=at)
         if found is None:
             return None
-        user, row = found
-        if in_use and _long_ago(row.seen_at, at):
+        if in_use and _long_ago(found.used_at, at):
             with self._db.begin() as session:
-                sessions.seen(session, row.digest, at)
-        return Actor(user.name, user.role, "session", user.id, None, row.digest, csrf(secret), address)
+                sessions.seen(session, found.digest, at)
+        return Actor(found.name, found.role, "session", found.user_id, None, found.digest, csrf(secret), address)
 
 
 def _long_ago(then: datetime | None, at: datetime) -> bool:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import bindparam, delete, or_, select, update
 from sqlalchemy.orm import Session
 
 from config import roles
+from store.db import Database
 from store.models import now
 from store.models_users import ApiToken, OidcLogin, User, UserSession
 from store.users import BadUser, UnknownUser, UserError
@@ -44,22 +46,49 @@ def begin(session: Session, user: User, *, how: str, address: str, lasts: timede
     return secret
 
 
-def find(
-    session: Session, secret: str, *, idle: timedelta, at: datetime | None = None
-) -> tuple[User, UserSession] | None:
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who has a session or a token."""
+
+    user_id: int
+    name: str
+    role: str
+    used_at: datetime | None
+    """When it was used last, as far as it was written down."""
+    digest: str
+    token_id: int = 0
+    scopes: tuple[str, ...] = ()
+
+
+# Asked at every request, so without what the ORM costs.
+_OF_SESSION = (
+    select(User.id, User.name, User.role, UserSession.seen_at)
+    .join(User, User.id == UserSession.user_id)
+    .where(
+        UserSession.digest == bindparam("digest"),
+        UserSession.expires_at > bindparam("at"),
+        UserSession.seen_at > bindparam("since"),
+        User.disabled_at.is_(None),
+    )
+)
+_OF_TOKEN = (
+    select(User.id, User.name, User.role, ApiToken.used_at, ApiToken.id, ApiToken.scopes)
+    .join(User, User.id == ApiToken.user_id)
+    .where(
+        ApiToken.digest == bindparam("digest"),
+        ApiToken.expires_at > bindparam("at"),
+        ApiToken.revoked_at.is_(None),
+        User.disabled_at.is_(None),
+    )
+)
+
+
+def find(db: Database, secret: str, *, idle: timedelta, at: datetime) -> Holder | None:
     """Whose session that is; None where it ended, was idle for too long, or its user may not be here any more."""
-    at = at or now()
-    row = session.execute(
-        select(User, UserSession)
-        .join(User, User.id == UserSession.user_id)
-        .where(
-            UserSession.digest == digest(secret),
-            UserSession.expires_at > at,
-            UserSession.seen_at > at - idle,
-            User.disabled_at.is_(None),
-        )
-    ).one_or_none()
-    return (row[0], row[1]) if row else None
+    key = digest(secret)
+    with db.engine.connect().execution_options(burnish_read_only=True) as connection:
+        row = connection.execute(_OF_SESSION, {"digest": key, "at": at, "since": at - idle}).one_or_none()
+    return Holder(row[0], row[1], row[2], row[3], key) if row is not None else None
 
 
 def seen(session: Session, session_digest: str, at: datetime) -> None:
@@ -137,19 +166,12 @@ def _within(role: str, scope: str) -> bool:
     return order.index(scope) <= order.index(role) if scope in order else roles.has(role, scope)
 
 
-def find_token(session: Session, secret: str, at: datetime | None = None) -> tuple[User, ApiToken] | None:
+def find_token(db: Database, secret: str, *, at: datetime) -> Holder | None:
     """Whose token that is; None where it is none, has expired, was revoked, or its user may not be here any more."""
-    row = session.execute(
-        select(User, ApiToken)
-        .join(User, User.id == ApiToken.user_id)
-        .where(
-            ApiToken.digest == digest(secret),
-            ApiToken.expires_at > (at or now()),
-            ApiToken.revoked_at.is_(None),
-            User.disabled_at.is_(None),
-        )
-    ).one_or_none()
-    return (row[0], row[1]) if row else None
+    key = digest(secret)
+    with db.engine.connect().execution_options(burnish_read_only=True) as connection:
+        row = connection.execute(_OF_TOKEN, {"digest": key, "at": at}).one_or_none()
+    return Holder(row[0], row[1], row[2], row[3], key, row[4], tuple(row[5])) if row is not None else None
 
 
 def token_used(session: Session, token_id: int, at: datetime) -> None:

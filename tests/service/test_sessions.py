@@ -19,6 +19,7 @@ from service.api.access import needs
 from service.clocks import Clocks
 from service.web.account import next_page
 from store import sessions, users
+from store.db import Database
 from store.models import now
 from store.models_users import User, UserSession
 from tests.service.door import PASSWORD, Door
@@ -275,3 +276,27 @@ def test_who_is_signed_in_is_shown_to_administrators(door: Door) -> None:
     assert shown["address"] == "10.0.0.7" and set(shown) == {"begun_at", "seen_at", "how", "address"}
     with door.context.db.begin() as session:
         assert users.end_sessions(session, users.by_name(session, "ann")) == 1
+
+
+def test_sessions_and_tokens_are_found_on_both_databases(database: Database) -> None:
+    at, hour = now(), timedelta(hours=1)
+    with database.begin() as session:
+        user = users.add(session, "ann", "operator", by="t")
+        secret = sessions.begin(session, user, how="password", address="::1", lasts=2 * hour)
+        token, text = sessions.make_token(session, user, name="t", scopes=["jobs.make"], lasts=hour, by="t")
+    found = sessions.find(database, secret, idle=hour, at=at + hour / 2)
+    assert found is not None and (found.name, found.role, found.user_id) == ("ann", "operator", user.id)
+    assert sessions.find(database, secret + "x", idle=hour, at=at) is None
+    assert sessions.find(database, secret, idle=hour, at=at + 1.5 * hour) is None
+    with database.begin() as session:
+        sessions.seen(session, found.digest, at + hour)
+    assert sessions.find(database, secret, idle=hour, at=at + 1.5 * hour) is not None
+    assert sessions.find(database, secret, idle=hour, at=at + 2.5 * hour) is None
+    holder = sessions.find_token(database, text, at=at)
+    assert holder is not None and (holder.token_id, holder.scopes) == (token.id, ("jobs.make",))
+    assert sessions.find_token(database, text, at=at + 2 * hour) is None
+    with database.begin() as session:
+        sessions.revoke(session, token.id)
+        users.disable(session, users.by_name(session, "ann"))
+    assert sessions.find_token(database, text, at=at) is None
+    assert sessions.find(database, secret, idle=hour, at=at) is None
