@@ -18,6 +18,7 @@ BENCHES = (
     "packing",
     "archive",
     "rebuild",
+    "board",
 )
 
 

@@ -146,7 +146,7 @@ class Board:
     """How many there are of each, by these names; the lists may be shorter."""
 
 
-def board(session: Session, *, day: datetime, limit: int = 60) -> Board:
+def board(session: Session, *, day: datetime, limit: int = 40) -> Board:
     """``day``: when today began. At most ``limit`` of each kind come with their discs."""
     jobs = _jobs(session, day)
     groups: dict[str, list[JobRow]] = {"needs": [], "running": [], "queued": [], "failed": [], "done": []}
