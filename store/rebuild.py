@@ -23,7 +23,7 @@ from store import copies, entering
 from store.db import Database
 from store.discs import record
 from store.entering import Arrived, Made, NewSet
-from store.models import Disc, Event, Job, Plan, Volume, VolumeInstance, now
+from store.models import Disc, Event, Plan, Volume, VolumeInstance, now
 from store.rebuild_sets import number_of, set_names
 from store.registration import BadIdentity, Provenance, check_identity, patient_identity
 from store.rereading import record_check
@@ -458,7 +458,7 @@ class _Entry:
         return None
 
     def _new_disc(self, volume: Volume, place: Path | None) -> Disc:
-        job = self._session.scalars(select(Job).where(Job.plan_id == volume.plan_id)).one()
+        job = entering.enter_job(self._session, self._session.get_one(Plan, volume.plan_id), 1)
         taken = self._session.scalars(select(Disc.copy).where(Disc.volume_id == volume.id)).all()
         facts = self._found.set_catalogue.facts if self._found.set_catalogue is not None else None
         at = now()

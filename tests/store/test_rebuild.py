@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,11 @@ from jobs.assemble import volume_image
 from jobs.options import RequestOptions
 from jobs.planning import create_request, make_plan
 from media.discread import read_disc
+from media.problems import MediaError
+from media.trees import IsoTree
 from media.verify import verify_path
 from store import migrate, rebuild
+from store.catalogue import find
 from store.db import Database, next_numbers
 from store.instances import Provenance, Registrar, ingest_file
 from store.models import (
@@ -37,7 +42,7 @@ from store.models import (
 from store.rebuild_sets import missing_volumes
 from store.selection import Selection
 from tests.jobs.conftest import House
-from tests.makers import IMPLICIT_LE, PATIENTS, Made, study
+from tests.makers import IMPLICIT_LE, PATIENTS, Made, disc_image, file_set, make, study
 from tests.makers import Patient as Person
 
 HOSTILE = Person("=1+1<script>", "O'Brien^\u202eevil\"; DROP TABLE patient;--", "19991231", "", "ISO_IR 192")
@@ -97,10 +102,13 @@ class Site:
 
 
 @pytest.fixture
-def site(database: Database, tmp_path: Path) -> Iterator[Site]:
+def site(tmp_path: Path) -> Iterator[Site]:
+    database = Database(f"sqlite:///{tmp_path / 'site.db'}")
+    migrate.upgrade(database)
     made = Site(database, tmp_path)
     yield made
     made.house.close()
+    database.close()
 
 
 @pytest.fixture
@@ -204,16 +212,45 @@ def varied(site: Site) -> list[Path]:
     return discs
 
 
-def test_what_was_on_the_discs_is_as_it_was(site: Site, fresh: Callable[[], Database]) -> None:
+@dataclass(frozen=True)
+class Lost:
+    """A database that is gone, but for what a test remembers of it."""
+
+    discs: list[Path]
+    content: dict[str, Any]
+    number: int
+    """The last running number of a File-set ID."""
+    plans: int
+
+
+@pytest.fixture(scope="module")
+def lost(tmp_path_factory: pytest.TempPathFactory) -> Lost:
+    folder = tmp_path_factory.mktemp("lost")
+    database = Database(f"sqlite:///{folder / 'site.db'}")
+    migrate.upgrade(database)
+    site = Site(database, folder)
     discs = varied(site)
-    assert len(discs) >= 8
-    for path in discs:
-        assert verify_path(path).ok, verify_path(path).problems
-    with site.db.read() as session:
-        before = snapshot(session)
+    with database.read() as session:
+        content = snapshot(session)
         number = session.get_one(Counter, "file_set").value
+        plans = len(set(session.scalars(select(Volume.plan_id))))
+    site.house.close()
+    database.close()
+    (folder / "site.db").unlink()
+    shutil.rmtree(folder / "data")
+    return Lost(discs, content, number, plans)
+
+
+def test_discs_of_many_kinds_are_right(lost: Lost) -> None:
+    assert len(lost.discs) >= 8
+    for path in lost.discs:
+        assert verify_path(path).ok, verify_path(path).problems
+
+
+def test_what_was_on_the_discs_is_as_it_was(lost: Lost, database: Database) -> None:
+    discs, before, number = [*lost.discs], lost.content, lost.number
     random.Random(4).shuffle(discs)
-    db = fresh()
+    db = database
     entered = run_of(db, discs)
     assert [one.lost for one in entered] == [{}] * len(discs)
     assert all(one.new_disc and not one.known for one in entered)
@@ -237,9 +274,7 @@ def test_what_was_on_the_discs_is_as_it_was(site: Site, fresh: Callable[[], Data
             .join(Plan, Plan.id == Volume.plan_id)
         )
         assert frozen == set(session.execute(named).tuples())
-        plans = len(set(session.scalars(select(Volume.plan_id))))
-    with site.db.read() as session:
-        assert plans == len(set(session.scalars(select(Volume.plan_id))))
+        assert len(set(session.scalars(select(Volume.plan_id)))) == lost.plans
 
 
 def test_doing_it_again_adds_nothing(site: Site, fresh: Callable[[], Database]) -> None:
@@ -256,3 +291,228 @@ def test_doing_it_again_adds_nothing(site: Site, fresh: Callable[[], Database]) 
         assert len(session.scalars(select(Disc)).all()) == 1
         (disc,) = session.scalars(select(Disc))
         assert disc.times_read == 2 and disc.checked_result == "GOOD"
+
+
+def test_copies_are_discs_of_their_own_and_are_not_counted_twice(
+    site: Site, fresh: Callable[[], Database], tmp_path: Path
+) -> None:
+    site.receive(*study("CT", 2, seed=1))
+    (image,) = site.burn(copies=2)
+    second = Path(shutil.copy(image, tmp_path / "second.iso"))
+    db = fresh()
+    one, two = run_of(db, [image, second])
+    assert one.new_disc and two.new_disc and one.disc != two.disc and two.new_instances == 0
+    with db.read() as session:
+        (volume,) = session.scalars(select(Volume))
+        assert (volume.good_copies, volume.wanted_copies) == (2, 2)
+        assert [disc.copy for disc in session.scalars(select(Disc).order_by(Disc.id))] == [1, 2]
+    # An image that was moved is the disc that it was; one beside it is another, if somebody says so.
+    moved = second.rename(tmp_path / "moved.iso")
+    (again,) = run_of(db, [moved])
+    assert again.disc == two.disc and not again.new_disc
+    with db.read() as session:
+        assert session.get_one(Disc, int(two.disc[1:])).image == str(moved)
+    third = Path(shutil.copy(image, tmp_path / "third.iso"))
+    moved.unlink()
+    (another,) = run_of(db, [third], rebuild.Run(options_of, another_copy=True))
+    assert another.new_disc
+    with db.read() as session:
+        assert session.scalars(select(Volume)).one().good_copies == 3
+
+
+def test_missing_discs_are_told_with_what_is_on_them(site: Site, fresh: Callable[[], Database]) -> None:
+    for number, patient in enumerate(("ascii", "german", "greek", "korean", "unicode")):
+        site.receive(*study("CT", 4, seed=number, patient=PATIENTS[patient]), calling=f"CT_{number}")
+    discs = site.burn(patients_per_disc="many", capacity_sectors=200)
+    assert len(discs) >= 3
+    db = fresh()
+    entered = run_of(db, [discs[2], discs[0]])
+    ids = {one.volume_id for one in entered if one.volume_id is not None}
+    with db.read() as session:
+        (told,) = missing_volumes(session, ids)
+        assert len(set(session.scalars(select(Volume.plan_id)))) == 1
+    assert told["of"] == len(discs) and told["there"] == [discs[0].stem, discs[2].stem]
+    assert told["missing"][0]["file_set_id"] == discs[1].stem
+    assert all(one["studies"] and one["studies"][0]["patient_name"] for one in told["missing"])
+    with db.begin() as session:  # nor does a new disc get the ID of one that is missing
+        assert next_numbers(session, "file_set") == len(discs) + 1
+    run_of(db, discs[1:2])
+    with db.read() as session:
+        there = {volume.number for volume in session.scalars(select(Volume))}
+        assert there >= {1, 2, 3} and len(set(session.scalars(select(Volume.plan_id)))) == 1
+
+
+def test_one_patient_a_disc_tells_of_no_other_patient(site: Site) -> None:
+    site.receive(*study("CT", 2, seed=1), *study("CT", 2, seed=2, patient=PATIENTS["ascii2"]))
+    first, second = site.burn(patients_per_disc="one")
+    assert b"PAT-0002" not in first.read_bytes() and b"PAT-0001" not in second.read_bytes()
+    assert second.stem.encode() in first.read_bytes()
+
+
+def _break(image: Path, name: str, where: int = 700) -> None:
+    with IsoTree(image) as tree:
+        ((offset, _),) = tree.extents(name)
+    data = bytearray(image.read_bytes())
+    data[offset + where] ^= 0xFF
+    image.write_bytes(bytes(data))
+
+
+def test_what_can_be_read_of_a_damaged_disc_is_entered_and_a_good_copy_completes_it(
+    site: Site, fresh: Callable[[], Database], tmp_path: Path
+) -> None:
+    site.receive(*study("CT", 3, seed=1))
+    (image,) = site.burn()
+    with site.db.read() as session:
+        before = snapshot(session)
+        broken_name = session.scalars(select(VolumeInstance.file_id).where(VolumeInstance.position == 2)).one()
+    good = Path(shutil.copy(image, tmp_path / "good.iso"))
+    _break(image, broken_name)
+    db = fresh()
+    (damaged,) = run_of(db, [image])
+    assert damaged.lost.keys() == {broken_name} and damaged.instances == 2
+    with db.read() as session:
+        (disc,) = session.scalars(select(Disc))
+        (volume,) = session.scalars(select(Volume))
+        assert disc.checked_result == "DAMAGED" and volume.good_copies == 0 and volume.image_sha256 is None
+    (whole,) = run_of(db, [good])
+    assert not whole.lost and whole.instances == 3 and whole.new_instances == 1
+    with db.read() as session:
+        assert snapshot(session) == before
+        assert session.scalars(select(Volume)).one().good_copies == 1
+
+
+def test_a_disc_whose_catalogue_or_manifest_is_broken_says_so(
+    site: Site, fresh: Callable[[], Database], tmp_path: Path
+) -> None:
+    site.receive(*study("CT", 2, seed=1))
+    (image,) = site.burn()
+    for name in ("VOLUMES.TXT", "MANIFEST.TXT"):
+        broken = Path(shutil.copy(image, tmp_path / f"{name}.iso"))
+        _break(broken, name, 30)
+        (entered,) = run_of(fresh(), [broken])
+        assert entered.instances == 2, name
+        found = read_disc(broken)
+        assert found.damaged and name in {problem.file for problem in found.problems}
+        found.close()
+
+
+def test_other_makers_discs_are_entered_as_theirs(fresh: Callable[[], Database], tmp_path: Path) -> None:
+    made = [*study("CT", 2, seed=5), make("SR", seed=5)]
+    folder = file_set(tmp_path / "theirs", made, file_set_id="PATIENT")
+    (folder / "VIEWER.EXE").write_bytes(b"MZ" + bytes(100))
+    (folder / "EXTRA.DCM").write_bytes(make("MR", seed=6).part10())
+    other = file_set(tmp_path / "other", [make("US", seed=7)], file_set_id="PATIENT")  # the same UID, other content
+    db = fresh()
+    first, second = run_of(db, [folder, other])
+    assert first.origin == second.origin == "foreign" and not first.lost
+    assert (first.instances, second.instances) == (4, 1)
+    assert first.file_set_uid != second.file_set_uid
+    with db.read() as session:
+        digests = {row.sop_instance_uid: row.digest for row in session.scalars(select(Instance))}
+        assert {volume.file_set_id for volume in session.scalars(select(Volume))} == {"PATIENT"}
+        found = find(session, patient_id="PAT-0001")
+    assert {disc["file_set_id"] for disc in found} == {"PATIENT"}
+    assert len(digests) == 5
+    again = run_of(db, [folder, other])
+    assert all(one.known and not one.new_disc and not one.new_instances for one in again)
+
+
+def test_a_copy_of_what_the_spool_has_is_the_same_instance(site: Site, tmp_path: Path) -> None:
+    made = list(study("CT", 2, seed=5))
+    site.receive(*made)
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    with site.db.read() as session:
+        paths = [site.house.ctx.spool.path_of(path) for path in session.scalars(select(Instance.spool_path)) if path]
+    for number, path in enumerate(paths):
+        shutil.copy(path, folder / f"IM{number}")
+    image = disc_image(tmp_path / "plain.iso", folder)
+    (entered,) = run_of(site.db, [image])
+    assert entered.instances == 2 and entered.new_instances == 0 and entered.origin == "foreign"
+    with site.db.read() as session:
+        assert all(row.spool_path for row in session.scalars(select(Instance)))
+
+
+def test_a_handed_out_disc_and_one_of_before_are_entered_from_readme_and_directory(
+    site: Site, fresh: Callable[[], Database]
+) -> None:
+    for number, patient in enumerate(("ascii", "german")):
+        site.receive(*study("CT", 3, seed=number, patient=PATIENTS[patient]), calling=f"CT_{number}")
+    discs = site.burn(patients_per_disc="one", purpose="handout")
+    db = fresh()
+    entered = run_of(db, discs[::-1])
+    assert [one.instances for one in entered] == [3, 3]
+    unknown = ("plan_id", "origin", "good_copies", "wanted_copies", "capacity_sectors")
+
+    def told(database: Database) -> tuple[Any, Any]:
+        with database.read() as session:
+            volumes = {row.file_set_uid: columns(row, *unknown) for row in session.scalars(select(Volume))}
+            rows = session.scalars(select(Instance))
+            return volumes, {(row.sop_instance_uid, row.digest, row.directory_keys) for row in rows}
+
+    assert told(db) == told(site.db)
+    with db.read() as session:
+        assert len(set(session.scalars(select(Volume.plan_id)))) == 1
+        assert missing_volumes(session, {one.volume_id for one in entered if one.volume_id}) == []
+        assert {plan.profile for plan in session.scalars(select(Plan))} == {"STD-GEN-CD"}
+
+
+def test_a_database_that_has_a_part_keeps_what_it_has(site: Site, tmp_path: Path) -> None:
+    site.receive(*study("CT", 2, seed=1))
+    (image,) = site.burn()
+    with site.db.read() as session:
+        before = snapshot(session)
+    (entered,) = run_of(site.db, [image])
+    assert entered.known and entered.origin == "own" and entered.new_instances == 0 and entered.new_disc
+    with site.db.read() as session:
+        assert snapshot(session) == before
+        assert session.scalars(select(Volume)).one().origin == "own"
+        assert all(row.spool_path for row in session.scalars(select(Instance)))
+
+
+def test_instances_in_conflict_are_so_again_in_whatever_order(site: Site, fresh: Callable[[], Database]) -> None:
+    site.receive(make("CT", seed=1))
+    site.receive(make("CT", seed=1, SeriesDescription="other"))
+    discs = site.burn(conflicts="keep-both")
+    with site.db.read() as session:
+        before = snapshot(session)
+    assert sum(one["conflict"] is not None for one in before["instance"].values()) == 1
+    db = fresh()
+    run_of(db, discs)
+    with db.read() as session:
+        assert snapshot(session) == before
+
+
+def test_what_is_no_medium_is_refused(tmp_path: Path) -> None:
+    for name, data in (("a.iso", b""), ("b.iso", bytes(100_000)), ("c.iso", random.Random(1).randbytes(80_000))):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(MediaError):
+            read_disc(tmp_path / name)
+
+
+def test_any_damage_is_told_and_nothing_wrong_is_entered(
+    site: Site, fresh: Callable[[], Database], tmp_path: Path
+) -> None:
+    site.receive(*study("CT", 2, seed=1), *study("US", 1, seed=1))
+    (image,) = site.burn()
+    with site.db.read() as session:
+        sound = snapshot(session)["instance"]
+    data = image.read_bytes()
+    dice = random.Random(9)
+    db = fresh()
+    for number in range(25):
+        broken = bytearray(data)
+        for _ in range(dice.choice((1, 3, 300))):
+            broken[dice.randrange(16 * 2048, len(broken))] = dice.randrange(256)
+        if dice.random() < 0.2:
+            del broken[dice.randrange(40_000, len(broken)) :]
+        path = tmp_path / f"{number}.iso"
+        path.write_bytes(bytes(broken))
+        try:
+            run_of(db, [path])
+        except Exception as error:
+            assert isinstance(error, MediaError), error
+    with db.read() as session:
+        for key, one in snapshot(session)["instance"].items():
+            assert sound[key]["file_sha256"] == one["file_sha256"]
+            assert sound[key]["directory_keys"] == one["directory_keys"]
