@@ -43,6 +43,8 @@ from store.states import JOB_FINAL
 from store.whole import holds_all
 
 _BATCH = 500
+_SCANNED = 4
+"""So many batches are looked at together: what may not go takes most of the time."""
 _ROBOT = "robot"
 
 
@@ -125,14 +127,20 @@ class _Purge:
         last = ""
         while not self._enough:
             with self._db.read() as session:
+                here = session.execute(
+                    select(Instance.id, Instance.spool_path)
+                    .where(Instance.spool_path.is_not(None), Instance.spool_path > last)
+                    .order_by(Instance.spool_path)
+                    .limit(_SCANNED * _BATCH)
+                ).all()
                 keep = _kept_by_pool(session)
                 wanted = keep if kept_by_pools else ~keep
-                query = _candidates(self._policy).where(wanted, Instance.spool_path > last)
-                batch = session.execute(query.order_by(Instance.spool_path).limit(_BATCH)).all()
+                query = _candidates(self._policy).where(wanted, Instance.id.in_([row.id for row in here]))
+                batch = session.execute(query.order_by(Instance.spool_path)).all()
                 bound = commitments.bound_instances(session, hours=self._policy.commitment_hours)
-            if not batch:
+            if not here:
                 return
-            last = batch[-1].spool_path
+            last = here[-1].spool_path or ""
             rows = [row for row in batch if row.sop_instance_uid not in bound]
             if self._policy.to_free is not None:
                 rows = self._until_enough(rows)
@@ -188,12 +196,15 @@ class _Purge:
         last = 0
         while not self._enough:
             with self._db.read() as session:
-                query = _derived(self._policy).where(Derived.id > last)
-                batch = session.execute(query.order_by(Derived.id).limit(_BATCH)).all()
-            if not batch:
+                here = session.scalars(
+                    select(Derived.id).where(_there(), Derived.id > last).order_by(Derived.id).limit(_BATCH)
+                ).all()
+                query = _derived(self._policy).where(Derived.id.in_(here))
+                batch = session.execute(query.order_by(Derived.id)).all()
+            if not here:
                 return
-            last = batch[-1].id
-            if not self._dry_run:
+            last = here[-1]
+            if batch and not self._dry_run:
                 with self._db.begin() as session:
                     mine = _locked(session, [row.instance_id for row in batch])
                     query = _derived(self._policy).where(Derived.id.in_([row.id for row in batch]))
@@ -244,22 +255,27 @@ def _candidates(policy: Policy) -> Any:
     return query
 
 
+def _there() -> ColumnElement[bool]:
+    """True for a Derived whose file is there; as its index has it."""
+    return or_(Derived.purged_at.is_(None), Derived.restored_at.is_not(None))
+
+
 def _derived(policy: Policy) -> Any:
     """Conformed copies that may go and have not gone, each with its instance."""
-    there = or_(Derived.purged_at.is_(None), Derived.restored_at.is_not(None))
+    this_file = and_(VolumeInstance.instance_id == Instance.id, VolumeInstance.derived_id == Derived.id)
     # What came back from a disc because nothing better is to be had: copies of it are discs with this very file.
     on_discs = (
         select(func.count(distinct(Disc.id)))
         .join(VolumeInstance, VolumeInstance.volume_id == Disc.volume_id)
-        .where(VolumeInstance.derived_id == Derived.id, counts(), _trusted(policy))
-        .correlate(Derived)
+        .where(this_file, counts(), _trusted(policy))
+        .correlate(Derived, Instance)
         .scalar_subquery()
     )
     wanted = (
         select(func.max(Volume.wanted_copies))
         .join(VolumeInstance, VolumeInstance.volume_id == Volume.id)
-        .where(VolumeInstance.derived_id == Derived.id)
-        .correlate(Derived)
+        .where(this_file)
+        .correlate(Derived, Instance)
         .scalar_subquery()
     )
     returned = and_(
@@ -271,7 +287,7 @@ def _derived(policy: Policy) -> Any:
             Instance,
             (Instance.digest == Derived.source_digest) & (Instance.sop_instance_uid == Derived.sop_instance_uid),
         )
-        .where(there, or_(_safe(policy), returned), ~_needed(policy))
+        .where(_there(), or_(_safe(policy), returned), ~_needed(policy))
     )
 
 
