@@ -122,6 +122,7 @@ class Http(_Section):
     key: str
     behind_proxy: bool
     trusted_proxies: tuple[str, ...]
+    media_folders: tuple[str, ...]
 
     @field_validator("trusted_proxies")
     @classmethod

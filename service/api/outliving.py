@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service import rebuilding
 from service.api import answers
 from service.api.access import Actor, Ctx, needs
+from service.api.places import readable
 from service.api.streaming import answer
 from service.errors import NotFound, UsageError
 from store import entering, exchange, exchange_enter
@@ -40,6 +41,8 @@ def rebuild(
 ) -> dict[str, Any] | Response:
     """What became of each medium, and which volumes of their sets are missing; with ``Accept: application/x-ndjson``
     progress line by line, at last ``{"rebuild": ...}``."""
+    for path in body.paths:
+        readable(ctx.settings, actor, path)
     return answer(
         request,
         "rebuild",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Path as PathParameter
@@ -14,9 +13,9 @@ from jobs import recalls as work
 from service.api import answers
 from service.api.access import Actor, Ctx, Ops, needs
 from service.api.models import SelectionBody
+from service.api.places import readable
 from service.api.streaming import answer
 from service.contract import number
-from service.errors import UsageError
 from service.recalling import work_of
 from store import recall_plan, recalls, remotes
 from store.selection import Selection, instance_ids
@@ -76,9 +75,7 @@ def insert(
     """What it is and what it was good for; with ``Accept: application/x-ndjson`` progress line by line, at last
     ``{"insert": ...}``. ``result`` is READ, NOT WANTED, UNKNOWN, NOT A DISC or TAKEN OUT."""
     disc = number("D", body.disc) if body.disc else None
-    path = Path(body.path)
-    if not path.is_absolute():
-        raise UsageError("path must be absolute")
+    path = readable(ctx.settings, actor, body.path)
 
     def read(progress: Any, cancelled: Any) -> dict[str, Any]:
         document = work.offer(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Form, Query
@@ -13,8 +12,8 @@ from jobs import pools as pool_work
 from jobs import recalls as recall_work
 from jobs import schedules as schedule_work
 from service.api.access import Actor, Ctx, Ops, needs
+from service.api.places import readable
 from service.contract import number
-from service.errors import UsageError
 from service.recalling import work_of
 from service.web.board import told
 from service.web.pages import page
@@ -216,9 +215,7 @@ def insert(
     path: Annotated[str, Form(max_length=4096)],
 ) -> Response:
     """A disc was put into a drive of the service's machine, or its image lies there."""
-    where = Path(path.strip())
-    if not where.is_absolute():
-        raise UsageError(f"{path!r} is no absolute path")
+    where = readable(ctx.settings, actor, path)
     document = recall_work.offer(ctx, where, "", disc_id=None, by=actor.name)
     if not ops.receiving:
         work_of(ops).once()

@@ -401,3 +401,28 @@ def test_a_certificate_is_known_by_its_digest(data: Path) -> None:
     expected = x509.load_pem_x509_certificate(pair.certificate.read_bytes()).fingerprint(hashes.SHA256()).hex()
     assert fingerprint(load(data=data, overrides={"http": {"certificate": "both.pem"}})) == expected
     assert fingerprint(load(data=data)) == ""
+
+
+# --- What is read on the service's own machine ------------------------------------------------------------------------
+
+
+def test_only_media_are_read_for_people_and_programs(door: Door, tmp_path: Path) -> None:
+    """A path that somebody names over the network tells nothing of what else lies there, and brings none in."""
+    door.user("ann", "administrator")
+    token = door.program(door.token("ann", "administrator"))
+    discs = door.context.settings.data / "discs"
+    discs.mkdir()
+    (discs / "way-out").symlink_to(tmp_path)
+    (tmp_path / "secret").mkdir()
+    for path, status in (
+        ("/etc/passwd", 403), ("/etc/nothing-here", 403), (str(tmp_path / "secret"), 403), ("/dev/zero", 403),
+        ("/dev/../etc/passwd", 403), (f"{discs}/../burnish.db", 403), (f"{discs}/way-out/secret", 403),
+        ("/dev/stdin", 403), ("/", 403), ("/mediaeval/x", 403), ("relative", 422), ("/media/\0", 422),
+    ):  # fmt: skip
+        answer = token.post("/api/v1/recalls/insert", json={"path": path})
+        assert answer.status_code == status, (path, answer.text)
+        assert token.post("/api/v1/catalogue/rebuild", json={"paths": [path]}).status_code == status, path
+    for path in (str(discs), f"{discs}/none.iso", "/media/none"):
+        assert token.post("/api/v1/recalls/insert", json={"path": path}).status_code not in (403, 500), path
+    local = door.program().post("/api/v1/recalls/insert", json={"path": str(tmp_path / "secret")})
+    assert local.status_code not in (403, 500), "the command line reads anywhere"
