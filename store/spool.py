@@ -246,13 +246,20 @@ class Spool:
         if folder in self._known:
             return
         with self._lock:
-            for parent in reversed((folder, *folder.parents)):
-                if parent in self._known or not (parent == self.root or self.root in parent.parents):
-                    continue
-                if not parent.is_dir():
-                    parent.mkdir(parents=parent == self.root, exist_ok=True, mode=0o750)
-                    sync_folder(parent.parent)
-                self._known.add(parent)
+            try:
+                self._make(folder)
+            except FileNotFoundError:  # a folder above went with the last that was in it
+                self._known.difference_update((folder, *folder.parents))
+                self._make(folder)
+
+    def _make(self, folder: Path) -> None:
+        for parent in reversed((folder, *folder.parents)):
+            if parent in self._known or not (parent == self.root or self.root in parent.parents):
+                continue
+            if not parent.is_dir():
+                parent.mkdir(parents=parent == self.root, exist_ok=True, mode=0o750)
+                sync_folder(parent.parent)
+            self._known.add(parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -86,6 +86,26 @@ def test_remove_takes_the_folder_with_it_once_that_is_old(spool: Spool) -> None:
     assert spool.path_of(incoming.spool_path).parent.exists()
 
 
+def test_publishing_when_a_purge_took_the_whole_day_and_another_hour_begins(
+    spool: Spool,
+) -> None:
+    first = spool.incoming()
+    first.write(b"one")
+    first.finish()
+    first.publish()
+    first.settle()
+    spool.root.joinpath(first.spool_path).unlink()
+    hour = spool.root.joinpath(first.spool_path).parent
+    hour.rmdir()
+    hour.parent.rmdir()
+    second = spool.incoming()
+    other = f"{second.spool_path[:9]}{(int(second.spool_path[9:11]) + 1) % 24:02}{second.spool_path[11:]}"
+    second.spool_path = other
+    second.write(b"two")
+    second.finish()
+    assert spool.path_of(second.publish()).read_bytes() == b"two"
+
+
 def test_publishing_into_a_folder_that_somebody_removed(spool: Spool) -> None:
     first = spool.incoming()
     spool.remove(first.publish())
