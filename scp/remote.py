@@ -6,7 +6,9 @@ help to try again is told.
 
 from __future__ import annotations
 
+import os
 import queue
+import socket
 import threading
 import time
 from collections import Counter
@@ -16,7 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scp.tls import TlsError
+from media.part10 import locate
+from media.problems import MediaError
+from scp.sender import Sender, SenderFailed
+from scp.tls import TlsError, ended
 from store.remotes import Remote
 
 if TYPE_CHECKING:
@@ -194,37 +199,63 @@ class Peer:
         """
         results = []
         for batch in _batches(instances):
-            contexts = [(uid, (syntax,)) for uid, syntax in dict.fromkeys(_pair(one) for one in batch)]
+            sender = self._sender(list(dict.fromkeys(_pair(one) for one in batch)))
             try:
-                with _chunked("SEND"), self._association(contexts) as association:
-                    accepted = {
-                        (str(context.abstract_syntax), str(context.transfer_syntax[0]))
-                        for context in association.accepted_contexts
-                    }
-                    for number, one in enumerate(batch, 1):
-                        sent = self._store_one(association, one, number, accepted)
-                        on_sent(sent)
-                        results.append(sent)
-            except NothingAccepted:
-                results += [self._unaccepted(one) for one in batch]
+                over = ""
+                for one in batch:
+                    if over:
+                        sent = Sent(one.sop_instance_uid, -1, over, transient=True)
+                    else:
+                        sent, over = self._store_one(sender, one)
+                    on_sent(sent)
+                    results.append(sent)
+            except BaseException:
+                sender.abort()
+                raise
+            sender.release()
         return results
 
-    def _store_one(self, association: Association, one: Outgoing, number: int, accepted: set[tuple[str, str]]) -> Sent:
+    def _store_one(self, sender: Sender, one: Outgoing) -> tuple[Sent, str]:
+        """What became of it, and why the association is over if it is."""
         uid = one.sop_instance_uid
-        if _pair(one) not in accepted:
-            return self._unaccepted(one)
-        if not association.is_established:
-            return Sent(uid, -1, "the association ended before it was sent", transient=True)
+        context_id = sender.accepted.get(_pair(one))
+        if context_id is None:
+            return self._unaccepted(one), ""
         try:
-            status = association.send_c_store(one.path, msg_id=number % 0x10000)
-        except (ValueError, RuntimeError, AttributeError, OSError) as error:
-            return Sent(uid, -1, f"it cannot be sent: {error}", transient=not association.is_established)
-        if "Status" not in status:
-            return Sent(uid, -1, "no answer", transient=True)
-        code = int(status.Status)
-        comment = str(status.get("ErrorComment") or "")
-        reason = "" if code == 0 else f"answered with {code:04X}H" + (f" ({comment})" if comment else "")
-        return Sent(uid, code, reason, transient=code in _OUT_OF_RESOURCES)
+            offset = locate(one.path).dataset_offset
+            with one.path.open("rb", buffering=0) as stream:
+                length = stream.seek(0, os.SEEK_END) - offset
+                stream.seek(offset)
+                code = sender.store(context_id, one.sop_class_uid, uid, stream, length)
+        except SenderFailed as error:
+            return Sent(uid, -1, f"no answer: {error}", transient=True), "the association ended before it was sent"
+        except (MediaError, OSError) as error:
+            return Sent(uid, -1, f"it cannot be sent: {error}"), ""
+        reason = "" if code == 0 else f"answered with {code:04X}H" + (f" ({sender.comment})" if sender.comment else "")
+        return Sent(uid, code, reason, transient=code in _OUT_OF_RESOURCES), ""
+
+    def _sender(self, contexts: list[tuple[str, str]]) -> Sender:
+        """An association on which instances are sent. Raises RemoteFailed."""
+        remote = self.remote
+        arguments = self._tls_arguments()
+
+        def secure(sock: socket.socket) -> socket.socket:
+            assert arguments is not None
+            return ended(sock, arguments[0], peer=remote.name, timeout=self._acse_timeout, server_hostname=remote.host)
+
+        try:
+            return Sender(
+                (remote.host, remote.port),
+                calling=self._ae_title,
+                called=remote.ae_title,
+                contexts=contexts,
+                acse_timeout=self._acse_timeout,
+                dimse_timeout=self._dimse_timeout,
+                connect_timeout=self._connect_timeout,
+                secure=secure if arguments is not None else None,
+            )
+        except SenderFailed as error:
+            raise RemoteFailed(f"{remote.name}: {error}", transient=error.transient) from error
 
     def _unaccepted(self, one: Outgoing) -> Sent:
         reason = f"{self.remote.name} does not accept its SOP class in its transfer syntax"

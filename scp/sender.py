@@ -1,6 +1,6 @@
 """An association that we open to store instances with a node, written straight to the socket (PS3.8, PS3.7 9.3.1).
 
-For C-MOVE, where each instance is a round trip: no thread in between, no copy of the data set.
+Each instance is a round trip: no thread in between, no copy of the data set.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from media.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from scp.commands import (
     C_STORE_RSP,
     COMMAND_FIELD,
+    ERROR_COMMENT,
     MESSAGE_ID_RESPONDED_TO,
     STATUS,
     ProtocolError,
     number,
     parse_command,
     store_command,
+    text,
 )
 from scp.receive import PduSocket
 from scp.sending import Outlet, Stream
@@ -33,10 +35,21 @@ _MAX_PDU = 16384
 """What we take: responses are short."""
 _ACCEPT, _REJECT, _DATA, _RELEASE, _RELEASED, _ABORTED = 0x02, 0x03, 0x04, 0x05, 0x06, 0x07
 _ABORT = bytes((0x07, 0, 0, 0, 0, 4, 0, 0, 0, 0))
+_REFUSALS = {
+    (1, 3): "it does not know our AE title",
+    (1, 7): "its AE title is another",
+    (3, 1): "it has too much to do",
+    (3, 2): "it has too many associations",
+}
+"""Why an association is rejected, by source and reason (PS3.8 9.3.4)."""
 
 
 class SenderFailed(Exception):
-    """The association cannot be opened, or is over."""
+    """The association cannot be opened, or is over; ``transient``: it may be possible later."""
+
+    def __init__(self, text: str, *, transient: bool = True) -> None:
+        super().__init__(text)
+        self.transient = transient
 
 
 def _item(kind: int, data: bytes) -> bytes:
@@ -72,6 +85,7 @@ class Sender:
         contexts: Sequence[tuple[str, str]],
         acse_timeout: float,
         dimse_timeout: float,
+        connect_timeout: float = _CONNECT_SECONDS,
         secure: Callable[[socket.socket], socket.socket] | None = None,
     ) -> None:
         """Opens the association. ``contexts`` are SOP class and transfer syntax. Raises SenderFailed.
@@ -83,7 +97,7 @@ class Sender:
         self._open = True
         contexts = contexts[:CONTEXTS]
         try:
-            self._sock = socket.create_connection(address, timeout=_CONNECT_SECONDS)
+            self._sock = socket.create_connection(address, timeout=connect_timeout)
         except OSError as error:
             raise SenderFailed(f"{address[0]}:{address[1]} cannot be reached: {error.strerror or error}") from error
         try:
@@ -98,7 +112,10 @@ class Sender:
             self._sock.sendall(association_request(calling, called, contexts))
             kind, body = self._read(acse_timeout)
             if kind != _ACCEPT:
-                raise SenderFailed(f"{called} does not accept the association ({_refusal(kind, body)})")
+                for_good = kind == _REJECT and len(body) >= 4 and body[1] == 1
+                raise SenderFailed(
+                    f"{called} does not accept the association ({_refusal(kind, body)})", transient=not for_good
+                )
             accepted, max_pdu = _accepted(body)
         except (OSError, ProtocolError) as error:
             self._sock.close()
@@ -108,11 +125,13 @@ class Sender:
             raise
         self.accepted = {pair: 2 * at + 1 for at, pair in enumerate(contexts) if accepted.get(2 * at + 1) == pair[1]}
         """Context IDs of what the peer takes."""
+        self.comment = ""
+        """Error Comment of the last answer."""
         self._outlet = Outlet(self._sock, max_pdu)
 
     def store(
         self, context_id: int, sop_class_uid: str, sop_instance_uid: str, stream: Stream, length: int,
-        originator: tuple[str, int],
+        originator: tuple[str, int] | None = None,
     ) -> int:  # fmt: skip
         """The status that the peer answers with. Raises SenderFailed where the association is over."""
         self._message_id = self._message_id % 0xFFFF + 1
@@ -141,6 +160,7 @@ class Sender:
                     answered = number(command, COMMAND_FIELD), number(command, MESSAGE_ID_RESPONDED_TO)
                     if answered != (C_STORE_RSP, self._message_id):
                         raise ProtocolError("the answer is to something else")
+                    self.comment = text(command, ERROR_COMMENT)
                     return number(command, STATUS)
 
     def _read(self, timeout: float) -> tuple[int, bytes]:
@@ -176,7 +196,8 @@ class Sender:
 
 def _refusal(kind: int, body: bytes) -> str:
     if kind == _REJECT and len(body) >= 4:
-        return f"rejected: result {body[1]}, source {body[2]}, reason {body[3]}"
+        words = _REFUSALS.get((body[2], body[3]))
+        return f"rejected: {words or f'result {body[1]}, source {body[2]}, reason {body[3]}'}"
     return "aborted" if kind == _ABORTED else f"a PDU of type {kind:02X}H"
 
 
