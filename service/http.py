@@ -89,7 +89,8 @@ class HttpServer:
     def __init__(self, host: str, port: int) -> None:
         try:
             family = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
-            self._socket = socket.socket(family, socket.SOCK_STREAM)
+            # The protocol must be named: asyncio sets TCP_NODELAY only then, and answers would wait 40 ms for an ACK.
+            self._socket = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._socket.bind((host, port))
             self._socket.listen(128)

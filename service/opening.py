@@ -18,6 +18,7 @@ from config.settings import Settings
 from jobs.context import Context
 from media.problems import MediaError
 from media.signing import SiteKey
+from service import telling
 from service.errors import NotDone, UsageError
 from store import migrate
 from store.db import Database
@@ -150,4 +151,5 @@ def open_context(settings: Settings) -> Context:
 
 
 def close_context(context: Context) -> None:
+    telling.finish(context.db)
     context.db.close()

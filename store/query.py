@@ -91,6 +91,8 @@ def find(
     statement = plan.statement
     if order:
         row_id = MODELS[query.level].id
+        if any(query.values(tag) for tag in query.keys):
+            row_id = row_id + 0  # else its index would be walked through, and those of the keys be passed over
         statement = statement.order_by(row_id.desc() if order == "latest" else row_id)
     connection = session.connection()
     options: dict[str, Any] = {} if plan.is_small else {"stream_results": True, "max_row_buffer": _PAGE}

@@ -10,9 +10,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, exists, func, or_, select, union
+from sqlalchemy import ColumnElement, Select, and_, bindparam, case, exists, func, or_, select, union
 from sqlalchemy.orm import Session
 
 from store.matching import begins_with, has_wildcard, patient_name_condition, text_condition
@@ -211,7 +212,26 @@ def count(session: Session, rows: Sequence[StudyRow]) -> None:
     by_id = {row.id: row for row in rows}
     if not by_id:
         return
-    counted = (
+    for study_id, modality, series, instances, size, in_spool, on_disc, conflicts, received in session.execute(
+        _counted(), {"studies": list(by_id)}
+    ):
+        row = by_id[study_id]
+        if modality:
+            row.modalities.append(modality)
+        row.series += series
+        row.instances += instances
+        row.bytes += int(size)  # PostgreSQL sums into a Decimal
+        row.in_spool += in_spool
+        row.on_disc += int(on_disc)
+        row.conflicts += conflicts
+        if row.received_at is None or received > row.received_at:
+            row.received_at = received
+
+
+@cache
+def _counted() -> Select[Any]:
+    """Made once: that takes longer than to run it."""
+    return (
         select(
             Series.study_id,
             Series.modality,
@@ -224,19 +244,7 @@ def count(session: Session, rows: Sequence[StudyRow]) -> None:
             func.max(Instance.received_at),
         )
         .join(Instance, Instance.series_id == Series.id)
-        .where(Series.study_id.in_(list(by_id)))
+        .where(Series.study_id.in_(bindparam("studies", expanding=True)))
         .group_by(Series.study_id, Series.modality)
         .order_by(Series.study_id, Series.modality)
     )
-    for study_id, modality, series, instances, size, in_spool, on_disc, conflicts, received in session.execute(counted):
-        row = by_id[study_id]
-        if modality:
-            row.modalities.append(modality)
-        row.series += series
-        row.instances += instances
-        row.bytes += int(size)  # PostgreSQL sums into a Decimal
-        row.in_spool += in_spool
-        row.on_disc += int(on_disc)
-        row.conflicts += conflicts
-        if row.received_at is None or received > row.received_at:
-            row.received_at = received

@@ -133,12 +133,12 @@ for_everybody = Depends(Public())
 """For routes that need no sign-in; the guard must know their paths, too (service.auth)."""
 
 
-def _operations(request: Request) -> StoreOperations:
+async def _operations(request: Request) -> StoreOperations:
     operations: StoreOperations = request.app.state.operations
     return operations
 
 
-def _context(request: Request) -> Context:
+async def _context(request: Request) -> Context:
     operations: StoreOperations = request.app.state.operations
     return operations.context
 

@@ -7,14 +7,16 @@ that answers with a JSON document has an ETag.
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
+import inspect
 import json
 from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request
-from fastapi.responses import Response
+from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -50,6 +52,8 @@ class Route(APIRoute):
     """A route that says what every route may answer with; the answer of a GET, if it is a document, has an ETag."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        if options.get("response_model", True) is None:
+            endpoint = _as_it_is(endpoint, options.get("status_code") or 200)
         options["responses"] = {**problems(*EVERYWHERE), **(options.get("responses") or {})}
         if set(options.get("methods") or ()) == {"GET"}:
             options["responses"].setdefault(304, {"description": "Not changed: If-None-Match has its ETag"})
@@ -65,6 +69,19 @@ class Route(APIRoute):
             return with_etag(request, response)
 
         return tagged
+
+
+def _as_it_is(endpoint: Callable[..., Any], status: int) -> Callable[..., Any]:
+    """The endpoint, its document made an answer at once: FastAPI would look into every value of it first."""
+    if inspect.iscoroutinefunction(endpoint) or hasattr(endpoint, "__wrapped__"):
+        return endpoint
+
+    @functools.wraps(endpoint)
+    def answered(*args: Any, **kwargs: Any) -> Any:
+        found = endpoint(*args, **kwargs)
+        return JSONResponse(found, status) if isinstance(found, dict) else found
+
+    return answered
 
 
 def router() -> APIRouter:

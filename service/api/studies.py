@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Annotated, Any
 
 from fastapi import Query as UrlQuery
@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from jobs.context import Context
 from media.problems import InstanceRefused
+from service import telling
 from service.api import answers
 from service.api.access import Actor, Ctx, needs
 from service.api.documents import InstanceList, SeriesList, StudyList, WholeStudy
@@ -37,6 +38,9 @@ _PNG: dict[str, Any] = {
 Text = Annotated[str, Field(max_length=255)]
 Size = Annotated[int, UrlQuery(ge=16, le=1024, description="Pixels of the longer side")]
 Frame = Annotated[int | None, UrlQuery(ge=1, lt=1 << 31, description="Else the representative one")]
+
+
+_STUDY = tuple(one.name for one in fields(StudyRow) if one.name not in ("id", "patient"))
 
 
 class StudyQuery(BaseModel):
@@ -77,8 +81,8 @@ def search(ctx: Ctx, actor: Annotated[Actor, needs("studies.read")], body: Study
     with ctx.db.read() as session:
         found = _found(session, query, body.limit, body.cursor)
     if body.cursor is None:
-        with ctx.db.begin() as session:
-            ctx.audit.record(session, auditwhat.query(Who(actor.name, actor.address), "", repr(query).encode()))
+        message = auditwhat.query(Who(actor.name, actor.address), "", repr(query).encode())
+        telling.soon(ctx, lambda _session: [message])
     return found
 
 
@@ -94,8 +98,7 @@ def _found(session: Session, query: Query, limit: int, cursor: str | None) -> di
 
 def study_document(row: StudyRow) -> dict[str, Any]:
     """A study of a list."""
-    document = asdict(row)
-    del document["id"], document["patient"]
+    document = {name: getattr(row, name) for name in _STUDY}
     document["received_at"] = row.received_at.isoformat() if row.received_at else None
     return document
 
@@ -279,6 +282,5 @@ def _instance_document(one: Instance) -> dict[str, Any]:
 
 
 def _note_access(ctx: Context, actor: Actor, instances: Iterable[int]) -> None:
-    with ctx.db.begin() as session:
-        for message in auditwhat.accessed(session, Who(actor.name, actor.address), instances):
-            ctx.audit.record(session, message)
+    seen, who = list(instances), Who(actor.name, actor.address)
+    telling.soon(ctx, lambda session: auditwhat.accessed(session, who, seen))

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from fastapi import Request
 
 from jobs.context import Context
+from service import telling
 from service.api.access import actor_of
 from store import auditwhat
 from store.auditmessage import Participant
@@ -42,11 +43,6 @@ class Viewed:
                 self._seen.popitem(last=False)
         return True
 
-    def forget(self, user: str, address: str, study: str) -> None:
-        """It could not be told: the next time will do."""
-        with self._lock:
-            self._seen.pop((user, address, study), None)
-
 
 def _who(request: Request) -> Who:
     actor = actor_of(request)
@@ -55,8 +51,8 @@ def _who(request: Request) -> Who:
 
 def searched(ctx: Context, request: Request) -> None:
     """A search, with what was looked for."""
-    with ctx.db.begin() as session:
-        ctx.audit.record(session, auditwhat.query(_who(request), "", request.url.query.encode()))
+    message = auditwhat.query(_who(request), "", request.url.query.encode())
+    telling.soon(ctx, lambda _session: [message])
 
 
 def viewed(ctx: Context, request: Request, study: str, instances: Sequence[int]) -> None:
@@ -65,15 +61,8 @@ def viewed(ctx: Context, request: Request, study: str, instances: Sequence[int])
         request.app.state.viewed = Viewed()
     seen: Viewed = request.app.state.viewed
     who = _who(request)
-    if not seen.first(who.name, who.address, study):
-        return
-    try:
-        with ctx.db.begin() as session:
-            for message in auditwhat.accessed(session, who, instances):
-                ctx.audit.record(session, message)
-    except BaseException:
-        seen.forget(who.name, who.address, study)
-        raise
+    if seen.first(who.name, who.address, study):
+        telling.soon(ctx, lambda session: auditwhat.accessed(session, who, instances))
 
 
 def retrieved(ctx: Context, request: Request, instances: Sequence[int]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import select, update
 from starlette.testclient import TestClient
 
+from service import telling
 from service.api.application import build
 from service.app import Workshop
 from service.operations import StoreOperations
@@ -95,6 +96,7 @@ def test_a_study_its_series_and_instances(client: TestClient, operations: StoreO
     for wrong in ("/studies/1.2", "/series/1.2/instances", "/instances/1.2", "/instances/1.2/file"):
         is_problem(client.get(f"/api/v1{wrong}"), 404)
     is_problem(client.get("/api/v1/studies/doe"), 422)
+    telling.finish(operations.context.db)
     with operations.context.db.read() as session:
         assert "accessed" in set(session.scalars(select(AuditRecord.event)))
 
