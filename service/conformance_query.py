@@ -69,9 +69,12 @@ C-MOVE sends to the nodes that `burnish nodes` knows, over an association of its
 C-GET sends on the same association, in presentation contexts for which the requestor has negotiated the role of SCP.
 Instances go out in the transfer syntax in which they are held. One that the receiver does not accept in it is decoded
 and goes as Explicit VR Little Endian, if setting `remote.convert` says so, else it counts as failed. What is NEARLINE
-is read from the disc's image, once its digest is that of the catalogue. What is OFFLINE is not sent; where nothing else
-was asked for, the retrieve ends with C003H and names the File-sets. A pending response with numbers of sub-operations
-follows each C-STORE. The last response has Failed SOP Instance UID List (0008,0058) where any failed.
+is read from the disc's image, once its digest is that of the catalogue. For what is OFFLINE a recall is begun: setting
+`recall.network` says whether the retrieve waits for its discs (at most `recall.network_seconds`; pending responses go
+out every `recall.pending_seconds`, instances as they come, the association to the move destination is opened anew), or
+ends with A702H while the recall goes on. Without recall it is not sent; where nothing else was asked for, the retrieve
+ends with C003H and names the File-sets. C-CANCEL, and the loss of the association, end a recall that is waited for. A
+pending response with numbers of sub-operations follows each C-STORE. The last response has Failed SOP Instance UID List (0008,0058) where any failed.
 
 Table 4.2-7. Statuses. Comments stand in Error Comment (0000,0902); Offending Element (0000,0901) names the key that is
 to blame.
@@ -99,7 +102,7 @@ def _availability() -> str:
     from store.query_facts import NEARLINE, OFFLINE, ONLINE, UNAVAILABLE
 
     rows = [
-        (ONLINE, "in the spool"),
+        (ONLINE, "in the spool, or back from a disc"),
         (NEARLINE, "purged, and on a verified disc whose image file can be read"),
         (OFFLINE, "only on verified discs that somebody would have to insert"),
         (UNAVAILABLE, "purged, and on no verified disc that was not found damaged since"),
