@@ -19,6 +19,7 @@ from service.http import fingerprint
 from service.web.account import next_page
 from store.models_users import User
 from tests.authority import Authority
+from tests.makers import Patient, study
 from tests.service.door import LOCAL, PASSWORD, Door, Way, ways
 
 # --- Rights on every route --------------------------------------------------------------------------------------------
@@ -426,3 +427,34 @@ def test_only_media_are_read_for_people_and_programs(door: Door, tmp_path: Path)
         assert token.post("/api/v1/recalls/insert", json={"path": path}).status_code not in (403, 500), path
     local = door.program().post("/api/v1/recalls/insert", json={"path": str(tmp_path / "secret")})
     assert local.status_code not in (403, 500), "the command line reads anywhere"
+
+
+# --- What comes in by DICOM -------------------------------------------------------------------------------------------
+
+
+def test_hostile_text_of_instances_is_text_on_every_page(door: Door) -> None:
+    """Names and descriptions that are HTML, SQL, templates and paths: shown as they are, done nothing of."""
+    html, sql = '"><script>alert(1)</script><img src=x>', "'; DROP TABLE user_account;--"
+    patient = Patient(patient_id=f"../../etc/{sql}"[:60], name=f"{html}^{{{{7*7}}}}")
+    for one in study("CT", 2, seed=1, patient=patient, StudyDescription=html, SeriesDescription=html, StudyID=sql[:16]):
+        assert door.program().post("/api/v1/instances", content=one.part10()).status_code == 200
+    job = door.program().post("/api/v1/jobs", json={"selection": {"all": True}, "options": {"label_text": html}})
+    assert job.status_code == 201, job.text
+    door.user("ann", "administrator")
+    browser = door.browser()
+    browser.sign_in("ann")
+    shown = 0
+    for way in all_ways(door):
+        if way.method != "GET" or way.path in ("/live", "/api/v1/events") or way.path.startswith(PUBLIC_FOLDER):
+            continue
+        answer = browser.client.get(way.filled, headers={"Sec-Fetch-Site": "same-origin"})
+        assert answer.status_code < 500 or answer.status_code == 503, way
+        kind = answer.headers.get("content-type", "")
+        if "html" in kind or not kind:
+            assert "<script>alert" not in answer.text and "<img src=x" not in answer.text, way
+            shown += "&lt;script&gt;alert(1)" in answer.text
+    found = browser.client.post(
+        "/studies/found", data={"csrf": browser.csrf, "text": sql}, headers={"Sec-Fetch-Site": "same-origin"}
+    )
+    assert found.status_code < 500 and "<script>alert" not in found.text
+    assert shown >= 3 and browser.who() == "ann"
