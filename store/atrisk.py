@@ -7,11 +7,11 @@ is offered. What is neither in the spool nor on as many counted discs as its vol
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, ScalarSelect, and_, case, distinct, exists, func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import ScalarSelect, case, distinct, func, select
+from sqlalchemy.orm import Session
 
 from store.checks import counts
 from store.models import Disc, Instance, Patient, Series, Study, Volume, VolumeInstance
@@ -19,6 +19,7 @@ from store.states import DiscState
 from store.whole import holds_all
 
 _CHUNK = 500
+_PAGE = 100
 
 
 def copies_of_instance() -> ScalarSelect[int]:
@@ -30,11 +31,6 @@ def copies_of_instance() -> ScalarSelect[int]:
         .correlate(Instance)
         .scalar_subquery()
     )
-
-
-def _endangered(volume: type[Volume]) -> ColumnElement[bool]:
-    """True for an Instance that is in no spool and on fewer counted discs than ``volume`` wants."""
-    return and_(Instance.spool_path.is_(None), copies_of_instance() < volume.wanted_copies)
 
 
 def volumes(
@@ -50,34 +46,49 @@ def volumes(
     ``of_volumes``: of these only. ``after``: those with a higher id. Each tells its studies with how many instances are
     at risk and on how many counted discs the least of them is, its discs, and from what it can be burnt again.
     """
-    query = select(Volume).where(Volume.good_copies < Volume.wanted_copies, Volume.id > after)
-    if of_volumes is not None:
-        query = query.where(Volume.id.in_(list(of_volumes)))
-    if not in_spool_too:
-        inner = aliased(VolumeInstance)
-        at_risk = exists(
-            select(Instance.id)
-            .join(inner, inner.instance_id == Instance.id)
-            .where(inner.volume_id == Volume.id, _endangered(Volume))
-            .correlate(Volume)
-        )
-        query = query.where(at_risk)
-    found = session.scalars(query.order_by(Volume.id).limit(limit)).all()
-    discs = _discs(session, [volume.id for volume in found])
-    return [_document(session, volume, discs.get(volume.id, [])) for volume in found]
+    found: list[dict[str, Any]] = []
+    for short in _short(session, after, of_volumes):
+        discs = _discs(session, [volume.id for volume in short])
+        for volume in short:
+            document = _document(session, volume, discs.get(volume.id, []))
+            if in_spool_too or document["at_risk"]:
+                found.append(document)
+                if len(found) == limit:
+                    return found
+    return found
+
+
+def _short(session: Session, after: int, of_volumes: Iterable[int] | None = None) -> Iterator[Sequence[Volume]]:
+    """Volumes on too few discs, some at a time, by their index alone: what is on them is another question."""
+    wanted = None if of_volumes is None else list(of_volumes)
+    while True:
+        query = select(Volume).where(Volume.good_copies < Volume.wanted_copies, Volume.id > after)
+        if wanted is not None:
+            query = query.where(Volume.id.in_(wanted))
+        found = session.scalars(query.order_by(Volume.id).limit(_PAGE)).all()
+        if not found:
+            return
+        yield found
+        after = found[-1].id
 
 
 def instances(session: Session) -> list[int]:
-    """Every instance that is at risk, by id."""
-    rows = session.scalars(
-        select(Instance.id)
-        .join(VolumeInstance, VolumeInstance.instance_id == Instance.id)
-        .join(Volume, Volume.id == VolumeInstance.volume_id)
-        .where(Volume.good_copies < Volume.wanted_copies, _endangered(Volume))
-        .distinct()
-        .order_by(Instance.id)
-    )
-    return list(rows)
+    """Every instance that is at risk, by id: in no spool, and on fewer counted discs than a volume of it wants."""
+    found: set[int] = set()
+    for short in _short(session, 0):
+        for volume in short:
+            found.update(
+                session.scalars(
+                    select(Instance.id)
+                    .join(VolumeInstance, VolumeInstance.instance_id == Instance.id)
+                    .where(
+                        VolumeInstance.volume_id == volume.id,
+                        Instance.spool_path.is_(None),
+                        copies_of_instance() < volume.wanted_copies,
+                    )
+                )
+            )
+    return sorted(found)
 
 
 def summary(session: Session) -> dict[str, int]:
