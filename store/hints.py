@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
 
@@ -13,6 +14,10 @@ class unindexed(GenericFunction[Any]):  # noqa: N801 - a function of SQL
     """A column as it is, by whose index SQLite shall not look for rows (its unary ``+``)."""
 
     inherit_cache = True
+
+    def __init__(self, column: InstrumentedAttribute[Any]) -> None:
+        super().__init__(column)
+        self.type = column.type  # what it is compared with is written as of this type
 
 
 @compiles(unindexed)

@@ -17,7 +17,6 @@ from sqlalchemy.orm import Session
 from media.attributes import Attribute, Attributes, parse
 from media.encoding import EXPLICIT_LE
 from media.problems import NotDicom
-from store.checks import counts
 from store.matching import (
     BadKey,
     Predicate,
@@ -31,7 +30,7 @@ from store.matching import (
     range_of,
     text_condition,
 )
-from store.models import Instance, Patient, Series, Study
+from store.models import Disc, Instance, Patient, Series, Study
 from store.query_facts import Fact, facts_of, first_of_its_uid
 from store.query_keys import (
     COMPUTED,
@@ -47,6 +46,7 @@ from store.query_keys import (
     item_of,
     text_values,
 )
+from store.states import DiscState
 
 MODELS: Mapping[Level, Any] = {"PATIENT": Patient, "STUDY": Study, "SERIES": Series, "IMAGE": Instance}
 _STUDY_DATE, _STUDY_TIME = 0x00080020, 0x00080030
@@ -150,7 +150,8 @@ class _Plan:
 
     def _statement(self, conditions: Sequence[ColumnElement[bool]]) -> Select[Any]:
         model = MODELS[self.query.level]
-        discs = exists().where(counts()).label("any_disc")
+        # By the index of states, if any is verified at all: what counts is asked of each disc that matters.
+        discs = exists().where(Disc.state == DiscState.VERIFIED).label("any_disc")
         columns = [model.id.label("row_id"), discs]
         for level in ("STUDY", "SERIES"):
             if any(key.level == level for key in self._from_first):
