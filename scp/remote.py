@@ -11,7 +11,6 @@ import queue
 import socket
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -139,15 +138,27 @@ class Peer:
 
     def find(self, identifier: Dataset) -> list[Dataset]:
         """Every match of a C-FIND, study root. Raises RemoteFailed."""
-        found = []
+        with self.finding() as find:
+            return find(identifier)
+
+    @contextmanager
+    def finding(self) -> Iterator[Callable[[Dataset], list[Dataset]]]:
+        """Several queries on one association: a function like ``find``."""
         with self._association([(STUDY_ROOT_FIND, (EXPLICIT_LE, IMPLICIT_LE))]) as association:
-            for status, match in association.send_c_find(identifier, STUDY_ROOT_FIND):
-                if "Status" in status and status.Status in _PENDING:
-                    if match is not None:
-                        found.append(match)
-                    continue
-                self._require(status, "C-FIND")
-        return found
+
+            def find(identifier: Dataset) -> list[Dataset]:
+                if not association.is_established:
+                    raise RemoteFailed(f"{self.remote.name} has ended the association")
+                found = []
+                for status, match in association.send_c_find(identifier, STUDY_ROOT_FIND):
+                    if "Status" in status and status.Status in _PENDING:
+                        if match is not None:
+                            found.append(match)
+                        continue
+                    self._require(status, "C-FIND")
+                return found
+
+            yield find
 
     def move(
         self, identifier: Dataset, destination: str, progress: Callable[[int, int], None] = lambda *_: None
@@ -182,7 +193,7 @@ class Peer:
             return store(Path(event.dataset_path))
 
         with (
-            _chunked("RECV"),
+            _chunked(),
             self._association(
                 [(STUDY_ROOT_GET, (EXPLICIT_LE, IMPLICIT_LE)), *contexts],
                 roles=[build_role(uid, scp_role=True) for uid in classes],
@@ -430,22 +441,23 @@ def _heed_the_end(association: Association) -> None:
     dimse.get_msg = get_msg
 
 
-_chunking: Counter[str] = Counter()
+_chunking = 0
 _chunking_lock = threading.Lock()
 
 
 @contextmanager
-def _chunked(direction: str) -> Iterator[None]:
-    """Have pynetdicom send from files, and receive into files, in pieces: instances may be larger than memory.
+def _chunked() -> Iterator[None]:
+    """Have pynetdicom receive into files, in pieces: instances may be larger than memory.
 
     It knows one switch for the whole process: on from the first that needs it to the last.
     """
     from pynetdicom import _config
 
     def switch(step: int) -> None:
+        global _chunking  # noqa: PLW0603 - as the switch is
         with _chunking_lock:
-            _chunking[direction] += step
-            setattr(_config, f"STORE_{direction}_CHUNKED_DATASET", _chunking[direction] > 0)
+            _chunking += step
+            _config.STORE_RECV_CHUNKED_DATASET = _chunking > 0
 
     switch(1)
     try:

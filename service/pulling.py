@@ -211,19 +211,20 @@ def _study_identifiers(given: Mapping[str, Any]) -> list[Dataset]:
 
 
 def _instances(peer: Peer, study: str) -> list[_Listed]:
-    """Every instance of a study, by C-FIND at SERIES and IMAGE level."""
+    """Every instance of a study, by C-FIND at SERIES and IMAGE level, on one association."""
     from pydicom import Dataset
 
     asked = Dataset()
     asked.QueryRetrieveLevel, asked.StudyInstanceUID, asked.SeriesInstanceUID = "SERIES", study, ""
     listed: dict[str, _Listed] = {}
-    for series in [str(match.get("SeriesInstanceUID") or "") for match in peer.find(asked)]:
-        asked = Dataset()
-        asked.QueryRetrieveLevel, asked.StudyInstanceUID, asked.SeriesInstanceUID = "IMAGE", study, series
-        asked.SOPInstanceUID, asked.SOPClassUID = "", ""
-        for match in peer.find(asked):
-            if uid := str(match.get("SOPInstanceUID") or ""):
-                listed[uid] = _Listed(str(match.get("SOPClassUID") or ""), uid, series)
+    with peer.finding() as find:
+        for series in [str(match.get("SeriesInstanceUID") or "") for match in find(asked)]:
+            asked = Dataset()
+            asked.QueryRetrieveLevel, asked.StudyInstanceUID, asked.SeriesInstanceUID = "IMAGE", study, series
+            asked.SOPInstanceUID, asked.SOPClassUID = "", ""
+            for match in find(asked):
+                if uid := str(match.get("SOPInstanceUID") or ""):
+                    listed[uid] = _Listed(str(match.get("SOPClassUID") or ""), uid, series)
     return list(listed.values())
 
 
