@@ -22,7 +22,7 @@ from jobs.layout import lay_out
 from jobs.options import OptionsError, RequestOptions
 from jobs.pools import SECTOR, capacity_bytes, options_of
 from jobs.preparing import PlanRefused, Prepared, prepare
-from jobs.triggers import blackouts_of, free_from, zone
+from jobs.triggers import TriggerError, blackouts_of, free_from, zone
 from media.filling import fill_media
 from media.problems import MediaError
 from media.sizing import Piece
@@ -99,7 +99,7 @@ class Filler:
                 break
             except pools.PoolError as error:
                 _log.debug("pool %s: %s", name, error)
-            except (OptionsError, MediaError, PlanRefused) as error:
+            except (OptionsError, MediaError, PlanRefused, TriggerError) as error:
                 if self._problems.get(name) != str(error):
                     _log.error("pool %s: %s", name, error)
                 self._problems[name] = str(error)
@@ -113,12 +113,14 @@ def _look_after(ctx: Context, name: str, submit: Callable[[int], None], cancelle
         late = waiting.late_arrivals(session, pool, without_conflicts(options.conflicts))
         if late:
             _event(session, name, "supplement", None, {"instances": late})
-        waits = waiting.summary(session, name)
+        at = now()
+        studies = waiting.studies(session, name, quiet_since=_quiet_since(pool, at))
         feeding = schedules.filling(session, name)
-    if not waits.instances or _is_held(feeding, now()):
+    if not studies or _is_held(feeding, at):
         return 0
     worth = pool.look_at or _enough(ctx, pool, options) * _FIRST_LOOK
-    if waits.file_bytes < worth and not _is_due(pool, waits.oldest, now()):
+    due = any(_is_due(pool, study.since, at) for study in studies)
+    if not due and sum(study.file_bytes for study in studies) < worth:
         return 0
     return len(fill(ctx, name, submit=submit, cancelled=cancelled))
 
@@ -130,6 +132,10 @@ def _is_held(feeding: Sequence[Any], at: datetime) -> bool:
         if free_from(at, blackouts_of(schedule.blackouts), tz) != at:
             return True
     return False
+
+
+def _quiet_since(pool: Pool, at: datetime) -> datetime:
+    return at - timedelta(minutes=pool.quiet_minutes)
 
 
 def _is_due(pool: Pool, since: datetime | None, at: datetime) -> bool:
@@ -159,7 +165,7 @@ def fill(
         with ctx.db.read() as session:
             pool = pools.get(session, name)
             at = now()
-            quiet = None if everything else at - timedelta(minutes=pool.quiet_minutes)
+            quiet = None if everything else _quiet_since(pool, at)
             studies = waiting.studies(session, name, quiet_since=quiet)
         options = options_of(ctx.settings, pool)
         window = window_of(studies, media * capacity_bytes(ctx, options))

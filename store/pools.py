@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import exists, func, select, update
@@ -26,6 +27,10 @@ COLUMNS = (
     "quiet_minutes",
 )
 """What a person decides about a pool."""
+
+
+SETTLED = timedelta(minutes=10)
+"""After so long no transaction is open any more that could still bring an instance with a lower id."""
 
 
 class PoolError(Exception):
@@ -75,7 +80,8 @@ def add(session: Session, name: str, values: Mapping[str, Any], *, by: str = "cl
     """
     if session.get(Pool, name) is not None:
         raise PoolError("EXISTS", f"there is a pool {name} already")
-    seen = session.scalar(select(func.max(Instance.id))) or 0
+    # Not the very latest: a transaction that is still open may bring a lower id.
+    seen = session.scalar(select(func.max(Instance.id)).where(Instance.received_at < now() - SETTLED)) or 0
     pool = Pool(
         name=name,
         created_at=now(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,10 +13,11 @@ from sqlalchemy.orm import Session, aliased
 from store.guard import rows_changed
 from store.models import Instance, Series, now
 from store.models_archive import Pool, PoolInstance
+from store.pools import SETTLED
 
 _CHUNK = 2000
-_SETTLED = timedelta(minutes=10)
-"""After so long no transaction is open any more that could still bring an instance with a lower id."""
+_OPEN = timedelta(minutes=1)
+"""What came so shortly before may have been in a transaction that nobody could see into yet."""
 _ADVANCE = 500
 """The mark is moved on only when that spares looking at so many instances."""
 
@@ -65,30 +66,56 @@ def put(session: Session, pool: Pool, wanted: Select[Any], *, schedule: str | No
 
 
 def late_arrivals(session: Session, pool: Pool, also: ColumnElement[bool]) -> int:
-    """Let what came lately of studies that a locked pool has taken before wait for a supplement; returns how many.
+    """Let what came of studies after a locked pool took something of them wait for a supplement; returns how many.
 
-    ``also``: what else must be true of an Instance.
+    What was there before and was not taken is not wanted. ``also``: what else must be true of an Instance.
     """
     last = session.scalar(select(func.max(Instance.id))) or 0
     if last <= pool.seen_instance:
         return 0
-    other, sibling = aliased(Instance), aliased(Series)
-    of_the_study = (
-        exists()
-        .where(sibling.study_id == Series.study_id, other.series_id == sibling.id)
-        .where(PoolInstance.pool == pool.name, PoolInstance.instance_id == other.id)
-    )
-    late = (
-        select(Instance.id)
+    known = exists().where(PoolInstance.pool == pool.name, PoolInstance.instance_id == Instance.id)
+    new = session.execute(
+        select(Instance.id, Series.study_id, Instance.received_at)
         .join(Series, Series.id == Instance.series_id)
         .where(Instance.id > pool.seen_instance, Instance.id <= last, Instance.spool_path.is_not(None))
-        .where(of_the_study, also)
-    )
-    count = put(session, pool, late)
-    settled = session.scalar(select(func.max(Instance.id)).where(Instance.received_at < now() - _SETTLED)) or 0
+        .where(_of_a_study_of(pool.name), ~known, also)
+        .order_by(Instance.id)
+    ).all()
+    first = _first_taken(session, pool.name, {row.study_id for row in new})
+    late = [row.id for row in new if row.received_at > first[row.study_id] - _OPEN]
+    count = 0
+    for start in range(0, len(late), _CHUNK):
+        count += put(session, pool, select(Instance.id).where(Instance.id.in_(late[start : start + _CHUNK])))
+    settled = session.scalar(select(func.max(Instance.id)).where(Instance.received_at < now() - SETTLED)) or 0
     if settled - pool.seen_instance > _ADVANCE:
         pool.seen_instance = settled
     return count
+
+
+def _of_a_study_of(name: str) -> ColumnElement[bool]:
+    """True for an Instance, beside its Series, of a study of which a pool has something."""
+    other, sibling = aliased(Instance), aliased(Series)
+    return (
+        exists()
+        .where(sibling.study_id == Series.study_id, other.series_id == sibling.id)
+        .where(PoolInstance.pool == name, PoolInstance.instance_id == other.id)
+    )
+
+
+def _first_taken(session: Session, name: str, study_ids: Collection[int]) -> dict[int, datetime]:
+    """When a pool took the first instance of each study."""
+    found: dict[int, datetime] = {}
+    wanted = sorted(study_ids)
+    for start in range(0, len(wanted), _CHUNK):
+        rows = session.execute(
+            select(Series.study_id, func.min(PoolInstance.added_at))
+            .join(Instance, Instance.series_id == Series.id)
+            .join(PoolInstance, PoolInstance.instance_id == Instance.id)
+            .where(PoolInstance.pool == name, Series.study_id.in_(wanted[start : start + _CHUNK]))
+            .group_by(Series.study_id)
+        )
+        found.update(rows.tuples().all())
+    return found
 
 
 def summary(session: Session, name: str) -> Waiting:

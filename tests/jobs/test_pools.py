@@ -398,3 +398,29 @@ def test_a_pool_with_discs_is_closed_and_one_without_is_removed(any_house: House
             store_pools.edit(session, "arch", {"copies": 2})
         with pytest.raises(store_pools.PoolError, match="there is a pool arch already"):
             store_pools.add(session, "arch", {})
+
+
+def test_a_study_that_still_comes_in_does_not_have_the_pool_looked_at_all_the_time(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_pool(house, quiet_minutes=10, latest_days=1)
+    for number in range(1, 7):
+        receive(house, number)
+    put_all(house)
+    age(house, 2)  # all of it is due, and lively
+    monkeypatch.setattr(filling, "prepare", lambda *_, **__: pytest.fail("nothing can be burnt yet"))
+    assert tick(house) == 0
+
+
+def test_what_was_being_registered_when_the_pool_took_the_study_is_not_lost(any_house: House) -> None:
+    """A transaction that was still open may have had it; what came long before was left out on purpose."""
+    house = any_house
+    receive(house, 1, count=3)
+    make_pool(house)
+    with house.db.begin() as session:
+        session.get_one(Instance, 1).received_at -= timedelta(minutes=2)
+        pool = store_pools.get(session, "arch", lock=True)
+        assert waiting.put(session, pool, select(Instance.id).where(Instance.id == 3)) == 1
+    tick(house)
+    with house.db.read() as session:
+        assert session.scalars(select(PoolInstance.instance_id).order_by(PoolInstance.instance_id)).all() == [2, 3]
