@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -113,6 +113,9 @@ class SetBook:
         self._studies: dict[int, _Study] = {}
         self._numbers: dict[tuple[int, str], int] = {}
         self._shared = _shared(derived.values())
+        self._shared_lines = [
+            setcatalogue.changes_line(number, json.loads(text)) for text, number in self._shared.items()
+        ]
         icon = keys.icon.recipe if keys is not None and keys.icon else None
         by_id = {candidate.row.id: candidate for candidate in candidates}
         self._load(ctx, by_id, derived, items, icon)
@@ -189,7 +192,7 @@ class SetBook:
             volumes = max(volumes, len(sizes))
         placeholder = self._placeholders(volumes)
         head = self._head(datetime.now(UTC), placeholder[-1], volumes, 10_000_000, capacity_sectors, _ANY_PROTECTION)
-        common = [head, *self._common(set(self._shared))]
+        common = [head, *self._common(self._shared.values())]
         lines = sum(map(len, common)) + sum(len(volume.line()) for volume in placeholder)
         return lines + max(sizes.values(), default=0) + 12 * volumes + 256
 
@@ -225,7 +228,9 @@ class SetBook:
             patients.append(here)
         told = ((self._studies[number], on) for number, on in counts.items())
         study_lines = [(one.patient, SetStudy(one.attributes, on, one.received).line()) for one, on in told]
-        set_lines = [volume.line() for volume in volumes]
+        # The same for all volumes, of which there may be thousands: one object.
+        everywhere = b"".join(volume.line() for volume in volumes)
+        all_studies = b"" if self._facts["private"] else b"".join(line for _, line in study_lines)
         by_patient: dict[tuple[str, ...], list[bytes]] = defaultdict(list)
         for patient, line in study_lines:
             by_patient[patient].append(line)
@@ -233,14 +238,9 @@ class SetBook:
         for planned, here, protection in zip(packing.volumes, patients, protected, strict=True):
             volume = volumes[planned.number - 1]
             head = self._head(created, volume, planned.of, len(planned.items), planned.sectors, protection)
-            studies = (
-                [line for patient in sorted(here) for line in by_patient[patient]]
-                if self._facts["private"]
-                else [line for _, line in study_lines]
-            )
+            own = [line for patient in sorted(here) for line in by_patient[patient]] if self._facts["private"] else ()
             used = {self._entries[item.key].changes for item in planned.items}
-            wanted = {text for text, number in self._shared.items() if number in used}
-            parts.append([head, *set_lines, *studies, *self._common(wanted)])
+            parts.append([head, everywhere, all_studies, *own, *self._common(used)])
         return parts
 
     def _head(
@@ -255,14 +255,13 @@ class SetBook:
         facts = SetFacts(created=created, **self._facts)
         return setcatalogue.head_line(facts, volume, of, instances, sectors, protection)
 
-    def _common(self, wanted: set[str]) -> list[bytes]:
-        senders = [setcatalogue.sender_line(number, sender) for sender, number in self._senders.items()]
-        lists = [
-            setcatalogue.changes_line(number, json.loads(text))
-            for text, number in self._shared.items()
-            if text in wanted
-        ]
-        return [*senders, *lists]
+    def _common(self, used: Collection[int | None]) -> list[bytes]:
+        """Senders, and those lists of changes."""
+        numbers = sorted(number for number in used if number is not None)
+        return [self._sender_lines(), *(self._shared_lines[number] for number in numbers)]
+
+    def _sender_lines(self) -> bytes:
+        return b"".join(setcatalogue.sender_line(number, sender) for sender, number in self._senders.items())
 
     def catalogues(
         self,
