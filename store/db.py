@@ -98,6 +98,7 @@ def _prepare_postgresql(connection: Any, _record: Any) -> None:
     """A process that is stopped in the middle of a transaction must not keep its rows locked for all others."""
     with connection.cursor() as cursor:
         cursor.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_TRANSACTION_SECONDS}s'")
+        cursor.execute("SET jit = off")  # compiling takes longer than what our queries do
     connection.commit()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, exists, or_
+from sqlalchemy import ColumnElement, or_, select
 
 from media.encoders import lossy_encoders
 from store.models import Derived, VolumeInstance
@@ -14,4 +14,6 @@ def holds_all() -> ColumnElement[bool]:
     Only such a disc is a copy of the instance: nothing is purged because of another.
     """
     lossy = or_(*(Derived.recipe.like(f"{encoder.name}-{encoder.letter}%") for encoder in lossy_encoders()))
-    return ~exists().where(Derived.id == VolumeInstance.derived_id, lossy)
+    # Not NOT EXISTS: PostgreSQL would look through all conformed files for each instance, instead of at one of them.
+    found = select(Derived.id).where(Derived.id == VolumeInstance.derived_id, lossy).correlate(VolumeInstance)
+    return or_(VolumeInstance.derived_id.is_(None), found.scalar_subquery().is_(None))
