@@ -2,9 +2,9 @@
 
     python -m bench.board [--jobs 500] [--discs 10] [--runs 30] [--database URL]
 
-Goal: the whole page in under 150 ms of the server's time. Both are asked over one kept connection on loopback, in turns;
-``first`` is the first answer of a fresh service, which reads the patients of every job once; ``CPU`` is what the process
-works for an answer, whatever else the machine does.
+Goal: the whole page in under 150 ms of the server's time. Both are asked over one kept connection on loopback, in
+turns. ``first`` is the first answer of a fresh service, which reads the patients of every job once; ``CPU`` is what the
+process works for an answer, whatever else the machine does.
 """
 
 from __future__ import annotations
