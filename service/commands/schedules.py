@@ -273,7 +273,7 @@ def preview(name: NameArgument, json: JsonOption = False, data: DataOption = Non
         return
     if "discs" not in document:
         for key, value in document.items():
-            say(f"{key}: {_text(value)}")
+            _listed(key, value)
         return
     say(
         f"{document['instances']} instances more would be taken; with what waits {document['studies']} studies, "
@@ -390,6 +390,18 @@ def _result(run: dict[str, Any]) -> str:
 
 def _outcome(result: dict[str, Any] | None) -> str:
     return ", ".join(f"{key} {_text(value)}" for key, value in (result or {}).items()) or "nothing to do"
+
+
+def _listed(key: str, value: Any) -> None:
+    """A value of a document for people; of a list of documents some, a line each."""
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        say(f"{key}: {_text(value)}")
+        return
+    say(f"{key}: {len(value)}")
+    for one in value[:_SHOWN]:
+        say("    " + "  ".join(_text(part) for part in one.values()))
+    if len(value) > _SHOWN:
+        say(f"    ... and {len(value) - _SHOWN} more (--json has all)")
 
 
 def _text(value: Any) -> str:
