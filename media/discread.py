@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import io
-import re
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from media import dicomdir_reader, manifest, readme, setcatalogue, signing, verify_manifest, verify_set
-from media.ecc import Layout
+from media.discfacts import DiscFacts, from_readme, from_set, volume_date
 from media.header import header_in
 from media.identity import Identity, identify
 from media.isolayout import SECTOR
@@ -46,9 +44,6 @@ _TEXTS = frozenset(
 )
 _README_LIMIT = 4 << 20
 _PATH_LIMIT = 80
-_VOLUME = re.compile(r"^Volume: +(\d{1,4}) of +(\d{1,4})$", re.MULTILINE)
-_CREATED = re.compile(r"^Created: +(\d{4}-\d\d-\d\d \d\d:\d\d) UTC$", re.MULTILINE)
-_NAMED = r"^{}: +(.*(?:\n {{15}}.*)*)$"
 _PROBLEM_LIMIT = 1000
 _VALUES = attrgetter(*(one.name for one in fields(Header)))
 """All fields of a Header: a tuple is kept and fetched several times as fast as an object."""
@@ -70,8 +65,8 @@ class FileFound:
     """SHA-256 of the data set on the disc; empty where VOLUMES.TXT has that of the data set as received."""
 
 
-@dataclass(slots=True)
-class DiscFound:
+@dataclass(slots=True, kw_only=True)
+class DiscFound(DiscFacts):
     """What was found on one medium."""
 
     path: Path
@@ -84,16 +79,6 @@ class DiscFound:
     readme: bytes = b""
     signing_key: bytes | None = None
     signature: bytes | None = None
-    number: int = 1
-    of: int = 1
-    created: datetime | None = None
-    profile: str = ""
-    medium: str = ""
-    site: str = ""
-    iso_sectors: int = 0
-    sectors: int = 0
-    """With error-correction data."""
-    protection: Layout | None = None
     image_sha256: str | None = None
     """Of the whole image, where all of it could be read."""
     files: list[FileFound] = field(default_factory=list)
@@ -154,7 +139,7 @@ class _Reading:
 
     def __init__(self, tree: FileTree, path: Path, scratch: Path | None) -> None:
         self._tree = tree
-        self.found = found = DiscFound(path, _kind(tree), identify(tree), headers=Spill(scratch))
+        self.found = found = DiscFound(path=path, kind=_kind(tree), identity=identify(tree), headers=Spill(scratch))
         for problem in tree.problems:
             self._report(problem.kind, problem.file, problem.detail)
         ours = found.identity.ours
@@ -162,7 +147,7 @@ class _Reading:
         if ours:
             self._load_ours()
         else:
-            found.created = _volume_date(tree)
+            found.created = volume_date(tree)
         entries = found.set_catalogue.entries if found.set_catalogue is not None else None
         self._referenced = self._load_directory() if entries is None else {}
         names = entries if entries is not None else self._candidates()
@@ -212,9 +197,9 @@ class _Reading:
         if isinstance(tree, IsoTree):
             found.iso_sectors = tree.volume.volume_size // SECTOR
             found.protection = protection_of(tree.volume)
-        _from_readme(found, _volume_date(tree))
+        from_readme(found, found.readme, volume_date(tree))
         if found.set_catalogue is not None:
-            _from_set(found, found.set_catalogue)
+            from_set(found, found.set_catalogue)
         elif found.protection is not None:
             found.sectors = found.protection.sectors
         else:
@@ -365,65 +350,3 @@ def _dataset_offset(head: bytes) -> int:
         return -1
     meta, _ = read_meta(head)
     return meta.dataset_offset if meta is not None else -1
-
-
-def _volume_date(tree: FileTree) -> datetime | None:
-    """Volume Creation Date and Time of an image (ECMA-119 8.4.26.1)."""
-    if not isinstance(tree, IsoTree):
-        return None
-    try:
-        field_ = tree.volume.read_at(tree.volume.first_descriptor + 813, 17)
-        digits = field_[:14].decode("ascii")
-        made = datetime.strptime(digits, "%Y%m%d%H%M%S").replace(tzinfo=UTC)
-        return made if len(field_) == 17 and field_[16] == 0 else None
-    except (OSError, ValueError, MediaError):
-        return None
-
-
-def _from_set(found: DiscFound, catalogue: SetCatalogue) -> None:
-    facts = catalogue.facts
-    found.number, found.of, found.created = catalogue.volume.number, catalogue.of, facts.created
-    found.profile, found.medium, found.site = facts.profile, facts.medium, facts.site
-    found.iso_sectors = catalogue.sectors
-    found.sectors = catalogue.sectors
-    if catalogue.protection is not None:
-        by = catalogue.protection
-        found.protection = Layout(by.method, catalogue.sectors, by.roots, by.sectors)
-        found.sectors = by.sectors
-
-
-def _from_readme(found: DiscFound, volume_date: datetime | None) -> None:
-    """What README.TXT says, which is written for people: its times have no seconds."""
-    text = found.readme.decode("utf-8", "replace").replace("\r\n", "\n")
-    text = text.partition("\nCONTENTS\n")[0]
-    if volume := _VOLUME.search(text):
-        found.number, found.of = max(1, int(volume[1])), max(1, int(volume[2]))
-        found.number = min(found.number, found.of)
-    found.created = volume_date
-    if found.created is None and (created := _CREATED.search(text)):
-        try:
-            found.created = datetime.strptime(created[1], "%Y-%m-%d %H:%M").replace(tzinfo=UTC)
-        except ValueError:
-            found.created = None
-    found.profile, found.medium, found.site = (_said(text, name)[:64] for name in ("Profile", "Medium", "Institution"))
-
-
-def _said(text: str, label: str) -> str:
-    said = re.search(_NAMED.format(label), text, re.MULTILINE)
-    return " ".join(said[1].split()) if said else ""
-
-
-def found_json(found: DiscFound) -> dict[str, Any]:
-    """What was found, for people and scripts."""
-    return {
-        "path": str(found.path),
-        "medium": found.kind,
-        "file_set_id": found.identity.file_set_id,
-        "file_set_uid": found.identity.file_set_uid,
-        "maker": "Burnish" if found.identity.ours else found.identity.maker,
-        "volume": found.number,
-        "of": found.of,
-        "instances": len(found.files),
-        "lost": [{"file": name, "reason": reason} for name, reason in found.lost.items()],
-        "problems": [problem.as_json() for problem in found.problems],
-    }
