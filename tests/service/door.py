@@ -26,6 +26,9 @@ PASSWORD = "correct horse battery"
 LOCAL = "local-token"
 
 
+_shared: dict[str, FastAPI] = {}
+
+
 @dataclass
 class Door:
     """A store with users, and browsers and programs that come to it."""
@@ -33,10 +36,18 @@ class Door:
     operations: StoreOperations
     setup: Setup | None = None
     hosts: tuple[str, ...] = ()
+    own_routes: bool = False
+    """Whether the test changes the application's routes; others share them, which take long to prepare."""
     app: Guard = field(init=False)
 
     def __post_init__(self) -> None:
         self.app = build(self.operations, token=LOCAL, hosts=self.hosts, stopping=Stopping(), setup=self.setup)
+        if not self.own_routes:
+            made = self.app.app
+            assert isinstance(made, FastAPI)
+            shared = _shared.setdefault("app", made)
+            shared.state = made.state
+            self.app.app = shared
 
     @property
     def context(self) -> Context:

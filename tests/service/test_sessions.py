@@ -237,6 +237,7 @@ def test_pages_of_ours_are_returned_to() -> None:
 @pytest.mark.parametrize("how", ["session", "token"])
 def test_a_stream_ends_when_its_listener_may_no_more(door: Door, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(access, "LOOK_AGAIN_SECONDS", 0.0)
+    door = Door(door.operations, own_routes=True)
     door.user("ann", "viewer")
     route = APIRoute("/stream", _stream, methods=["GET"], dependencies=[needs("status.read")])
     door.application.router.routes.append(route)

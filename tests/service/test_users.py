@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 import threading
 from collections.abc import Callable
@@ -338,7 +339,11 @@ def test_nobody_signs_in_by_an_empty_or_missing_password(door: Door) -> None:
         assert door.browser().sign_in("ris", password).status_code in (401, 429)
 
 
-def test_the_command_line_is_the_way_in_for_whoever_runs_the_service(data: Path, cheap: None) -> None:
+def test_the_command_line_is_the_way_in_for_whoever_runs_the_service(
+    data: Path, empty_database: Path, cheap: None
+) -> None:
+    data.mkdir(mode=0o700)
+    shutil.copyfile(empty_database, data / "burnish.db")
     run = CliRunner()
     at = ["--data", str(data)]
     added = run.invoke(
@@ -346,23 +351,17 @@ def test_the_command_line_is_the_way_in_for_whoever_runs_the_service(data: Path,
     )
     assert added.exit_code == 0, added.output
     burnish("users", "add", "ris", "--role", "operator", "--no-password", *at)
-    scope = ("--user", "ris", "--scope", "jobs.make", "--days", "9")
-    document = burnish("tokens", "add", "orders", *scope, "--json", *at)
+    document = burnish("tokens", "add", "orders", "--user", "ris", "--scope", "jobs.make", "--days", "9", "--json", *at)
     assert document["secret"].startswith("burnish_") and document["scopes"] == ["jobs.make"]
-    assert burnish("tokens", "add", "more", *scope, *at).startswith("burnish_")
     listed = burnish("tokens", "list", *at)
     assert "orders" in listed and document["secret"] not in listed
-    assert "T1 is revoked" in run.invoke(app, ["tokens", "revoke", "T1", *at]).stderr
-    assert [one["state"] for one in burnish("tokens", "list", "--json", *at)] == ["VALID", "REVOKED"]
+    assert burnish("tokens", "revoke", "T1", "--json", *at)["state"] == "REVOKED"
     assert "last administrator" in burnish("users", "remove", "ann", *at, status=1)
-    assert "no such user" in burnish("users", "role", "zoe", "viewer", *at, status=2)
     assert "no role" in burnish("users", "role", "ris", "boss", *at, status=2)
     assert "too short" in run.invoke(app, ["users", "passwd", "ann", "--password-stdin", *at], input="x\n").stderr
     assert burnish("users", "disable", "ris", "--json", *at)["disabled"] is True
-    assert burnish("users", "enable", "ris", "--json", *at)["disabled"] is False
     assert burnish("users", "remove", "ris", "--json", *at)["user"] == "ris"
     assert [one["user"] for one in burnish("users", "list", "--json", *at)] == ["ann"]
-    assert "ann" in burnish("users", "list", *at)
 
 
 # --- The first start --------------------------------------------------------------------------------------------------
