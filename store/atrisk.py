@@ -91,6 +91,15 @@ def instances(session: Session) -> list[int]:
     return sorted(found)
 
 
+def on_nothing(session: Session, volume_id: int) -> int:
+    """How many instances of a volume are neither in the spool nor on any disc that counts."""
+    return session.execute(
+        select(func.count(distinct(Instance.id)))
+        .join(VolumeInstance, VolumeInstance.instance_id == Instance.id)
+        .where(VolumeInstance.volume_id == volume_id, Instance.spool_path.is_(None), copies_of_instance() == 0)
+    ).scalar_one()
+
+
 def summary(session: Session) -> dict[str, int]:
     """``{"short", "at_risk", "gone"}``: volumes on too few discs, those with something at risk, and those with
     something that is on no counted disc at all."""

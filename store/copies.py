@@ -66,6 +66,11 @@ def recount_pool(session: Session, pool: str) -> None:
         rows_changed(session, statement.values(good_copies=good_copies(), wanted_copies=wanted_copies()))
 
 
+def wanted_of(session: Session, volume_id: int) -> int:
+    """How many discs of a volume there should be."""
+    return session.execute(select(Volume.wanted_copies).where(Volume.id == volume_id)).scalar_one()
+
+
 def lock(session: Session, volume_ids: Iterable[int]) -> None:
     """Keep volumes for this transaction, in one order for all who do so; SQLite has one writer anyway."""
     wanted = sorted(set(volume_ids))

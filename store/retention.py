@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from store.audit import Trail
 from store.auditwhat import OURSELVES, Who, deleted
 from store.db import Database
+from store.holds import in_force
 from store.models import (
     Derived,
     Event,
@@ -34,6 +35,7 @@ from store.models import (
     VolumeInstance,
     now,
 )
+from store.models_archive import Hold
 from store.spool import Spool
 
 _BATCH = 500
@@ -43,7 +45,7 @@ _SWEEP_DAYS = 30
 
 
 class NeededByJob(Exception):
-    """Instances cannot be deleted while a job that is not ended needs them; the text names the jobs."""
+    """Instances cannot be deleted while a job that is not ended needs them, or a hold is on them; the text names it."""
 
 
 @dataclass(slots=True)
@@ -124,6 +126,18 @@ def _refuse_needed(session: Session, ids: Sequence[int]) -> None:
     if jobs:
         names = ", ".join(f"J{job}" for job in jobs)
         raise NeededByJob(f"{names} needs instances of this selection; wait for its end or cancel it")
+    kept = session.scalars(
+        select(Hold.id)
+        .join(Study, Study.study_instance_uid == Hold.study_instance_uid)
+        .join(Series, Series.study_id == Study.id)
+        .join(Instance, Instance.series_id == Series.id)
+        .where(Instance.id.in_(ids), in_force())
+        .distinct()
+        .order_by(Hold.id)
+    ).all()
+    if kept:
+        names = ", ".join(f"H{hold}" for hold in kept)
+        raise NeededByJob(f"{names} holds instances of this selection; release it first (`burnish keep --release`)")
 
 
 def _delete_derived(session: Session, rows: Sequence[Instance], files: Files) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from store import copies
+from store import atrisk, copies
 from store.checks import DAMAGED
 from store.guard import rows_changed
 from store.models import Disc, Event, now
@@ -20,6 +20,7 @@ from store.states import DiscState
 
 LOST = "LOST"
 MARKS = (LOST, DAMAGED)
+PURPOSES = ("archive", "backup", "handout")
 _LONGEST = 255
 
 
@@ -95,6 +96,24 @@ def found(session: Session, disc_id: int, *, reason: str = "", by: str = "cli") 
     values = {"marked": None, "marked_at": None, "marked_reason": None}
     disc = _change(session, disc, "mark", disc.marked, None, {"by": by, "reason": reason}, **values)
     copies.recount(session, disc.volume_id)
+    return disc
+
+
+def dedicate(session: Session, disc_id: int, purpose: str, *, by: str = "cli") -> Disc:
+    """A disc is for something else from now on: one of the archive was handed out, say. Raises as above."""
+    if purpose not in PURPOSES:
+        raise BadPlace(f"{purpose!r} is no purpose of a disc; there are {', '.join(PURPOSES)}")
+    disc = _made(session, disc_id)
+    if disc.purpose == purpose:
+        return disc
+    disc = _change(session, disc, "mark", disc.purpose, purpose, {"by": by, "action": "purpose"}, purpose=purpose)
+    copies.recount(session, disc.volume_id)
+    # With its last disc of the archive a volume wants no copies any more, so nobody would be told what it alone holds.
+    if copies.wanted_of(session, disc.volume_id) == 0 and (left := atrisk.on_nothing(session, disc.volume_id)):
+        raise DiscError(
+            "LAST_DISC",
+            f"{left} instances are on D{disc_id} alone of all that counts; `burnish reburn D{disc_id}` makes another disc",
+        )
     return disc
 
 

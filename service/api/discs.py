@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, time, timedelta
-from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -13,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jobs import reburning, reverifying
 from jobs.context import Context
-from service.api import answers
+from service.api import answers, places
 from service.api.access import Actor, Ctx, Ops, needs
 from service.api.models import SelectionBody
 from service.api.streaming import answer
@@ -48,6 +47,10 @@ class ReturnBody(_Body):
 class MarkBody(_Body):
     mark: Literal["LOST", "DAMAGED"]
     reason: str = Field(default="", max_length=2000)
+
+
+class PurposeBody(_Body):
+    purpose: Literal["archive", "backup", "handout"]
 
 
 class FoundBody(_Body):
@@ -192,6 +195,17 @@ def found(
     return _told(ctx, back)
 
 
+@router.post(
+    "/discs/{disc_id}/purpose", summary="A disc is for something else from now on", responses=answers.problems(404, 409)
+)
+def dedicate(
+    ctx: Ctx, disc_id: answers.DiscId, body: PurposeBody, actor: Annotated[Actor, needs("discs.manage")]
+) -> dict[str, Any]:
+    with ctx.db.begin() as session:
+        changed = shelves.dedicate(session, number("D", disc_id), body.purpose, by=actor.name)
+    return _told(ctx, changed)
+
+
 @router.get("/at-risk", summary="What is on too few discs", dependencies=[needs("discs.read")])
 def at_risk(
     ctx: Ctx,
@@ -224,13 +238,15 @@ def reburn(
 ) -> dict[str, Any] | Response:
     """The job; what it takes is read before, so progress is told line by line for ``Accept: application/x-ndjson``."""
 
+    path = places.readable(ctx.settings, actor, body.from_) if body.from_ else None
+
     def work(progress: Any, cancelled: Any) -> dict[str, Any]:
         ordered = reburning.order(
             ctx,
             body.of,
             copies=body.copies,
             burner=body.burner,
-            path=Path(body.from_) if body.from_ else None,
+            path=path,
             priority=body.priority,
             by=actor.name,
             idempotency_key=key,

@@ -287,6 +287,21 @@ def found(
         say(f"{document['disc']} is there; it does not count: {_how(document)}, {document['purpose']}")
 
 
+@discs.command("purpose")
+def purpose(
+    disc: DiscArgument,
+    what: Annotated[str, typer.Argument(metavar="archive|backup|handout", help="What it is for from now on.")],
+    json: JsonOption = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Say that a disc is for something else; only those of the archive are counted on."""
+    document = _post(disc, "purpose", {"purpose": what}, config, data, json=json)
+    say(f"{document['disc']} is for {document['purpose']}")
+    if document["too_few"] and not json:
+        _show_volume(document["too_few"])
+
+
 def _marked(disc: str, what: str, reason: str, config: Any, data: Any, *, json: bool) -> None:
     document = _post(disc, "mark", {"mark": what, "reason": reason}, config, data, json=json)
     say(f"{document['disc']} is {what}; nobody counts on it any more")

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
-from store import atrisk, commitments, copies, holds, purging, recalls, shelves
+from store import atrisk, commitments, copies, holds, purging, recalls, retention, shelves
 from store.commitments import Pair
 from store.db import Database
 from store.models import Disc, Instance, Job, Request, RequestInstance, Volume, now
@@ -119,6 +119,16 @@ def test_what_is_held_stays(store: Store) -> None:
         holds.release(session, [hold])
     store.purge()
     assert store.left() == []
+
+
+def test_what_is_held_is_not_deleted(store: Store) -> None:
+    with store.db.begin() as session:
+        held, free = store.add(session, 1, study=1).id, store.add(session, 2, study=2).id
+        holds.keep(session, ["1.2.1"], reason="x")
+    with pytest.raises(retention.NeededByJob, match="H1 holds instances"):
+        retention.delete(store.db, store.spool, store.derived, [held, free])
+    retention.delete(store.db, store.spool, store.derived, [free])
+    assert store.left() == ["1.1"]
 
 
 def test_what_an_open_job_or_a_waiting_pool_needs_stays(store: Store) -> None:

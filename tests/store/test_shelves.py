@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from store import atrisk, discviews, rereading, shelves
 from store.db import Database
@@ -152,3 +152,19 @@ def test_a_disc_that_reads_worse_than_before_is_flagged(
     assert worse in str(told.get("worse", ""))
     with database.read() as session:
         assert session.scalar(select(Volume.good_copies)) == 1  # it can be read: it still counts
+
+
+def test_a_disc_that_is_handed_out_is_no_place_of_the_archive(database: Database, disc: int) -> None:
+    with database.begin() as session, pytest.raises(shelves.DiscError, match="2 instances are on D1 alone"):
+        shelves.dedicate(session, disc, "handout", by="ada")
+    with database.begin() as session:
+        assert session.execute(select(Volume.good_copies, Volume.wanted_copies)).one() == (1, 1)
+        session.execute(update(Instance).values(spool_path=Instance.sop_instance_uid))
+    with database.begin() as session:
+        shelves.dedicate(session, disc, "handout", by="ada")
+        assert session.execute(select(Volume.good_copies, Volume.wanted_copies)).one() == (0, 0)
+        shelves.dedicate(session, disc, "archive", by="ada")
+        assert session.execute(select(Volume.good_copies, Volume.wanted_copies)).one() == (1, 1)
+    assert _events(database, "mark") == [("archive", "handout", "ada"), ("handout", "archive", "ada")]
+    with database.begin() as session, pytest.raises(shelves.BadPlace, match="no purpose"):
+        shelves.dedicate(session, disc, "gift")
