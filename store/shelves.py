@@ -112,7 +112,7 @@ def dedicate(session: Session, disc_id: int, purpose: str, *, by: str = "cli") -
     if copies.wanted_of(session, disc.volume_id) == 0 and (left := atrisk.on_nothing(session, disc.volume_id)):
         raise DiscError(
             "LAST_DISC",
-            f"{left} instances are on D{disc_id} alone of all that counts; `burnish reburn D{disc_id}` makes another disc",
+            f"{left} instances are on D{disc_id} alone; `burnish reburn D{disc_id}` makes another disc of them",
         )
     return disc
 

@@ -155,7 +155,7 @@ def test_a_disc_that_reads_worse_than_before_is_flagged(
 
 
 def test_a_disc_that_is_handed_out_is_no_place_of_the_archive(database: Database, disc: int) -> None:
-    with database.begin() as session, pytest.raises(shelves.DiscError, match="2 instances are on D1 alone"):
+    with pytest.raises(shelves.DiscError, match="2 instances are on D1 alone"), database.begin() as session:
         shelves.dedicate(session, disc, "handout", by="ada")
     with database.begin() as session:
         assert session.execute(select(Volume.good_copies, Volume.wanted_copies)).one() == (1, 1)
