@@ -21,6 +21,8 @@ EXPLICIT_LE = "1.2.840.10008.1.2.1"
 _CHUNK = 1 << 18
 _HEAD_LIMIT = 16 << 10
 _HEADER_LIMIT = 8192
+_BOUNDARY_LIMIT = 200
+"""RFC 2046 5.1.1 allows 70 characters, Orthanc sends 73."""
 _PARAMETER = re.compile(r';\s*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;,\s]*)')
 _RANGE = re.compile(rf"\s*([^\s;,]+)\s*((?:{_PARAMETER.pattern}\s*)*)(?:,|$)")
 
@@ -143,7 +145,7 @@ class Reader:
     """Reads multipart/related from a stream that cannot go back; a part is read before the next one comes."""
 
     def __init__(self, stream: BinaryIO, boundary: str) -> None:
-        if not 0 < len(boundary) <= 70 or not boundary.isascii():  # RFC 2046 5.1.1
+        if not 0 < len(boundary) <= _BOUNDARY_LIMIT or not boundary.isascii():
             raise BadRequest("the Content-Type has no boundary, or none that can be")
         self._stream = stream
         self._mark = b"\r\n--" + boundary.encode("ascii")

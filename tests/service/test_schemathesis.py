@@ -26,7 +26,7 @@ from tests.service.test_importing import imported
 from tests.soak import size
 
 CHECKS = (status_code_conformance, content_type_conformance, response_schema_conformance)
-EXAMPLES = int(os.environ.get("BURNISH_EXAMPLES", size(8, 300)))
+EXAMPLES = int(os.environ.get("BURNISH_EXAMPLES", size(6, 300)))
 SECONDS = float(os.environ.get("BURNISH_SECONDS", size(22, 3600)))
 HEADERS = {"Authorization": "Bearer sesame", "Host": "localhost"}
 
