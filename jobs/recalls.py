@@ -37,6 +37,8 @@ _STARTED = now()
 READ, NOT_WANTED, UNKNOWN, NOT_A_DISC, TAKEN_OUT = "READ", "NOT WANTED", "UNKNOWN", "NOT A DISC", "TAKEN OUT"
 """What became of something that was inserted."""
 _REPLAN_SECONDS = 15.0
+_REPLAN_SHARE = 20.0
+"""Planning takes a twentieth of the time at most, however many recalls are open."""
 _AGAIN_SECONDS = 30.0
 _LOST_SECONDS = 300.0
 """Who waits over the network says so more often than this (``scp.recalling``), unless one instance takes so long."""
@@ -238,14 +240,19 @@ def _conclude(ctx: Context, medium: _Medium, reading: Reading, wanted: dict[int,
         words += f", {len(reading.failed)} not, e.g. {reason}"
     name = f"D{medium.disc_id}" if medium.disc_id else medium.file_set_id
     with ctx.db.begin() as session:
+        # In the order of their numbers, and before anything else: two who conclude at once follow one another.
+        waiting = sorted({*wanted, *recall_plan.recalls_of_volume(session, medium.volume_id)})
+        locked = {number: recalls.lock(session, number) for number in waiting}
         for number in sorted(wanted):
-            recall = recalls.lock(session, number)
+            recall = locked[number]
             failed = {one: f"{name}: {reading.failed[one]}" for one in wanted[number] if one in reading.failed}
             if failed:
                 recalls.note_reasons(session, number, failed)
                 if medium.disc_id is not None:
                     recalls.note_tried(session, recall, medium.disc_id, reason)
-            recall_plan.finish_volume(session, number, medium.volume_id, answer=words[:500])
+            recall_plan.finish_volume(
+                session, number, medium.volume_id, disc_id=medium.disc_id, place=medium.place, answer=words[:500]
+            )
         recalls.note(session, "read", disc_id=medium.disc_id, file_set_id=medium.file_set_id, words=words[:1000])
         if medium.disc_id is not None:
             if reading.unreadable:
@@ -255,8 +262,8 @@ def _conclude(ctx: Context, medium: _Medium, reading: Reading, wanted: dict[int,
                 )
             else:
                 recall_plan.note_read(session, medium.disc_id)
-        # A disc that failed may be asked for by recalls that wanted other things of it.
-        recall_plan.plan_all(session, recalls.open_ids(session, RecallState.WAITING), asking_of(ctx))
+        # The disc may be one that other recalls want other things of.
+        recall_plan.plan_all(session, waiting, asking_of(ctx))
 
 
 # --- What goes on by itself -------------------------------------------------------------------------------------------
@@ -270,16 +277,18 @@ class RecallWork:
         self._send = send
         self._stopping = threading.Event()
         self._threads: dict[str, threading.Thread] = {}
-        self._planned = -_REPLAN_SECONDS
+        self._plan_at = 0.0
         self._later: dict[str, float] = {}
         """What failed for a reason that may pass, and when it is tried again."""
 
     def tick(self) -> None:
         """To be called about once a second; returns soon."""
         self._end_late()
-        if time.monotonic() - self._planned >= _REPLAN_SECONDS:
-            self._planned = time.monotonic()
+        if time.monotonic() >= self._plan_at:
+            begun = time.monotonic()
             self._plan()
+            ended = time.monotonic()
+            self._plan_at = ended + max(_REPLAN_SECONDS, _REPLAN_SHARE * (ended - begun))
         self._run("read", self._read_online)
         self._run("send", self._send_on)
 
@@ -319,7 +328,7 @@ class RecallWork:
     def _end_late(self) -> None:
         """Recalls whose time is over, and those of requesters who are gone."""
         with self._ctx.db.read() as session:
-            open_ = [recalls.get(session, number) for number in recalls.open_ids(session)]
+            open_ = recalls.open_recalls(session)
             at = now()
             late = [one for one in open_ if one.deadline is not None and one.deadline <= at]
             heard = at - timedelta(seconds=_LOST_SECONDS)

@@ -134,14 +134,16 @@ def next_online(session: Session, without: Collection[int] = ()) -> list[tuple[i
     return [one for volume, one in found.items() if volume not in without]
 
 
-def finish_volume(session: Session, recall_id: int, volume_id: int, *, answer: str) -> None:
-    """A disc of this volume was read for a recall."""
-    session.execute(
-        update(RecallVolume)
-        .where(RecallVolume.recall_id == recall_id, RecallVolume.volume_id == volume_id)
-        .values(state=VolumeState.READ, answer=answer),
-        execution_options={"synchronize_session": False},
-    )
+def finish_volume(
+    session: Session, recall_id: int, volume_id: int, *, disc_id: int | None, place: str, answer: str
+) -> None:
+    """A disc of this volume was read for a recall, which may have asked for another volume; its row must be locked."""
+    row = session.get(RecallVolume, (recall_id, volume_id), populate_existing=True)
+    if row is None:
+        row = RecallVolume(recall_id=recall_id, volume_id=volume_id, asked_at=None)
+        session.add(row)
+    row.state, row.disc_id, row.place, row.answer = VolumeState.READ, disc_id, place, answer
+    session.flush()
 
 
 def asks(session: Session, asking: Asking) -> list[dict[str, Any]]:
@@ -209,6 +211,21 @@ def discs_asked(session: Session, volume_id: int) -> list[int]:
                 Recall.state == RecallState.WAITING,
             )
             .order_by(RecallVolume.asked_at)
+        )
+    )
+
+
+def recalls_of_volume(session: Session, volume_id: int) -> list[int]:
+    """WAITING recalls that want a disc of this volume."""
+    return list(
+        session.scalars(
+            select(RecallVolume.recall_id)
+            .join(Recall, Recall.id == RecallVolume.recall_id)
+            .where(
+                RecallVolume.volume_id == volume_id,
+                RecallVolume.state.in_(ACTIVE),
+                Recall.state == RecallState.WAITING,
+            )
         )
     )
 

@@ -380,6 +380,11 @@ def open_ids(session: Session, *states: RecallState) -> list[int]:
     return list(session.scalars(select(Recall.id).where(Recall.state.in_(states or OPEN)).order_by(Recall.id)))
 
 
+def open_recalls(session: Session) -> list[Recall]:
+    """Open recalls, the oldest first."""
+    return list(session.scalars(select(Recall).where(Recall.state.in_(OPEN)).order_by(Recall.id)))
+
+
 def document(session: Session, recall: Recall) -> dict[str, Any]:
     """A recall as API and command line tell it."""
     found = counts(session, recall.id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -517,3 +518,39 @@ def test_requesters_of_before_the_start_are_gone(house: House, tmp_path: Path, m
     monkeypatch.setattr(work, "_STARTED", now())
     RecallWork(house.ctx, nobody).once()
     assert state(house, number) == "CANCELLED"
+
+
+def test_another_volume_with_the_same_will_do(any_house: House, tmp_path: Path) -> None:
+    house = any_house
+    first, second = house.receive(2), house.receive(1, modality="MR", seed=8)
+    (alone,) = burn(house.ctx, tmp_path / "vault", Selection(study=(first,)))
+    (both,) = burn(house.ctx, tmp_path / "vault", Selection(study=(first, second)), patients_per_disc="many")
+    purge(house.ctx)
+    with house.db.begin() as session:
+        session.execute(update(Disc).where(Disc.id == both.disc_id).values(checked_out_to="x"))
+    number = start(house, first)
+    assert [ask["disc"] for ask in listing(house.ctx)["asks"]] == [f"D{alone.disc_id}"]
+    assert offer(house.ctx, both.image)["restored"] == 2
+    found = document(house.ctx, number)
+    assert found["state"] == "DONE"
+    assert {(one["disc"], one["state"]) for one in found["volumes"]} == {
+        (f"D{both.disc_id}", "READ"),
+        (f"D{alone.disc_id}", "SKIPPED"),
+    }
+
+
+def test_two_discs_read_at_once(any_house: House, tmp_path: Path) -> None:
+    house = any_house
+    studies = [house.receive(3, seed=seed) for seed in (1, 2, 3, 4)]
+    discs = [burn(house.ctx, tmp_path / "vault", Selection(study=(one,)))[0] for one in studies]
+    purge(house.ctx)
+    numbers = [start(house, one) for one in reversed(studies)] + [start(house)]
+    told: list[dict[str, Any]] = []
+    readers = [threading.Thread(target=lambda disc=disc: told.append(offer(house.ctx, disc.image))) for disc in discs]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    assert sorted(one["restored"] for one in told) == [3, 3, 3, 3]
+    assert [state(house, number) for number in numbers] == ["DONE"] * 5
+    assert in_spool(house.ctx) == 12
