@@ -366,7 +366,7 @@ class Year:
     def find_again(self) -> None:
         """A disc that was marked turns up whole."""
         if disc_id := self._pick(known=False, sound=True):
-            with suppress(shelves.ShelfError), self.db.begin() as session:
+            with suppress(shelves.DiscError), self.db.begin() as session:
                 shelves.found(session, disc_id)
             with self.db.read() as session:
                 self.shelf[disc_id].known = session.get_one(Disc, disc_id).marked is None
