@@ -1,0 +1,239 @@
+"""The page without a browser: values as people read them, errors, addresses without patients, streams, static files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from starlette.testclient import TestClient
+
+from config.settings import load
+from service import opening
+from service.api.application import build
+from service.operations import StoreOperations
+from service.shutdown import Stopping
+from service.web.live import _words
+from service.web.make import Planning, Plannings, selection_of
+from service.web.routes import where
+from service.web.shown import Shown, zone_of
+from service.web.supplies import BurnerWatch, gauges
+from service.web.texts import texts_of
+from store.board import Alarm
+from store.models import Study
+from tests.rows import add_instance
+from tests.waiting import wait_for
+
+THIN = "\N{NARROW NO-BREAK SPACE}"
+ENGLISH = Shown(texts_of("en"), ZoneInfo("Europe/Berlin"))
+GERMAN = Shown(texts_of("de"), ZoneInfo("Europe/Berlin"))
+
+
+@pytest.fixture(scope="module")
+def operations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreOperations]:
+    folder = tmp_path_factory.mktemp("parts")
+    context = opening.open_context(load(data=folder / "data"))
+    with context.db.begin() as session:
+        add_instance(session, "1.1.1", patient_name="Secret^Sally", patient_id="SECRET-1", study="1.1", series="1.1.0")
+        add_instance(session, "1.1.2", patient_name="Other^Otto", patient_id="OTHER-2", study="1.1", series="1.1.9")
+        add_instance(session, "1.2.1", patient_name="Third^Theo", patient_id="THIRD-3", study="1.2", series="1.2.0")
+    yield StoreOperations(context, source="api")
+    opening.close_context(context)
+
+
+@pytest.fixture(scope="module")
+def client(operations: StoreOperations) -> TestClient:
+    app = build(operations, token="sesame", hosts=("testserver",), stopping=Stopping())
+    return TestClient(app, headers={"Authorization": "Bearer sesame"}, raise_server_exceptions=False)
+
+
+# -- values ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (682_000_000, "682 MB"), (25e9, "25.0 GB")]
+)
+def test_sizes(count: float, text: str) -> None:
+    assert ENGLISH.size(count).replace(THIN, " ") == text
+    assert GERMAN.size(count).replace(THIN, " ") == text.replace(".", ",")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown", "others"),
+    [
+        ("Doe^Jane^Alexandra^Dr.^", "Doe, Jane Alexandra", ""),
+        ("Yamada^Tarou=山田^太郎=やまだ^たろう", "Yamada, Tarou", "山田 太郎 やまだ たろう"),
+        ("=山田^太郎", "山田, 太郎", ""),
+        ("^^^", "No name", ""),
+        ("", "No name", ""),
+    ],
+)
+def test_names(name: str, shown: str, others: str) -> None:
+    assert ENGLISH.person(name) == shown
+    assert ENGLISH.other_scripts(name) == others
+
+
+def test_times_are_of_the_site(monkeypatch: pytest.MonkeyPatch) -> None:
+    at = datetime(2025, 7, 1, 22, 30, tzinfo=UTC)
+    assert ENGLISH.moment(at) == "2025-07-02 00:30"
+    assert GERMAN.moment(at.isoformat()) == "02.07.2025 00:30"
+    assert ENGLISH.iso(at) == "2025-07-02T00:30:00+02:00"
+    assert ENGLISH.moment(datetime.now(UTC)).count(":") == 1
+    assert ENGLISH.ago(datetime.now(UTC) - timedelta(minutes=3)) == "3 min ago"
+    assert zone_of("No/Where") is UTC
+    assert (ENGLISH.moment(None), ENGLISH.ago("")) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(5, "5 s"), (200, "3 min"), (3599, "1 h 0 min"), (7300, "2 h 2 min"), (400_000, "5 days")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert ENGLISH.duration(seconds) == text
+
+
+def test_dates_of_dicom_are_shown_as_they_are_where_they_are_none() -> None:
+    assert ENGLISH.dicom_date("20260131") == "2026-01-31"
+    for text in ("20261399", "2026", "<b>", ""):
+        assert ENGLISH.dicom_date(text) == text
+
+
+def test_supplies_of_every_make() -> None:
+    supplies = {
+        "ink_percent": {"cyan": 70, "black": 3, "yellow": 0},
+        "stackers": {"1": 0, "2": 40},
+        "blanks": 3,
+        "free_bytes": 5e9,
+        "free_mb": 100,
+        "printers": {"Everest": {"ribbon": "12 %"}},
+        "maintenance_box_free": 90,
+        "codes": ["HST3001"],
+        "something_new": "yes",
+    }
+    found = {one.label: one for one in gauges(supplies, texts_of("en"), ENGLISH)}
+    assert found["Ink cyan"].fraction == 0.7
+    assert [found[name].kind for name in ("Ink cyan", "Ink black", "Ink yellow")] == ["", "warn", "bad"]
+    assert found["Stacker 2"].text == "40"
+    assert found["Everest"].text == "ribbon 12 %"
+    assert found["something new"].text == "yes"
+
+
+def test_devices_are_not_asked_while_a_page_waits() -> None:
+    asked: list[int] = []
+
+    def ask() -> list[dict[str, object]]:
+        asked.append(1)
+        return [{"name": f"b{len(asked)}"}]
+
+    watch = BurnerWatch(ask)
+    assert watch.now() == watch.now() == [{"name": "b1"}]
+    watch._at -= 60
+    assert watch.now() == [{"name": "b1"}]  # what was known; the devices are asked meanwhile
+    wait_for(lambda: watch.now() == [{"name": "b2"}], "the devices to be asked")
+
+
+def test_the_call_is_in_words() -> None:
+    told = _words(Alarm(1, 7, "WAITING", "", "the ink is used up"), texts_of("en"))
+    assert told == {"text": "J7 needs you. the ink is used up", "tag": "J7", "link": "/jobs/J7"}
+    assert _words(Alarm(1, 7, "FAILED", "spoilt", ""), texts_of("de"))["text"] == "J7 ist fehlgeschlagen. spoilt"
+
+
+def test_a_plan_that_is_begun_anew_gives_up_the_one_before() -> None:
+    plannings = Plannings()
+    given_up: list[bool] = []
+
+    def work(planning: Planning) -> dict[str, object]:
+        wait_for(lambda: planning.given_up, "it to be given up")
+        given_up.append(True)
+        return {}
+
+    first = plannings.begin(work, "")
+    second = plannings.begin(lambda _planning: {"plan": "P2"}, first.token)
+    wait_for(lambda: given_up and second.plan == {"plan": "P2"}, "both to end")
+    assert plannings.get(second.token) is second
+
+
+def test_a_study_is_not_mixed_up_with_another_patients_of_the_same_uid(operations: StoreOperations) -> None:
+    with operations.context.db.read() as session:
+        keys = {row.patient_id: row.id for row in session.query(Study).filter_by(study_instance_uid="1.1")}
+        first, third = next(iter(keys.values())), session.query(Study).filter_by(study_instance_uid="1.2").one().id
+    found = selection_of(operations.context, [first])
+    assert list(found) == ["instance"]
+    assert len(found["instance"]) == 1
+    assert selection_of(operations.context, [third]) == {"study": ["1.2"]}
+
+
+# -- answers -----------------------------------------------------------------------------------------------------------
+
+
+def test_static_files_are_what_the_package_has(client: TestClient) -> None:
+    for path in ("/static/page.css", "/static/vendor/htmx.min.js", "/static/vendor/htmx.LICENSE.txt"):
+        assert client.get(path).status_code == 200
+    for path in ("/static/../pages.py", "/static/%2e%2e/pages.py", "/static//etc/passwd", "/static/none.css"):
+        assert client.get(path).status_code == 404
+    assert "immutable" in client.get("/static/page.css?v=x").headers["cache-control"]
+
+
+def test_no_page_is_kept_and_none_names_a_patient_in_an_address(client: TestClient) -> None:
+    answer = client.post("/studies/found", data={"text": "secret"})
+    assert answer.status_code == 200
+    assert "Secret, Sally" in answer.text
+    assert "Otto" not in answer.text
+    assert answer.headers["cache-control"] == "no-store"
+    addresses = re.findall(r'(?:href|src|hx-get|hx-post|action)="([^"]*)"', client.get("/studies").text)
+    assert [one for one in addresses if "secret" in one.lower()] == []
+
+
+@pytest.mark.parametrize("path", ["/jobs/J999", "/jobs/<script>", "/studies/999", "/archive/discs/D9", "/nodes/none"])
+def test_what_is_not_there_is_told_on_a_page(client: TestClient, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code in (404, 422)
+    assert "That did not work" in answer.text
+    assert "<script>" not in answer.text.replace("<script src", "")
+
+
+def test_an_error_of_a_button_is_a_notice_with_advice(client: TestClient) -> None:
+    answer = client.post("/nodes/none/echo", headers={"HX-Request": "true"})
+    assert answer.status_code == 404
+    assert answer.headers["hx-retarget"] == "#notices"
+    assert "there is no node" in answer.text
+    assert "choose again" in answer.text
+    answer = client.post("/make/burn", headers={"HX-Request": "true"}, data={"plan": "P1"})
+    assert answer.status_code == 422
+    assert "burner" in answer.text
+
+
+def test_german_is_spoken_to_germans(client: TestClient) -> None:
+    answer = client.get("/jobs/J999", headers={"Accept-Language": "de-DE"})
+    assert '<html lang="de"' in answer.text
+    assert "Das hat nicht geklappt" in answer.text
+    assert '<html lang="en"' in client.get("/jobs", headers={"Accept-Language": "fr"}).text
+
+
+def test_pictures_that_cannot_be_are_no_errors_of_the_page(client: TestClient) -> None:
+    assert client.get("/studies/1/thumbnail.png").status_code == 204
+    answer = client.get("/images/1.png")
+    assert answer.status_code == 422
+    assert "cannot be shown" in answer.text
+    assert client.get("/images/999.png").status_code == 404
+    assert client.get("/images/1.png?frame=x").status_code == 422
+
+
+def test_secrets_of_settings_are_not_shown(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    from service.web.system import _plain
+
+    assert _plain("oidc.client_secret", "hunter2") == "********"
+    assert _plain("mail.password", "hunter2") == "********"
+    assert _plain("http.host", "127.0.0.1") == "127.0.0.1"
+    assert client.get("/system/settings").status_code == 200
+
+
+def test_the_log_says_where_and_not_what(tmp_path: Path) -> None:
+    try:
+        raise ValueError("Secret^Sally")
+    except ValueError as error:
+        found = where(error)
+    assert found.startswith(__file__)
+    assert "Secret" not in found
