@@ -20,7 +20,9 @@ from jobs.plandocument import report
 from jobs.preparing import PlanRefused, Prepared, prepare, require_pair
 from media.fileids import FileIds
 from media.fileset import assemble, overview
+from media.filling import fewest
 from media.items import Item
+from media.packing import pack_pieces
 from media.problems import MediaError
 from media.setcatalogue import SetVolume
 from media.uids import new_uid
@@ -81,7 +83,8 @@ def make_plan(
         conflicts = plans.conflicts_of_request(session, request_id)
     prepared = prepare(ctx, rows, conflicts, options, progress=progress, cancelled=cancelled, on_phase=on_phase)
     progress("pack", 0, len(prepared.checked.candidates), "instances")
-    return _enter(ctx, request_id, options, prepared, lay_out(ctx, options, prepared))
+    packer = fewest if options.pool else pack_pieces  # what a pool takes was found to fill its volumes
+    return _enter(ctx, request_id, options, prepared, lay_out(ctx, options, prepared, packer=packer))
 
 
 def _enter(ctx: Context, request_id: int, options: RequestOptions, prepared: Prepared, laid: Laid) -> int:

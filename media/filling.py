@@ -14,6 +14,7 @@ from operator import attrgetter
 from typing import Any
 
 from media.isolayout import SECTOR
+from media.packing import lower_bound, pack_pieces
 from media.sizing import Fill, Piece, Sizing
 
 _GAP = 0.002
@@ -42,6 +43,15 @@ def fill_media(
             medium = _exchanged(medium, waiting)
         media.append(medium.fill)
     return media
+
+
+def fewest(pieces: Sequence[Piece], sizing: Sizing, capacity: int) -> list[Fill]:
+    """``pack_pieces``, or ``fill_media`` where that gives fewer volumes: for what was found to fill them together."""
+    packed = pack_pieces(pieces, sizing, capacity)
+    if len(packed) <= lower_bound(pieces, sizing, capacity):
+        return packed
+    filled = fill_media(pieces, sizing, capacity)
+    return filled if len(filled) < len(packed) else packed
 
 
 def _close_gap(medium: _Medium, waiting: _Waiting) -> None:

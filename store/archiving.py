@@ -71,8 +71,8 @@ class ArchiveRules:
 def _texts(name: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or len(value) > _MOST_VALUES:
         raise SelectionError(f"{name} must be a list of at most {_MOST_VALUES} texts")
-    if any(not isinstance(one, str) or not 0 < len(one) <= 64 for one in value):
-        raise SelectionError(f"{name}: each value must be text of 1 to 64 characters")
+    if any(not isinstance(one, str) or not 0 < len(one) <= 64 or not one.isprintable() for one in value):
+        raise SelectionError(f"{name}: each value must be text of 1 to 64 printable characters")
     return tuple(value)
 
 

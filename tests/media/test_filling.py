@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from media import volumes
 from media.contents import arrange
-from media.filling import fill_media
+from media.filling import fewest, fill_media
+from media.packing import pack_pieces
 from media.volumes import Packing
 from tests.media.discs import entry
 from tests.media.test_volumes import SIZING, Entry, requests
@@ -95,3 +97,24 @@ def test_an_exchange_closes_the_gap() -> None:
     assert sorted(len(volume.items) for volume in packing.volumes) == [1, 3]
     largest = max(packing.volumes, key=lambda volume: volume.sectors)
     assert {item.key for item in largest.items} >= {0, 3}
+
+
+@pytest.mark.parametrize("seed", [47, 77])
+def test_what_fills_volumes_together_is_packed_into_as_few(seed: int) -> None:
+    """Sizes for which first-fit-decreasing needs one volume more."""
+    rng = random.Random(seed)
+    entries = [
+        entry(number, patient=number, patient_id=f"I{number}", size=rng.randint(100, 500) * 2048)
+        for number in range(rng.randint(4, 12))
+    ]
+    capacity = rng.randint(900, 1400)
+
+    def packed(packer: Any) -> Packing:
+        return volumes.pack(
+            arrange(entries), capacity_sectors=capacity, sizing=SIZING, many_patients=True, packer=packer
+        )
+
+    found, plain = packed(fewest), packed(pack_pieces)
+    assert len(found.volumes) == len(plain.volumes) - 1
+    on_discs = Counter(item.key for volume in found.volumes for item in volume.items)
+    assert on_discs == Counter(item.key for item, _ in entries)
