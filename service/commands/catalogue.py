@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -139,8 +140,7 @@ def import_(
             try:
                 counts = call("POST", "/catalogue/import", {"records": batch, **first})
             except Refusal as error:
-                where = places[0] if len(places) == 1 else f"{places[0]} to {places[-1]}"
-                raise UsageError(f"{where}: {error}", error.code) from None
+                raise UsageError(f"{_where(places, str(error))}: {error}", error.code) from None
             first = {}
             for table, told in counts.items():
                 total = totals.setdefault(table, {"new": 0, "known": 0})
@@ -150,6 +150,14 @@ def import_(
         print_json({"from": str(source), "counts": totals})
     else:
         typer.echo(", ".join(f"{t['new']} {name} new, {t['known']} known" for name, t in totals.items()) or "nothing")
+
+
+def _where(places: list[str], told: str) -> str:
+    """Where the record stands that an error names by its place among those that went in together."""
+    number = re.search(r"\brecord (\d+)\b", told)
+    if number is not None and 1 <= int(number[1]) <= len(places):
+        return places[int(number[1]) - 1]
+    return places[0] if len(places) == 1 else f"{places[0]} to {places[-1]}"
 
 
 def _batches(records: Iterator[tuple[str, dict[str, Any]]]) -> Iterator[tuple[list[str], list[dict[str, Any]]]]:

@@ -67,7 +67,7 @@ def test_an_export_is_read_in_another_place(data: Path, made: Path, tmp_path: Pa
     assert json.loads(lines[0])["format"] == "Burnish catalogue" and json.loads(lines[-1])["record"] == "end"
 
 
-def test_what_is_wrong_is_one_clear_line(data: Path, tmp_path: Path) -> None:
+def test_what_is_wrong_is_one_clear_line(data: Path, made: Path, tmp_path: Path) -> None:
     at = ("--data", data)
     assert "there is no" in burnish("catalogue", "rebuild", tmp_path / "none.iso", *at, status=2)
     (tmp_path / "x.iso").write_bytes(bytes(50_000))
@@ -75,5 +75,14 @@ def test_what_is_wrong_is_one_clear_line(data: Path, tmp_path: Path) -> None:
     assert told["discs"][0]["result"] == "NO DISC" and "not an ISO 9660 image" in told["discs"][0]["reason"]
     (tmp_path / "x.jsonl").write_text('{"record": "catalogue", "format": "Burnish catalogue", "version": 1}\n{}\n')
     assert "line 2" in burnish("catalogue", "import", tmp_path / "x.jsonl", *at, status=2)
+    burnish("import", made, *at)
+    burnish("burn", "--all", "--wait", *at)
+    burnish("catalogue", "export", tmp_path / "good.jsonl", *at)
+    lines = (tmp_path / "good.jsonl").read_text().splitlines()
+    at_line = next(number for number, line in enumerate(lines) if '"record":"series"' in line)
+    lines[at_line] = lines[at_line].replace('"series_number":', '"series_number":"x","was":')
+    (tmp_path / "bad.jsonl").write_text("\n".join(lines) + "\n")
+    told = burnish("catalogue", "import", tmp_path / "bad.jsonl", *at, status=2)
+    assert f"bad.jsonl, line {at_line + 1}: " in told and "series_number" in told
     assert "jsonl or csv" in burnish("catalogue", "export", tmp_path / "y", "--format", "xml", *at, status=2)
     assert "is there already" in burnish("catalogue", "export", tmp_path / "x.jsonl", *at, status=2)
