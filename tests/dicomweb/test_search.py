@@ -119,3 +119,44 @@ def test_more_matches_than_an_answer_has(held: Web, monkeypatch: pytest.MonkeyPa
     answer = held.get("/studies")
     assert ids(answer) == ["JP-1", "DE-17"] and "offset" in answer.headers["warning"]
     assert ids(held.get("/studies?offset=2")) == ["PAT-0001"]
+
+
+def test_the_queries_of_ohif(held: Web) -> None:
+    """As its DICOMweb data source sends them: list of studies, series of one, metadata, frames, thumbnails."""
+    accept = "application/dicom+json"
+    listed = held.get(
+        "/studies?PatientName=*Doe*&limit=101&offset=0&fuzzymatching=false&includefield=00081030%2C00080060", accept
+    )
+    assert "warning" not in listed.headers
+    (one,) = listed.json()
+    for tag in (
+        "0020000D",
+        "00080020",
+        "00080030",
+        "00080050",
+        "00100010",
+        "00100020",
+        "00080061",
+        "00201206",
+        "00201208",
+    ):
+        assert one[tag]["Value"], tag
+    assert one["00081030"]["Value"] == ["Study 1"]
+    assert ids(held.get("/studies?ModalitiesInStudy=CT%5C%5CMR&StudyDate=20230101-20241231", accept)) == [
+        "DE-17",
+        "PAT-0001",
+    ]
+    uid = one["0020000D"]["Value"][0]
+    fields = "includefield=00080021%2C00080031%2C0008103E%2C00200011"
+    (series,) = held.get(f"/studies/{uid}/series?{fields}", accept).json()
+    assert series["00080060"]["Value"] == ["CT"] and series["00201209"]["Value"] == [3]
+    series_uid = series["0020000E"]["Value"][0]
+    for data_set in held.get(f"/studies/{uid}/series/{series_uid}/metadata", accept).json():
+        for tag in ("00080016", "00080018", "00083002", "00280002", "00280004", "00280010", "00280011", "00280100"):
+            assert data_set[tag]["Value"], tag
+        at = f"/studies/{uid}/series/{series_uid}/instances/{data_set['00080018']['Value'][0]}"
+        assert data_set["7FE00010"]["BulkDataURI"] == f"{held.dicomweb}{at}/bulkdata/7FE00010"
+        frame = held.get(f"{at}/frames/1", "multipart/related; type=application/octet-stream; transfer-syntax=*")
+        assert b"transfer-syntax=1.2.840.10008.1.2.1" in frame.content[:200]
+        assert held.get(f"{at}/rendered?accept=image/jpeg", "*/*").content.startswith(b"\xff\xd8")
+        assert held.get(f"{at}/thumbnail?accept=image/jpeg", "*/*").content.startswith(b"\xff\xd8")
