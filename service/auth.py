@@ -8,21 +8,20 @@ by DNS rebinding.
 from __future__ import annotations
 
 import hmac
-import html
-import json
 import re
 import secrets
 from collections.abc import Callable, Iterable
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs
 
 import anyio.to_thread
 
 from service import acting
 from service.api.access import Actor
 from service.lock import write_private
+from service.refusing import forged, hardened_send, not_signed_in, problem, split
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -52,20 +51,6 @@ SECURE_PREFIX = "__Host-"
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORM = b"application/x-www-form-urlencoded"
-_POLICY = (
-    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    b"font-src 'self'; manifest-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-)
-_HEADERS = (
-    (b"content-security-policy", _POLICY),
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"same-origin"),  # no-referrer would make browsers send the Origin of our own forms as null
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-    (b"permissions-policy", b"camera=(), microphone=(), geolocation=(), payment=(), usb=()"),
-)
-_HSTS = (b"strict-transport-security", b"max-age=31536000")
 
 
 def new_token(data: Path) -> str:
@@ -120,24 +105,22 @@ class Guard:
         headers: dict[bytes, bytes] = {}
         for name, value in scope["headers"]:
             if name in (b"host", b"authorization", b"origin") and name in headers:
-                await _problem(send, 400, "Bad Request", f"more than one {name.decode().title()} header")
+                await problem(send, 400, "Bad Request", f"more than one {name.decode().title()} header")
                 return
             headers[name] = value if name != b"cookie" else headers.get(name, b"") + b"; " + value
         scope = self._from_proxy(scope, headers)
-        send = _hardened(send, secure=scope["scheme"] == "https")
+        send = hardened_send(send, secure=scope["scheme"] == "https")
         if host_name(headers.get(b"host", b"").decode("latin-1")) not in self._hosts:
-            await _problem(
-                send, 421, "Misdirected Request", "this Host is not ours; see the setting http.allowed_hosts"
-            )
+            await problem(send, 421, "Misdirected Request", "this Host is not ours; see the setting http.allowed_hosts")
             return
         actor, secret = await self._who(scope, headers)
         path: str = scope["path"]
         if actor is None and not (path in PUBLIC_PATHS or path.startswith(PUBLIC_FOLDER)):
-            await _not_signed_in(scope, headers, send)
+            await not_signed_in(scope, headers, send)
             return
         bearer = b"authorization" in headers
         if scope["method"] not in _SAFE and not bearer and (why := self._foreign(scope, headers)):
-            await _problem(send, 403, "Forbidden", why, "FOREIGN_ORIGIN")
+            await forged(send, headers, why, "FOREIGN_ORIGIN")
             return
         again = self._again(actor, secret, headers)
         scope["state"] = {**scope.get("state", {}), "actor": actor, "session": secret, "again": again}
@@ -145,13 +128,13 @@ class Guard:
             acting.begin(actor.name, actor.address)
         if UPLOAD_PATHS.fullmatch(path):
             if actor is not None and actor.csrf and not _has_csrf(actor, headers):
-                await _problem(send, 403, "Forbidden", _NO_CSRF, "CSRF")
+                await forged(send, headers, _NO_CSRF, "CSRF")
                 return
             await self.app(scope, receive, send)
             return
         declared = headers.get(b"content-length", b"0")
         if not declared.isdigit() or int(declared) > MAX_BODY:
-            await _problem(send, 413, "Content Too Large", f"a request body may have {MAX_BODY} bytes")
+            await problem(send, 413, "Content Too Large", f"a request body may have {MAX_BODY} bytes")
             return
         checked = actor if actor is not None and actor.csrf and scope["method"] not in _SAFE else None
         await self._bounded(scope, receive, send, headers, checked)
@@ -225,8 +208,8 @@ class Guard:
         if origin is None or (origin == b"null" and site is not None):  # a browser may keep it back, not the former
             return ""
         ours = headers.get(b"host", b"").decode("latin-1").lower()
-        parts = urlsplit(origin.decode("latin-1").lower())
-        if parts.netloc == ours and parts.scheme in ("http", "https"):
+        parts = split(origin)
+        if parts.netloc.lower() == ours and parts.scheme in ("http", "https"):
             return ""
         return "another site began this request (Origin)"
 
@@ -259,12 +242,12 @@ class Guard:
             if actor is not None and not _has_csrf(actor, headers):
                 is_form = headers.get(b"content-type", b"").partition(b";")[0].strip().lower() == _FORM
                 if not is_form or not await _form_has_csrf(actor, counted, kept):
-                    await _problem(send, 403, "Forbidden", _NO_CSRF, "CSRF")
+                    await forged(send, headers, _NO_CSRF, "CSRF")
                     return
             await self.app(scope, counted, noted)
         except _TooLarge:
             if not answered:
-                await _problem(send, 413, "Content Too Large", f"a request body may have {MAX_BODY} bytes")
+                await problem(send, 413, "Content Too Large", f"a request body may have {MAX_BODY} bytes")
 
 
 _NO_CSRF = "the session's CSRF token is missing or wrong (header X-CSRF-Token, field csrf): load the page anew"
@@ -300,58 +283,3 @@ def _cookie(headers: dict[bytes, bytes], name: str) -> str:
             found.add(value.strip())
     value = found.pop() if len(found) == 1 else b""
     return value.decode() if value.isascii() else ""
-
-
-async def _not_signed_in(scope: Scope, headers: dict[bytes, bytes], send: Send) -> None:
-    """Programs get a problem; people are shown where to sign in."""
-    path: str = scope["path"]
-    page = scope["method"] in ("GET", "HEAD") and b"text/html" in headers.get(b"accept", b"")
-    if path.startswith(("/api/", "/dicomweb")) or not (page or b"hx-request" in headers):
-        await _problem(send, 401, "Unauthorized", "a valid token is needed: Authorization: Bearer ...")
-        return
-    # The path without its query: what was searched for is nobody's business but the page's.
-    login = f"/login?next={quote(path, safe='/')}" if path != "/" else "/login"
-    if b"hx-request" in headers:
-        await _answer(send, 401, b"", [(b"hx-redirect", login.encode())])
-    elif headers.get(b"sec-fetch-site") == b"cross-site":
-        # Somebody follows a link from elsewhere, so that the browser keeps back its SameSite=Strict cookie, even if
-        # there is one. Asked again from a page of ours it brings it.
-        target = html.escape(quote(path, safe="/"))
-        body = f'<!doctype html><meta http-equiv="refresh" content="0; url={target}"><title>Burnish</title>'
-        await _answer(send, 200, body.encode(), [(b"content-type", b"text/html; charset=utf-8")])
-    else:
-        await _answer(send, 303, b"", [(b"location", login.encode())])
-
-
-def _hardened(send: Send, *, secure: bool) -> Send:
-    """Every answer tells browsers what they may do with it."""
-
-    async def hardened(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = list(message.get("headers", ()))
-            given = {name.lower() for name, _ in headers}
-            headers += [pair for pair in _HEADERS if pair[0] not in given]
-            if b"cache-control" not in given:
-                headers.append((b"cache-control", b"no-store"))
-            if secure:
-                headers.append(_HSTS)
-            message = {**message, "headers": headers}
-        await send(message)
-
-    return hardened
-
-
-async def _problem(send: Send, status: int, title: str, detail: str, code: str = "") -> None:
-    document = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-    if code:
-        document["code"] = code
-    headers = [(b"content-type", b"application/problem+json"), (b"connection", b"close")]
-    if status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    await _answer(send, status, json.dumps(document).encode(), headers)
-
-
-async def _answer(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
-    headers = [*headers, (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

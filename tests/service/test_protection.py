@@ -124,6 +124,7 @@ FORGED: list[tuple[dict[str, str], int]] = [
     ({"X-CSRF-Token": "right", "Origin": "null", "Sec-Fetch-Site": "cross-site"}, 403),
     ({"X-CSRF-Token": "right", "Origin": "null", "Sec-Fetch-Site": "same-origin"}, 422),
     ({"X-CSRF-Token": "right", "Origin": ""}, 403),
+    ({"X-CSRF-Token": "right", "Origin": "http://[evil"}, 403),
 ]
 
 
@@ -171,6 +172,24 @@ def test_a_form_of_the_page_bears_the_sessions_token(door: Door) -> None:
         assert sorted(session.scalars(select(User.name))) == ["ann", "eve"]
 
 
+def test_people_are_told_so_that_they_can_go_on(door: Door) -> None:
+    """A form of a page that was open when the session ended, or when somebody signed in anew in another window."""
+    door.user("ann", "viewer")
+    browser = door.browser()
+    browser.sign_in("ann")
+    stale = browser.post("/logout", {"csrf": "0" * 64})
+    assert stale.status_code == 403 and "load the page anew" in stale.text and 'href="/"' in stale.text
+    assert browser.post("/logout", {"csrf": ""}, HX_Request="true").headers["hx-refresh"] == "true"
+    browser.post("/logout")
+    ended = browser.post("/account/password", {"old": "x"})
+    assert (ended.status_code, ended.headers["location"]) == (303, "/login")
+    part = browser.client.get("/board/part", headers={"HX-Request": "true", "HX-Current-URL": "http://x/jobs?a=b"})
+    assert (part.status_code, part.headers["hx-redirect"]) == (401, "/login?next=/jobs")
+    odd = browser.client.get("/board/part", headers={"HX-Request": "true", "HX-Current-URL": "http://[::x"})
+    assert odd.headers["hx-redirect"] == "/login"
+    assert browser.client.post("/api/v1/jobs", json={}).json()["status"] == 401
+
+
 def test_programs_need_no_such_token(door: Door) -> None:
     headers = {"Sec-Fetch-Site": "cross-site", "Origin": "http://elsewhere.example"}
     body = {"user": "ris", "role": "operator"}
@@ -199,6 +218,9 @@ def test_reading_takes_no_token_and_links_from_elsewhere_lead_in(door: Door) -> 
     assert fresh.client.get("/account", headers={"Sec-Fetch-Site": "same-origin"}).status_code == 303
     hostile = fresh.client.get('/"><script>alert(1)</script>', headers={"Sec-Fetch-Site": "cross-site"})
     assert "<script" not in hostile.text
+    for path in ("//evil.example/x", "/\\evil.example"):
+        _, _, body = raw(door.app, path, accept="text/html", extra=[(b"sec-fetch-site", b"cross-site")])
+        assert b'content="0; url=/evil.example' in body, "never another site"
 
 
 # --- Headers, hosts, paths --------------------------------------------------------------------------------------------
