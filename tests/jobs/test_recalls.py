@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from jobs import recalls as work
+from jobs import recallwork
 from jobs.recalls import RecallWork, begin, document, listing, offer, refuse
 from media import isoread
 from media.trees import open_tree
@@ -515,7 +516,7 @@ def test_requesters_of_before_the_start_are_gone(house: House, tmp_path: Path, m
     number = start(house, source="c-get:WS1")
     RecallWork(house.ctx, nobody).once()
     assert state(house, number) == "WAITING"
-    monkeypatch.setattr(work, "_STARTED", now())
+    monkeypatch.setattr(recallwork, "_STARTED", now())
     RecallWork(house.ctx, nobody).once()
     assert state(house, number) == "CANCELLED"
 
