@@ -149,7 +149,7 @@ def _head(document: dict[str, Any]) -> SetCatalogue:
         created=_time(document, "created"),
         purpose=_text(document, "purpose", 8),
         pool=_text(document, "pool", 32),
-        options=options,
+        options={_sound(name): _sound(value) if isinstance(value, str) else value for name, value in options.items()},
         private=document.get("all_studies") is False,
     )
     return SetCatalogue(
@@ -216,7 +216,7 @@ def _entry(document: Mapping[str, Any], senders: int, shared: Mapping[int, list[
         digest=_matching(document, "digest", _DIGEST),
         received=_time(document, "received"),
         sender=_whole(document, "sender", 0, senders - 1),
-        supplied=supplied,
+        supplied=[[_sound(part) for part in key] for key in supplied],
         before=_before(document["before"], document.get("changes", []), shared) if "before" in document else None,
     )
     return path, entry

@@ -14,7 +14,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from store import copies, entering
-from store.exchange_values import BadRecord, Record, moment_of, require, text_of, values_of, whole_of
+from store.exchange_values import BadRecord, Record, moment_of, require, sound, text_of, values_of, whole_of
 from store.models import (
     Base,
     Derived,
@@ -257,7 +257,11 @@ class _Entering:
         if not isinstance(given, dict) or not isinstance(given.get("options"), dict):
             raise BadRecord(f"record {number}: set is no object with options")
         uids = given.get("volumes")
-        if not isinstance(uids, list) or len(uids) > 10_000 or not all(isinstance(uid, str) for uid in uids):
+        if (
+            not isinstance(uids, list)
+            or len(uids) > 10_000
+            or not all(isinstance(uid, str) and _UID.fullmatch(uid) for uid in uids)
+        ):
             raise BadRecord(f"record {number}: set has no list of volumes")
         for sibling in self._session.scalars(select(Volume).where(Volume.file_set_uid.in_(uids))):
             free = select(Volume.id).where(Volume.plan_id == sibling.plan_id, Volume.number == volume["number"])
@@ -271,7 +275,7 @@ class _Entering:
                 medium=text_of(given, "medium", number, 64),
                 capacity_sectors=whole_of(given, "capacity_sectors", number, 0, 1 << 40),
                 created_at=moment_of(given.get("created_at"), number, "created_at"),
-                options=self._options_of(given["options"]),
+                options=self._options_of(sound(given["options"])),
                 pool=text_of(given, "pool", number, 32) if given.get("pool") is not None else None,
                 copies=copies_,
             ),

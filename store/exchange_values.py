@@ -53,15 +53,28 @@ def _value(kind: Any, value: Any, number: int, name: str) -> Any:
     elif isinstance(kind, String | Text):
         limit = kind.length or _TEXT_LIMIT
         good = isinstance(value, str) and len(value) <= limit
-        value = _sound(value) if good else value
+        value = sound_text(value) if good else value
     else:  # JSON
         good = isinstance(value, dict | list)
+        value = sound(value) if good else value
     if not good:
         raise BadRecord(f"record {number}: {name} is not what it must be")
     return value
 
 
-def _sound(text: str) -> str:
+def sound(value: Any) -> Any:
+    """A JSON value whose texts have nothing that a database stumbles over when it looks into them."""
+    if isinstance(value, str):
+        return sound_text(value)
+    if isinstance(value, list):
+        return [sound(one) for one in value]
+    if isinstance(value, dict):
+        return {sound_text(key): sound(one) for key, one in value.items()}
+    return value
+
+
+def sound_text(text: str) -> str:
+    """Without NUL and lone surrogates."""
     return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
 
 
@@ -90,7 +103,7 @@ def text_of(record: Record, name: str, number: int, longest: int = 255) -> str:
     value = record.get(name)
     if not isinstance(value, str) or len(value) > longest:
         raise BadRecord(f"record {number}: {name} is no text of at most {longest} characters")
-    return _sound(value)
+    return sound_text(value)
 
 
 def whole_of(record: Record, name: str, number: int, least: int, most: int) -> int:
