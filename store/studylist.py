@@ -127,9 +127,7 @@ def _select() -> Any:
     ).join(Patient, Patient.id == Study.patient_id)
 
 
-def _found(
-    session: Session, query: Query, limit: int, after: tuple[str, int] | None, *, anywhere: bool
-) -> list[Any]:
+def _found(session: Session, query: Query, limit: int, after: tuple[str, int] | None, *, anywhere: bool) -> list[Any]:
     postgresql = session.get_bind().dialect.name == "postgresql"
     statement = _select().where(*_conditions(query, postgresql=postgresql, anywhere=anywhere))
     if after is not None:
