@@ -65,6 +65,8 @@ def enter(session: Session, records: Sequence[Record], options_of: Options) -> d
             told["known"] += end - start - new
         except BadRecord as error:
             raise BadRecord(f"table {table}: {error}") from None
+        except RecursionError:
+            raise BadRecord(f"table {table}: a value is nested too deeply") from None
         start = end
     entry.finish()
     return {table: {"new": told["new"], "known": told["known"]} for table, told in counts.items()}
