@@ -100,6 +100,7 @@ def _overview(*, site: bool) -> str:
         ("Media Creation Management (4.2.4)", "no", "yes", "no"),
         ("Storage Commitment Push Model (4.2.5)", "no", "yes", "no"),
         ("Query/Retrieve: FIND, MOVE, GET (4.2.6)", "no", "yes", "no"),
+        ("DICOMweb: STOW-RS, QIDO-RS, WADO-RS (4.2.7)", "no", "origin server", "no"),
         ("Media storage (5)", "", "", "FSC, FSR, FSU"),
     ]
     return f"""{head}
@@ -138,6 +139,7 @@ def _networking(values: Values) -> str:
     from service.conformance_commitment import commitment
     from service.conformance_creation import media_creation
     from service.conformance_query import query_retrieve
+    from service.conformance_web import dicomweb
 
     dicom = values["dicom"]
     return "\n\n".join(
@@ -168,6 +170,7 @@ transfer syntax of table 4.2-2. No element is dropped or changed: a data set is 
             media_creation(),
             commitment(values["commitment"]),
             query_retrieve(),
+            dicomweb(),
             _interfaces(),
             _configuration(values),
         )

@@ -42,7 +42,7 @@ _VALUES_LIMIT = 10_000
 _RETRIEVE_URL, _CHARACTER_SET = 0x00081190, 0x00080005
 _STUDY = (0x00080020, 0x00080030, 0x00080050, 0x00080061, 0x00080090, 0x00081030)
 _PATIENT = (0x00100010, 0x00100020, 0x00100030, 0x00100040)
-_RETURNED: Mapping[Level, tuple[int, ...]] = {
+RETURNED: Mapping[Level, tuple[int, ...]] = {
     "STUDY": (*_STUDY, *_PATIENT, 0x0020000D, 0x00200010, 0x00201206, 0x00201208),
     "SERIES": (
         *(0x00080060, 0x0008103E, 0x0020000E, 0x00200011, 0x00201209),
@@ -225,9 +225,9 @@ def read(parameters: Iterable[tuple[str, str]], level: Level, above: Mapping[Lev
             unique = UNIQUE[at]
             keys[unique.tag] = Attribute(unique.vr, uid)
     told_above = [each for each in LEVELS[1 : LEVELS.index(level)] if not above.get(each)]
-    wanted: set[int] = set(_RETURNED[level])
+    wanted: set[int] = set(RETURNED[level])
     for each in told_above:
-        wanted |= {tag for tag in _RETURNED[each] if KEYS[tag].source != COMPUTED}
+        wanted |= {tag for tag in RETURNED[each] if KEYS[tag].source != COMPUTED}
     if told_above:
         wanted |= set(_PATIENT)
     wanted |= {UNIQUE[each].tag for each in LEVELS[1 : LEVELS.index(level) + 1]}
