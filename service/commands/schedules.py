@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json as json_text
-from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
 
+from service.commands import schedule_text
 from service.commands.common import (
     ConfigOption,
     DataOption,
@@ -189,11 +189,11 @@ def list_(json: JsonOption = False, data: DataOption = None, config: ConfigOptio
             (
                 one["schedule"],
                 one["kind"],
-                _when(one),
+                schedule_text.when(one),
                 one["pool"],
-                one["problem"] or (_local(one["next"]) if one["enabled"] else "disabled"),
-                _local(one["runs"][0]["fire_at"]) if one["runs"] else "",
-                _result(one["runs"][0]) if one["runs"] else "",
+                one["problem"] or (schedule_text.local(one["next"]) if one["enabled"] else "disabled"),
+                schedule_text.local(one["runs"][0]["fire_at"]) if one["runs"] else "",
+                schedule_text.result(one["runs"][0]) if one["runs"] else "",
             )
             for one in documents
         ],
@@ -210,12 +210,15 @@ def show(name: NameArgument, json: JsonOption = False, data: DataOption = None, 
         return
     rows = [
         ("kind", document["kind"]),
-        ("when", _when(document)),
-        ("nothing begins", "; ".join(_window(one) for one in document["blackouts"])),
-        ("which", ", ".join(f"{key} {_text(value)}" for key, value in document["rules"].items()) or "everything"),
-        ("how", ", ".join(f"{key} {_text(value)}" for key, value in document["options"].items())),
+        ("when", schedule_text.when(document)),
+        ("nothing begins", "; ".join(schedule_text.window(one) for one in document["blackouts"])),
+        (
+            "which",
+            schedule_text.pairs(document["rules"]) or "everything",
+        ),
+        ("how", schedule_text.pairs(document["options"])),
         ("pool", document["pool"] or ""),
-        ("next", _local(document["next"]) if document["enabled"] else "disabled"),
+        ("next", schedule_text.local(document["next"]) if document["enabled"] else "disabled"),
         (f"then ({document['timezone']})", ", ".join(one[:16].replace("T", " ") for one in document["upcoming"])),
         ("problem", document["problem"] or ""),
     ]
@@ -225,7 +228,12 @@ def show(name: NameArgument, json: JsonOption = False, data: DataOption = None, 
             "",
             ("Fired", "Begun", "Ended", "Result"),
             [
-                (_local(run["fire_at"]), _local(run["started"]), _local(run["finished"]), _result(run))
+                (
+                    schedule_text.local(run["fire_at"]),
+                    schedule_text.local(run["started"]),
+                    schedule_text.local(run["finished"]),
+                    schedule_text.result(run),
+                )
                 for run in document["runs"]
             ],
         )
@@ -260,7 +268,7 @@ def run(name: NameArgument, json: JsonOption = False, data: DataOption = None, c
         document = call("POST", f"/schedules/{quote(name, safe='')}/run", {})
     if json:
         print_json(document)
-    say(f"{name}: {_outcome(document['result'])}")
+    say(f"{name}: {schedule_text.outcome(document['result'])}")
 
 
 @schedule.command("preview")
@@ -273,7 +281,7 @@ def preview(name: NameArgument, json: JsonOption = False, data: DataOption = Non
         return
     if "discs" not in document:
         for key, value in document.items():
-            _listed(key, value)
+            schedule_text.listed(key, value)
         return
     say(
         f"{document['instances']} instances more would be taken; with what waits {document['studies']} studies, "
@@ -359,50 +367,5 @@ def _told(document: dict[str, Any], *, json: bool) -> None:
     if json:
         print_json(document)
         return
-    following = _local(document["next"]) if document["enabled"] else "when it is enabled"
-    say(f"{document['schedule']}: {_when(document)}; next: {following}")
-
-
-def _when(document: dict[str, Any]) -> str:
-    trigger = document["trigger"]
-    if "cron" in trigger:
-        return f"{trigger['cron']} ({document['timezone']})"
-    seconds = trigger["every_seconds"]
-    for unit, length in (("d", 86_400), ("h", 3600), ("m", 60)):
-        if seconds % length == 0:
-            return f"every {seconds // length}{unit}"
-    return f"every {seconds}s"
-
-
-def _window(window: dict[str, Any]) -> str:
-    days = ",".join(window.get("days") or ())
-    return f"{days} {window['from']}-{window['to']}".strip()
-
-
-def _local(text: str | None) -> str:
-    """A moment in the time zone of who reads it."""
-    return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M") if text else ""
-
-
-def _result(run: dict[str, Any]) -> str:
-    return _outcome(run["result"]) if run["finished"] else "runs"
-
-
-def _outcome(result: dict[str, Any] | None) -> str:
-    return ", ".join(f"{key} {_text(value)}" for key, value in (result or {}).items()) or "nothing to do"
-
-
-def _listed(key: str, value: Any) -> None:
-    """A value of a document for people; of a list of documents some, a line each."""
-    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
-        say(f"{key}: {_text(value)}")
-        return
-    say(f"{key}: {len(value)}")
-    for one in value[:_SHOWN]:
-        say("    " + "  ".join(_text(part) for part in one.values()))
-    if len(value) > _SHOWN:
-        say(f"    ... and {len(value) - _SHOWN} more (--json has all)")
-
-
-def _text(value: Any) -> str:
-    return plain(", ".join(map(str, value)) if isinstance(value, list) else value)
+    following = schedule_text.local(document["next"]) if document["enabled"] else "when it is enabled"
+    say(f"{document['schedule']}: {schedule_text.when(document)}; next: {following}")
