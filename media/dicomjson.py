@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ _IN_CHARACTER_SET = frozenset(("LO", "LT", "PN", "SH", "ST", "UC", "UT"))
 _NUMBERS = {"FD": "d", "FL": "f", "SL": "i", "SS": "h", "SV": "q", "UL": "I", "US": "H", "UV": "Q"}
 _CHARACTER_SET, _SIGNED, _ALLOCATED = 0x00080005, 0x00280103, 0x00280100
 _PIXELS = (PIXEL_DATA, 0x7FE00008, 0x7FE00009)
+_STEPS = re.compile(r"[0-9A-Fa-f]{8}(/[1-9][0-9]{0,8}/[0-9A-Fa-f]{8}){0,64}", re.ASCII)
 _NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 _GATHERED = 1 << 16
 _UTF_8: dict[str, Any] = {"vr": "CS", "Value": ["ISO_IR 192"]}
@@ -249,13 +251,9 @@ class NoSuchValue(Exception):
 
 def steps_of(text: str) -> Steps:
     """The way that the end of a BulkDataURI tells. Raises NoSuchValue for one that is none."""
-    parts = text.strip("/").split("/")
-    try:
-        if len(parts) % 2 == 0 or any(len(tag) != 8 for tag in parts[::2]):
-            raise ValueError
-        return tuple(int(part, 10 if at % 2 else 16) for at, part in enumerate(parts))
-    except ValueError:
-        raise NoSuchValue(text) from None
+    if not _STEPS.fullmatch(text):
+        raise NoSuchValue(text)
+    return tuple(int(part, 10 if at % 2 else 16) for at, part in enumerate(text.split("/")))
 
 
 @dataclass(slots=True)
