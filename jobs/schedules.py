@@ -31,6 +31,10 @@ from store.models_archive import Schedule, ScheduleRun
 
 _log = logging.getLogger("burnish.schedules")
 
+_running: set[tuple[str, int]] = set()
+"""Runs that go on in this process, whoever began them: nobody takes them for what a crash cut short."""
+_guard = threading.Lock()
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,31}")
 KINDS = {"archive": "jobs.archiving", "purge": "jobs.retaining", "reverify": "jobs.reverifying"}
 """What schedules can do: each kind's name, and the module that is a ``Kind``."""
@@ -184,8 +188,7 @@ class Scheduler:
     submit: Callable[[int], None] = lambda _job: None
     in_threads: bool = True
     _stopping: threading.Event = field(default_factory=threading.Event)
-    _running: dict[int, threading.Thread | None] = field(default_factory=dict)
-    _guard: threading.Lock = field(default_factory=threading.Lock)
+    _threads: dict[int, threading.Thread] = field(default_factory=dict)
 
     def tick(self) -> int:
         """Begin what is due, and what a crash cut short; returns the number of runs. Every some seconds."""
@@ -197,8 +200,8 @@ class Scheduler:
         for name in names:
             if (run := self._claim(name, at, node)) is not None:
                 begun.append(run)
-        with self._guard:
-            busy = set(self._running)
+        with _guard:
+            busy = {run for place, run in _running if place == self._place}
         with self.ctx.db.begin() as session:
             mine = {run.id for run in begun}
             begun += schedules.take_unfinished(session, node, busy | mine)
@@ -211,8 +214,7 @@ class Scheduler:
         with self.ctx.db.begin() as session:
             row = schedules.get(session, name, lock=True)
             run = schedules.begin_run(session, row, now(), self.ctx.spool.node, by_clock=False)
-            with self._guard:
-                self._running[run.id] = None
+            self._note(run)
         self._run(run, by=by)
         with self.ctx.db.read() as session:
             done = session.get_one(ScheduleRun, run.id)
@@ -221,8 +223,8 @@ class Scheduler:
     def stop(self, seconds: float = 10.0) -> None:
         """Begin nothing more; what runs is asked to leave the rest, and waited for so long."""
         self._stopping.set()
-        with self._guard:
-            threads = [thread for thread in self._running.values() if thread is not None]
+        with _guard:
+            threads = list(self._threads.values())
         for thread in threads:
             thread.join(timeout=seconds)
 
@@ -244,15 +246,22 @@ class Scheduler:
             return None
 
     def _begin(self, run: ScheduleRun) -> None:
+        self._note(run)
         if not self.in_threads:
-            with self._guard:
-                self._running[run.id] = None
             self._run(run)
             return
         thread = threading.Thread(target=self._run, args=(run,), name=f"schedule-{run.schedule}", daemon=True)
-        with self._guard:
-            self._running[run.id] = thread
+        with _guard:
+            self._threads[run.id] = thread
         thread.start()
+
+    @property
+    def _place(self) -> str:
+        return self.ctx.db.url
+
+    def _note(self, run: ScheduleRun) -> None:
+        with _guard:
+            _running.add((self._place, run.id))
 
     def _run(self, run: ScheduleRun, by: str = "") -> None:
         told: dict[str, Any] = {"by": by} if by else {}
@@ -282,8 +291,9 @@ class Scheduler:
             _log.error("schedule %s failed", run.schedule, exc_info=error)
             result = {"error": _words(error)}
         finally:
-            with self._guard:
-                self._running.pop(run.id, None)
+            with _guard:
+                _running.discard((self._place, run.id))
+                self._threads.pop(run.id, None)
         if self._stopping.is_set():
             return  # perhaps only a part was done: it is run again
         with self.ctx.db.begin() as session:

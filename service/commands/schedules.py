@@ -208,6 +208,7 @@ def show(name: NameArgument, json: JsonOption = False, data: DataOption = None, 
     if json:
         print_json(document)
         return
+    upcoming = [one[:16].replace("T", " ") for one in document["upcoming"]]
     rows = [
         ("kind", document["kind"]),
         ("when", schedule_text.when(document)),
@@ -219,7 +220,7 @@ def show(name: NameArgument, json: JsonOption = False, data: DataOption = None, 
         ("how", schedule_text.pairs(document["options"])),
         ("pool", document["pool"] or ""),
         ("next", schedule_text.local(document["next"]) if document["enabled"] else "disabled"),
-        (f"then ({document['timezone']})", ", ".join(one[:16].replace("T", " ") for one in document["upcoming"])),
+        (f"then ({document['timezone']})", ", ".join(upcoming) if document["enabled"] else ""),
         ("problem", document["problem"] or ""),
     ]
     table(f"Schedule {document['schedule']}", ("", ""), [row for row in rows if row[1]])

@@ -254,6 +254,20 @@ def test_fired_by_hand_the_clock_goes_on_as_before(house: House) -> None:
         scheduler(house).run_now("weekly")
 
 
+def test_the_clock_leaves_alone_what_was_fired_by_hand(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticked: list[int] = []
+
+    def run(_ctx: Any, _firing: schedules.Firing) -> dict[str, Any]:
+        ticked.append(scheduler(house).tick())  # the clock's own scheduler, while the run goes on
+        return {}
+
+    kind = SimpleNamespace(run=run, values_of=lambda *_: ({}, {}), preview=None)
+    monkeypatch.setattr(schedules, "kind_of", lambda _name: kind)
+    add(house, "long")
+    scheduler(house).run_now("long")
+    assert ticked == [0]
+
+
 # --- Straight on discs ------------------------------------------------------------------------------------------------
 
 
