@@ -93,6 +93,11 @@ class JobRow:
         return list(((self.progress or {}).get("waiting") or {}).items())
 
     @property
+    def phase(self) -> str:
+        """What is being done to prepare it; its state where nobody says."""
+        return str((self.progress or {}).get("phase") or self.state)
+
+    @property
     def fraction(self) -> float:
         if self.discs:
             return sum(disc.done for disc in self.discs) / len(self.discs)

@@ -52,7 +52,8 @@ class Site:
         config = folder / "burnish.toml"
         config.write_text(
             '[site]\ninstitution = "Northside Hospital"\ntimezone = "Europe/Berlin"\n'
-            '[dicom]\nport = 0\nacceptors = 1\n[http]\nport = 0\n[log]\nlevel = "error"\n' + lines + more
+            "[dicom]\nport = 0\nacceptors = 1\n[http]\nport = 0\n"
+            f'media_folders = [{json.dumps(str(folder))}]\n[log]\nlevel = "error"\n' + lines + more
         )
         self.settings = load(config=config, data=folder / "data")
         self.service = Service(self.settings)

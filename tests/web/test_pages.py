@@ -132,6 +132,8 @@ def test_the_keyboard_alone_is_enough(browser: Browser) -> None:
     for _ in range(40):
         browser.driver.switch_to.active_element.send_keys(Keys.TAB)
         element = browser.driver.switch_to.active_element
+        if element.tag_name == "body":  # once around
+            break
         outline = element.value_of_css_property("outline-style")
         assert outline != "none", element.get_attribute("outerHTML")[:200]
         reached.append(element.get_attribute("id") or element.get_attribute("data-study") or element.text)

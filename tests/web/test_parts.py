@@ -22,11 +22,15 @@ from service.web.routes import where
 from service.web.shown import Shown, zone_of
 from service.web.supplies import BurnerWatch, gauges
 from service.web.texts import texts_of
+from store import holds
 from store.board import Alarm
-from store.models import Study
-from tests.rows import add_instance
+from store.models import Job, RequestInstance, Study, Volume, now
+from store.models_archive import DiscCheck
+from store.states import JOB_FINAL, JOB_PREPARING, DiscState, JobState
+from tests.rows import add_disc, add_instance
 from tests.waiting import wait_for
 
+SETTLED = (JobState.BURNING, JobState.WAITING)
 THIN = "\N{NARROW NO-BREAK SPACE}"
 ENGLISH = Shown(texts_of("en"), ZoneInfo("Europe/Berlin"))
 GERMAN = Shown(texts_of("de"), ZoneInfo("Europe/Berlin"))
@@ -166,6 +170,65 @@ def test_a_study_is_not_mixed_up_with_another_patients_of_the_same_uid(operation
 
 
 # -- answers -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def everything(operations: StoreOperations) -> None:
+    """A job in every state, a disc in every condition, something at risk, a hold."""
+    with operations.context.db.begin() as session:
+        for number, state in enumerate(JobState, 1):
+            instance = add_instance(session, f"1.7.{number}", study="1.7", series="1.7.1", in_spool=False)
+            disc_state = list(DiscState)[number % len(DiscState)]
+            disc = add_disc(session, [instance], state=disc_state if state in SETTLED else "VERIFIED")
+            job = session.get_one(Job, disc.job_id)
+            job.state, job.reason, job.error = state, "MCD_FAILURE" if state == "FAILED" else None, f"why {number}"
+            job.finished_at = now() if state in JOB_FINAL else None
+            session.add(RequestInstance(request_id=job.request_id, instance_id=instance.id))
+            disc.checked_result, disc.checked_at = (None, "GOOD", "WORN", "DAMAGED")[number % 4], now()
+            session.add(
+                DiscCheck(
+                    disc_id=disc.id,
+                    at=now(),
+                    result="WORN",
+                    how="read",
+                    sectors=9,
+                    unreadable=2,
+                    seconds=1.0,
+                    detail={},
+                )
+            )
+            volume = session.get_one(Volume, disc.volume_id)
+            volume.good_copies, volume.wanted_copies = 0, 2
+            if state in JOB_PREPARING:
+                session.delete(disc)
+        instance = add_instance(session, "1.7.99", study="1.7", series="1.7.1", in_spool=False)
+        lost = add_disc(session, [instance])
+        lost.marked, lost.marked_at, lost.checked_out_to, lost.checked_out_at = "LOST", now(), "Dr. Who", now()
+        session.get_one(Volume, lost.volume_id).wanted_copies = 2
+        holds.keep(session, ["1.7"], reason="<i>wanted</i>", by="maria")
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_whatever_state_things_are_in_pages_show_it(client: TestClient, everything: None, language: str) -> None:
+    paths = ["/", "/board/part", "/jobs", "/archive", "/archive/discs", "/archive/discs?show_only=flagged", "/studies"]
+    paths += [f"/jobs/J{number}" for number in range(1, len(JobState) + 2)]
+    paths += re.findall(r'href="(/archive/discs/D\d+)"', client.get("/archive/discs").text)
+    paths += [
+        "/archive/pools",
+        "/archive/schedules",
+        "/archive/recalls",
+        "/nodes",
+        "/system",
+        "/system/health",
+        "/system/audit",
+    ]
+    for path in paths:
+        answer = client.get(path, headers={"Accept-Language": language})
+        assert answer.status_code == 200, (path, answer.text[-600:])
+        assert "<i>wanted</i>" not in answer.text
+    archive = client.get("/archive", headers={"Accept-Language": "en"}).text
+    assert "0 of 2 good copies" in archive
+    assert "is on no good disc" in archive
 
 
 def test_static_files_are_what_the_package_has(client: TestClient) -> None:
