@@ -405,3 +405,12 @@ def test_a_user_of_the_command_line_closes_the_set_up(door: Door) -> None:
     assert browser.get("/setup").status_code == 303 and browser.post("/setup", body).status_code in (409, 422)
     with door.context.db.read() as session:
         assert [user.name for user in users.listed(session)] == ["ann"]
+
+
+def test_a_flood_of_attempts_fills_neither_log_nor_audit_trail(door: Door) -> None:
+    door.user("ann", "viewer")
+    for _ in range(20):
+        with pytest.raises(Refusal):
+            signin.check(door.context, "ann", "wrong", address="10.8.0.1")
+    told = door.program().get("/api/v1/audit?event=authentication").json()["items"]
+    assert len(told) == door.context.settings.users.failures_per_user
