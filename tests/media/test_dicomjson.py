@@ -117,6 +117,8 @@ def test_long_values_stand_elsewhere_and_are_found_there(tmp_path: Path, syntax:
             "zz",
             "0040A730/1",
             "0040A730/-1/00081140",
+            "0040A730/\n1/0040A160",
+            "0040_730",
         ):
             with pytest.raises(NoSuchValue):
                 found(stream, path, wrong)
