@@ -463,11 +463,10 @@ def test_rows_of_a_recall_never_go_back(house: House, tmp_path: Path) -> None:
         assert session.scalars(select(RecallInstance.state)).all() == ["FAILED"]
 
 
-def test_what_came_back_conformed_goes_on_other_discs(any_house: House, tmp_path: Path) -> None:
+def test_what_came_back_conformed_goes_on_other_discs(house: House, tmp_path: Path) -> None:
     """As it is where the profile allows it, else made of that; and both discs give back what they hold."""
     from tests.makers import IMPLICIT_LE
 
-    house = any_house
     study_uid = house.receive(2, transfer_syntax_uid=IMPLICIT_LE)
     chosen = Selection(study=(study_uid,))
     (first,) = burn(house.ctx, tmp_path / "vault", chosen)
@@ -521,8 +520,7 @@ def test_requesters_of_before_the_start_are_gone(house: House, tmp_path: Path, m
     assert state(house, number) == "CANCELLED"
 
 
-def test_another_volume_with_the_same_will_do(any_house: House, tmp_path: Path) -> None:
-    house = any_house
+def test_another_volume_with_the_same_will_do(house: House, tmp_path: Path) -> None:
     first, second = house.receive(2), house.receive(1, modality="MR", seed=8)
     (alone,) = burn(house.ctx, tmp_path / "vault", Selection(study=(first,)))
     (both,) = burn(house.ctx, tmp_path / "vault", Selection(study=(first, second)), patients_per_disc="many")
