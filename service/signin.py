@@ -83,9 +83,7 @@ def check(ctx: Context, name: str, password: str, *, address: str) -> None:
             until = attempts.reserve(session, "user", name, by_name)
             if until is not None:
                 attempts.right(session, "address", address, by_address)  # it was not even tried
-    if (
-        until is not None
-    ):  # not told one by one: what led to the lock is, and a flood shall not fill log and audit trail
+    if until is not None:  # what led to the lock was told; a flood shall not fill log and audit trail
         raise TooManyAttempts(until)
     with db.read() as session:
         wanted = select(User).where(User.name == name, User.disabled_at.is_(None))
