@@ -18,6 +18,10 @@ COLUMNS = ("kind", "enabled", "trigger", "timezone", "blackouts", "rules", "opti
 """What a person decides about a schedule."""
 
 
+KEPT_RUNS = 1000
+"""Firings that are kept of each schedule."""
+
+
 class ScheduleError(Exception):
     """A schedule is not as it would have to be for this; ``code`` is for scripts."""
 
@@ -115,7 +119,18 @@ def finish_run(session: Session, run_id: int, result: Mapping[str, Any]) -> bool
     run = session.get_one(ScheduleRun, run_id)
     new = "failed" if "error" in result else "fired"
     _event(session, run.schedule, new, {"fire_at": run.fire_at.isoformat(), **result})
+    _forget_old(session, run.schedule)
     return True
+
+
+def _forget_old(session: Session, name: str) -> None:
+    """Events tell of every firing; of the rows the newest are enough."""
+    of_it = ScheduleRun.schedule == name
+    newest = select(ScheduleRun.fire_at).where(of_it).order_by(ScheduleRun.fire_at.desc())
+    oldest = session.scalar(newest.offset(KEPT_RUNS).limit(1))
+    if oldest is not None:
+        ended = ScheduleRun.finished_at.is_not(None)
+        session.execute(delete(ScheduleRun).where(of_it, ScheduleRun.fire_at <= oldest, ended))
 
 
 def take_unfinished(session: Session, node: str, busy: Collection[int]) -> list[ScheduleRun]:

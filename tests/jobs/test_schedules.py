@@ -268,6 +268,16 @@ def test_the_clock_leaves_alone_what_was_fired_by_hand(house: House, monkeypatch
     assert ticked == [0]
 
 
+def test_old_runs_are_forgotten(any_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_schedules, "KEPT_RUNS", 3)
+    make_pool(any_house)
+    add(any_house, pool="arch")
+    for _ in range(6):
+        scheduler(any_house).run_now("nightly")
+    kept = runs(any_house)
+    assert len(kept) == 3 and kept[0].id == 6
+
+
 # --- Straight on discs ------------------------------------------------------------------------------------------------
 
 
