@@ -19,7 +19,7 @@ PATIENT = {"id": "DAY-1", "name": "Morgenstern^Paula", "date": "20261121"}
 def day(tmp_path: Path) -> Iterator[Site]:
     site = Site(
         tmp_path,
-        robots={"publisher": {"make": "epson", "faults": ["out-of-ink"], "speed": 150.0}},
+        robots={"publisher": {"make": "epson", "faults": ["out-of-ink"], "speed": 60.0}},
         more="[retention]\ncount_robots = true\n",
     )
     # Nobody fills up the ink before the test does.
@@ -82,8 +82,8 @@ def is_planned_and_ordered(browser: Browser) -> None:
 def runs_out_of_ink(site: Site, browser: Browser) -> None:
     robot = site.robots["publisher"].robot
     browser.go("/")
-    browser.one("#running", "Morgenstern, Paula")
-    browser.one("#running progress.bar")
+    browser.one("article.job", "Morgenstern, Paula")
+    browser.one("article.job progress.bar")
     browser.one("#needs .wants")
     browser.one(".tally .needs.some", "1")
     browser.wait(lambda: browser.driver.execute_script("return document.body.dataset.lastAttention || ''"), "the call")

@@ -249,7 +249,7 @@ def test_no_page_is_kept_and_none_names_a_patient_in_an_address(client: TestClie
     assert [one for one in addresses if "secret" in one.lower()] == []
 
 
-@pytest.mark.parametrize("path", ["/jobs/J999", "/jobs/<script>", "/studies/999", "/archive/discs/D9", "/nodes/none"])
+@pytest.mark.parametrize("path", ["/jobs/J999", "/jobs/<script>", "/studies/999", "/archive/discs/D999", "/nodes/none"])
 def test_what_is_not_there_is_told_on_a_page(client: TestClient, path: str) -> None:
     answer = client.get(path)
     assert answer.status_code in (404, 422)
