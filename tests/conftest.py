@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, make_url, text
 
 from store import migrate
 from store.db import Database
@@ -72,13 +73,8 @@ def postgres_server() -> Iterator[str]:
 @pytest.fixture
 def postgres_url(postgres_server: str) -> str:
     """URL of a new empty PostgreSQL database."""
-    from sqlalchemy import create_engine, text
-
     name = f"t{uuid.uuid4().hex}"
-    engine = create_engine(postgres_server.format(name="postgres"), isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(f'CREATE DATABASE "{name}"'))
-    engine.dispose()
+    _on_server(postgres_server, f'CREATE DATABASE "{name}"')
     return postgres_server.format(name=name)
 
 
@@ -90,10 +86,50 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(request.getfixturevalue("postgres_url"))
 
 
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    """A database with our tables, built by Alembic, once of each kind."""
-    db = Database(database_url)
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with our tables, built by Alembic; the migrations run once and not for every test."""
+    path = tmp_path_factory.mktemp("template") / "burnish.db"
+    _migrated(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: str) -> str:
+    """Name of a PostgreSQL database with our tables, built by Alembic."""
+    _on_server(postgres_server, 'CREATE DATABASE "burnish_template"')
+    _migrated(postgres_server.format(name="burnish_template"))
+    return "burnish_template"
+
+
+def _migrated(url: str) -> None:
+    db = Database(url)
     migrate.upgrade(db)
+    db.close()
+
+
+def _on_server(server: str, *statements: str) -> None:
+    engine = create_engine(server.format(name="postgres"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+    engine.dispose()
+
+
+@pytest.fixture
+def database(request: pytest.FixtureRequest, database_url: str) -> Iterator[Database]:
+    """A database with our tables, built by Alembic, once of each kind."""
+    url = make_url(database_url)
+    assert url.database is not None
+    if url.get_backend_name() == "sqlite":
+        shutil.copyfile(request.getfixturevalue("sqlite_template"), url.database)
+    else:
+        template = request.getfixturevalue("postgres_template")
+        _on_server(
+            request.getfixturevalue("postgres_server"),
+            f'DROP DATABASE "{url.database}"',
+            f'CREATE DATABASE "{url.database}" TEMPLATE "{template}"',
+        )
+    db = Database(database_url)
     yield db
     db.close()
