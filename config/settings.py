@@ -214,6 +214,7 @@ class Plan(_Section):
     iod: Literal["off", "report", "strict"]
     protect: Literal["none", "rs02", "rs03"]
     protect_percent: float = Field(ge=3.3, le=200)
+    tell_corrected: bool
 
 
 class CompressQuality(_Section):

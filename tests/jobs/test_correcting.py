@@ -106,8 +106,7 @@ RENAME = {
 def test_a_corrected_patient_is_so_everywhere(ctx: Context, tmp_path: Path) -> None:
     made = [*study("CT", 3), make("SR")]
     ingest(ctx, tmp_path / "in", *made)
-    # The catalogue on a disc of the archive tells what was corrected.
-    document = plan(ctx, coerce=[RENAME], purpose="handout")
+    document = plan(ctx, coerce=[RENAME])
     assert document["refused"] == []
     (volume,) = document["volumes"]
     assert volume["patients"] == ["NEW-7"]

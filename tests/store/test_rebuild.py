@@ -61,7 +61,7 @@ class Site:
     """A site that makes images of discs, loses its database and gets a new one."""
 
     def __init__(self, database: Database, tmp_path: Path) -> None:
-        self.house = House(database, tmp_path / "data", {"site": {"institution": "St. Elsewhere"}})
+        self.house = House(database, tmp_path / "data", {"site": {"institution": "St. Elsewhere"}, "plan": {"tell_corrected": True}})
         self.discs = tmp_path / "discs"
         self.discs.mkdir()
         self.incoming = tmp_path / "in"
