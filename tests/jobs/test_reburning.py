@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -243,3 +244,20 @@ def test_a_conformed_volume_comes_back_whole(any_house: House, tmp_path: Path) -
         copies.recount_all(session)
         assert atrisk.volumes(session) == []
     assert retaining.purge(house.ctx, Policy(), dry_run=False)["derived"] == 2
+
+
+def test_a_disc_in_a_drive_is_read_once_and_for_all(burnt: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One drive may have to burn what it has read: the image is kept until the disc is made."""
+    _purge(burnt)
+    away = _without_image(burnt, 1)
+    monkeypatch.setattr(reburning.stat, "S_ISBLK", lambda _mode: True)
+    ordered = reburning.order(burnt.ctx, "D1", path=away)
+    kept = Path(ordered.source)
+    assert kept.parent == burnt.data / "staging" / "copies"
+    away.unlink()  # taken out
+    assert _end(burnt, ordered).sha256 == _disc(burnt, 1).sha256
+    reburning.tidy(burnt.ctx)
+    assert kept.exists()  # perhaps of an order that is not entered yet
+    os.utime(kept, (0, 0))
+    reburning.tidy(burnt.ctx)
+    assert not kept.exists()
