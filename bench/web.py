@@ -119,16 +119,19 @@ def main() -> int:
     parser.add_argument("--studies", type=int, default=100_000)
     parser.add_argument("--runs", type=int, default=40)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="burnish-bench-") as folder:
-        with hello() as plain, burnish(Path(folder) / "data", options.studies) as ours:
-            base = statistics.median(milliseconds(lambda _run: plain.ask("GET", "/hello"), options.runs))
-            print(f"plain FastAPI hello: {base:.2f} ms")
-            for name, question in questions(options.studies).items():
-                times = milliseconds(lambda run, question=question: question(ours, run), options.runs)  # type: ignore[misc]
-                again = statistics.median(milliseconds(lambda _run: plain.ask("GET", "/hello"), options.runs))
-                size = len(question(ours, 3))
-                middle = statistics.median(times)
-                print(f"{name}: {middle:.2f} ms (max {max(times):.1f}), {middle / again:.1f} x hello; {size:,} bytes")
+    with (
+        tempfile.TemporaryDirectory(prefix="burnish-bench-") as folder,
+        hello() as plain,
+        burnish(Path(folder) / "data", options.studies) as ours,
+    ):
+        base = statistics.median(milliseconds(lambda _run: plain.ask("GET", "/hello"), options.runs))
+        print(f"plain FastAPI hello: {base:.2f} ms")
+        for name, question in questions(options.studies).items():
+            times = milliseconds(lambda run, question=question: question(ours, run), options.runs)  # type: ignore[misc]
+            again = statistics.median(milliseconds(lambda _run: plain.ask("GET", "/hello"), options.runs))
+            size = len(question(ours, 3))
+            middle = statistics.median(times)
+            print(f"{name}: {middle:.2f} ms (max {max(times):.1f}), {middle / again:.1f} x hello; {size:,} bytes")
     return 0
 
 

@@ -79,6 +79,10 @@ def of_attributes(attributes: Attributes) -> dict[str, Any]:
 def of_text(vr: str, text: str) -> dict[str, Any]:
     """An attribute whose values are text, also where they mean numbers (DS, IS)."""
     model: dict[str, Any] = {"vr": vr}
+    if "\\" not in text:
+        if text := text if vr in _ONE_TEXT else text.strip(" "):
+            model["Value"] = [_text_value(vr, text)]
+        return model
     parts = [text] if vr in _ONE_TEXT else [part.strip(" ") for part in text.split("\\")]
     if any(parts):
         model["Value"] = [_text_value(vr, part) if part else None for part in parts]
