@@ -27,7 +27,7 @@
   const pair = (text) => (text ? text.split(" ").map(Number) : null);
   const load = async (url) => {
     if (kept.has(url)) return kept.get(url);
-    const answer = await fetch(url, { headers: { "Burnish-Background": "1" } });
+    const answer = await fetch(url);
     const found = answer.ok
       ? { bitmap: await createImageBitmap(await answer.blob()), window: pair(answer.headers.get("X-Window")), spread: pair(answer.headers.get("X-Spread")) }
       : { error: await answer.text() };
