@@ -176,6 +176,8 @@ class BurnReport:
 
 class DriverState(StrEnum):
     READY = "READY"
+    WAITING = "WAITING"
+    """Reachable, but a person must do something first (ink, blanks, a lid): the reason says what."""
     OFFLINE = "OFFLINE"
     """Set up rightly, but not reachable now."""
     UNUSABLE = "UNUSABLE"

@@ -74,8 +74,10 @@ class HotFolder(Exporter):
 
     def probe(self) -> DriverStatus:
         seen = self._status.now()
-        unknown = seen.offline or seen.status.state is RobotState.UNKNOWN
-        state = DriverState.OFFLINE if unknown else DriverState.READY
+        if seen.offline or seen.status.state is RobotState.UNKNOWN:
+            state = DriverState.OFFLINE
+        else:
+            state = DriverState.WAITING if seen.status.state is RobotState.WAITING else DriverState.READY
         reason = seen.holds or f"folder {self._options.folder}"
         return DriverStatus(
             self.name, self.dialect.name, state, reason, dict(seen.status.supplies), tuple(seen.status.drives)

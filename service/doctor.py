@@ -297,7 +297,9 @@ def _burners(settings: Settings, burners: Burners | None, found: _Findings) -> l
         if status.state != "READY":
             found.wrong(
                 f"burner {status.name} is {status.state}: {status.reason}",
-                f"mend the section [burners.{status.name}] of the settings, or its device, and start the service again",
+                "see to the device; it goes on by itself"
+                if status.state == "WAITING"
+                else f"mend the section [burners.{status.name}] of the settings, or its device, and restart the service",
             )
     return [status.as_json() for status in statuses]
 

@@ -182,7 +182,7 @@ def test_what_is_missing(machine: dict[str, str], reason: str, tmp_path: Path) -
     robot = Epson("r", Epson.example(tmp_path / "robot"), data=tmp_path)
     stf.write(tmp_path / "robot", machine=machine)
     status = robot.probe()
-    assert status.state is DriverState.READY, "it is there; it only waits"
+    assert status.state is DriverState.WAITING, "it is there; it only waits"
     assert reason in status.reason
     assert status.supplies["ink_percent"]["cyan"] == 70
     assert status.drives[0]["name"] == "drive 1"
