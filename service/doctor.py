@@ -299,7 +299,7 @@ def _burners(settings: Settings, burners: Burners | None, found: _Findings) -> l
                 f"burner {status.name} is {status.state}: {status.reason}",
                 "see to the device; it goes on by itself"
                 if status.state == "WAITING"
-                else f"mend the section [burners.{status.name}] of the settings, or its device, and restart the service",
+                else f"mend the section [burners.{status.name}] of the settings, or its device, and restart",
             )
     return [status.as_json() for status in statuses]
 
