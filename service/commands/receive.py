@@ -25,7 +25,6 @@ from service.commands.common import (
     SopOption,
     StudyOption,
     api,
-    api,
     bar,
     coerce_rules,
     load_settings,
