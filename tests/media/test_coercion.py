@@ -124,12 +124,14 @@ def test_files(tmp_path: Path) -> None:
         read_rules(tmp_path / "none")
 
 
-def test_the_example_of_the_documentation_is_right(tmp_path: Path) -> None:
-    example = re.search(r"```toml\n(.*?)```", (DOCS / "coercion.md").read_text(), re.DOTALL)
-    assert example is not None
+def test_the_examples_of_the_documentation_are_right(tmp_path: Path) -> None:
+    examples = re.findall(r"```toml\n(.*?)```", (DOCS / "coercion.md").read_text(), re.DOTALL)
     path = tmp_path / "rules.toml"
-    path.write_text(example[1])
-    assert len(read_rules(path)) == 2
+    counts = []
+    for example in examples:
+        path.write_text(example)
+        counts.append(len(read_rules(path)))
+    assert counts == [1, 2]
 
 
 def test_what_is_absent_is_not_put_there_to_be_empty() -> None:
