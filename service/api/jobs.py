@@ -5,16 +5,25 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import Query
+from pydantic import BaseModel, ConfigDict, Field
 
-from jobs import documents
+from jobs import documents, mending
 from service.api import answers
-from service.api.access import Ops, needs
+from service.api.access import Actor, Ctx, Ops, needs
 from service.api.documents import JobDoc, JobList
 from service.api.models import JobBody
 from service.contract import number
 from store.states import JobState
 
 router = answers.router()
+
+
+class RetryBody(BaseModel):
+    """How it is made again; what is left out stays as it is."""
+
+    model_config = ConfigDict(extra="forbid")
+    burner: str = Field(default="", max_length=32, description="Make it on this burner instead")
+    skip_refused: bool = Field(default=False, description="Make it without the instances that were refused")
 
 
 @router.post(
@@ -73,5 +82,18 @@ def cancel(ops: Ops, job_id: answers.JobId) -> dict[str, Any]:
     dependencies=[needs("jobs.make")],
     **answers.returns(JobDoc, 200, 404, 409),
 )
-def retry(ops: Ops, job_id: answers.JobId) -> dict[str, Any]:
-    return ops.retry(job_id)
+def retry(ctx: Ctx, ops: Ops, job_id: answers.JobId, body: RetryBody | None = None) -> dict[str, Any]:
+    wanted, how = number("J", job_id), body or RetryBody()
+    mending.retry(ctx, wanted, burner=how.burner, skip_refused=how.skip_refused)
+    ops.submit(wanted)
+    return ops.job(job_id)
+
+
+@router.post(
+    "/jobs/{job_id}/dismiss",
+    summary="Take note of a failed job: boards show it no more",
+    **answers.returns(JobDoc, 200, 404, 409),
+)
+def dismiss(ctx: Ctx, ops: Ops, actor: Annotated[Actor, needs("jobs.make")], job_id: answers.JobId) -> dict[str, Any]:
+    mending.dismiss(ctx, number("J", job_id), by=actor.name)
+    return ops.job(job_id)

@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 from service.api.application import build
 from service.operations import StoreOperations
 from service.shutdown import Stopping
+from store.models import Event, Job, Request
 from tests.makers import make, study
 from tests.service.test_importing import imported
 
@@ -279,3 +280,30 @@ def test_labels(client: TestClient, operations: StoreOperations, made: Path) -> 
     is_problem(client.get(f"/api/v1/labels/{plan['plan']}/gif"), 422)
     is_problem(client.get(f"/api/v1/labels/{plan['plan']}"), 422)
     is_problem(client.get(f"/api/v1/labels/{plan['plan']}", params={"volume": 1, "printer": "toaster"}), 409)
+
+
+def test_a_failed_job_goes_to_another_burner_or_is_taken_note_of(
+    client: TestClient, operations: StoreOperations, made: Path
+) -> None:
+    imported(operations, made)
+    job = client.post("/api/v1/jobs", json={"selection": {"all": True}}).json()["job"]
+
+    def fail() -> None:
+        with operations.context.db.begin() as session:
+            session.query(Job).update({"state": "FAILED"})
+
+    assert is_problem(client.post(f"/api/v1/jobs/{job}/dismiss"), 409)["code"] == "NOT_FAILED"
+    fail()
+    assert is_problem(client.post(f"/api/v1/jobs/{job}/retry", json={"burner": "none"}), 409)["code"] == "NO_BURNER"
+    is_problem(client.post(f"/api/v1/jobs/{job}/retry", json={"burnr": "iso"}), 422)
+    assert client.get(f"/api/v1/jobs/{job}").json()["state"] == "FAILED"
+    again = client.post(f"/api/v1/jobs/{job}/retry", json={"burner": "iso", "skip_refused": True})
+    assert (again.status_code, again.json()["state"]) == (200, "QUEUED")
+    with operations.context.db.read() as session:
+        assert session.query(Request).one().options["skip_refused"] is True
+    fail()
+    assert client.post(f"/api/v1/jobs/{job}/dismiss").status_code == 200
+    with operations.context.db.read() as session:
+        assert session.query(Event).filter_by(kind="dismissed").count() == 1
+    for way in ("retry", "dismiss"):
+        is_problem(client.post(f"/api/v1/jobs/J999/{way}"), 404)
