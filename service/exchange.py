@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.context import Context
 from scp.remote import Peer, RemoteFailed
+from service import acting
 from service.contract import Document, OnProgress
 from service.errors import NotDone, UsageError
 from service.pulling import Pulling
 from service.reaching import Reaching
 from service.sending import Sending
-from store import remotes
+from store import auditwhat, remotes
 from store.instances import Registrar
 from store.remotes import Remote
 from store.selection import parse_date_range
@@ -78,6 +79,10 @@ class Exchange:
         if not given or set(given) - _QUERY_KEYS.keys():
             raise UsageError("say what to look for: a name, a Patient ID, an accession number or a date")
         peer = self._nodes.named(name)
+        with self._context.db.begin() as session:
+            self._context.audit.record(
+                session, auditwhat.query(acting.who(), "", repr(given).encode(), answered_by=name)
+            )
         try:
             matches = self._nodes.retried(lambda: peer.find(_query_identifier(given)), lambda: False)
         except RemoteFailed as error:

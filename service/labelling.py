@@ -33,13 +33,13 @@ def picture(
     printer: str,
     dpi: int | None,
     guides: bool,
-) -> bytes:
-    """The label as a ``png``, ``pdf`` or ``svg`` file. Raises as above."""
+) -> tuple[bytes, int]:
+    """The label as a ``png``, ``pdf`` or ``svg`` file, and the key of its volume. Raises as above."""
     if dpi is not None and not 72 <= dpi <= 1200:
         raise UsageError(f"{dpi} dpi: a label is drawn with 72 to 1200 dots per inch, for printers 300 or 600")
     meant, facts = _meant(session, settings, of, volume)
     label = labelling.draw(session, settings, facts, meant, printer=printer)
-    return label.drawn(kind, dpi=dpi or settings.label.dpi, guides=guides)
+    return label.drawn(kind, dpi=dpi or settings.label.dpi, guides=guides), meant.id
 
 
 def _meant(session: Session, settings: Settings, of: str, volume: int | None) -> tuple[Volume, LabelFacts]:

@@ -28,7 +28,7 @@ from store import jobs as store_jobs
 from store.auditmessage import Message as AuditMessage
 from store.auditmessage import Participant
 from store.instances import Outcome, Provenance, Registrar, ingest_file, ingest_stream
-from store.models import Job, Plan, Request
+from store.models import Job, Plan, Request, VolumeInstance
 from store.reconcile import PassedOver, Reconciler, kept_rules
 from store.selection import Selection, SelectionError, instance_ids, parse_date_range
 
@@ -245,10 +245,19 @@ class StoreOperations:
     def label_picture(
         self, of: str, kind: str, *, volume: int | None, printer: str, dpi: int | None, guides: bool
     ) -> bytes:
+        """The audit trail has it as an export to paper: it is there to be printed, and names patients."""
         with self.context.db.read() as session:
-            return service_labelling.picture(
+            content, volume_id = service_labelling.picture(
                 session, self.context.settings, of, kind, volume=volume, printer=printer, dpi=dpi, guides=guides
             )
+            held = list(
+                session.scalars(select(VolumeInstance.instance_id).where(VolumeInstance.volume_id == volume_id))
+            )
+        paper = Participant("label", "destination_media", media="PAPER")
+        with self.context.db.begin() as session:
+            for message in auditwhat.exported(session, held, acting.who(), paper):
+                self.context.audit.record(session, message)
+        return content
 
     def burners(self) -> list[Document]:
         return burner_documents(self.context.settings, self._burners)
@@ -398,6 +407,7 @@ class StoreOperations:
             merged = request.options | {key: value for key, value in options.items() if value is not None}
             settled = RequestOptions.from_settings(self.context.settings, merged)
             request.options = settled.to_json()
+            request.source = acting.source(request.source)  # who has it made answers for it, not who planned
             return store_jobs.create_job(session, plan.request_id, plan_id, settled)
 
     @staticmethod

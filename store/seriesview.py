@@ -165,6 +165,13 @@ def studies_on(session: Session, file_set_uid: str) -> list[dict[str, Any]]:
     return [dict(row._mapping) for row in rows]
 
 
+def study_of_instance(session: Session, instance_id: int) -> str:
+    """The Study Instance UID of an instance; "" where there is no such instance."""
+    wanted = select(Study.study_instance_uid).join(Series, Series.study_id == Study.id)
+    wanted = wanted.join(Instance, Instance.series_id == Series.id).where(Instance.id == instance_id)
+    return session.scalar(wanted) or ""
+
+
 def study_of(session: Session, study_id: int) -> Study | None:
     """The row of a study."""
     return session.get(Study, study_id)

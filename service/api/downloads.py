@@ -57,7 +57,9 @@ def image(ctx: Ctx, actor: Annotated[Actor, needs("files.download")], disc_id: a
             raise NotDone(f"the image of D{key} has not the {volume.sectors} sectors that were verified", "DAMAGED")
         held = select(VolumeInstance.instance_id).where(VolumeInstance.volume_id == volume.id)
         instances = list(session.scalars(held))
-    destination = Participant(volume.file_set_uid, "destination", name=volume.file_set_id, address=actor.address)
+    destination = Participant(
+        volume.file_set_uid, "destination_media", name=volume.file_set_id, address=actor.address, media="URI"
+    )
     with ctx.db.begin() as session:
         for message in auditwhat.exported(session, instances, Who(actor.name, actor.address), destination):
             ctx.audit.record(session, message)

@@ -19,6 +19,7 @@ from service import telling
 from service.api import answers
 from service.api.access import Actor, Ctx, needs
 from service.api.documents import InstanceList, SeriesList, StudyList, WholeStudy
+from service.dicomweb import auditing
 from service.errors import NotDone, NotFound, TryLater
 from service.rendering import Renderer
 from store import auditwhat, seriesview, studylist
@@ -59,10 +60,10 @@ class StudyQuery(BaseModel):
     cursor: answers.BodyCursor = None
 
 
-@router.get("/studies", summary="What was received, a study each, the newest first",
-            dependencies=[needs("studies.read")], **answers.returns(StudyList))  # fmt: skip
+@router.get("/studies", summary="What was received, a study each, the newest first", **answers.returns(StudyList))
 def studies(
     ctx: Ctx,
+    actor: Annotated[Actor, needs("studies.read")],
     *,
     date_range: Annotated[str, UrlQuery(max_length=32)] = "",
     modality: Annotated[str, UrlQuery(max_length=16)] = "",
@@ -72,7 +73,10 @@ def studies(
 ) -> dict[str, Any]:
     with ctx.db.read() as session:
         query = Query(date_range=date_range, modality=modality, calling_ae=calling_ae)
-        return _found(session, query, limit, cursor)
+        found = _found(session, query, limit, cursor)
+    if cursor is None:
+        _note_search(ctx, actor, query)
+    return found
 
 
 @router.post("/studies/search", summary="Search for studies", **answers.returns(StudyList))
@@ -81,8 +85,7 @@ def search(ctx: Ctx, actor: Annotated[Actor, needs("studies.read")], body: Study
     with ctx.db.read() as session:
         found = _found(session, query, body.limit, body.cursor)
     if body.cursor is None:
-        message = auditwhat.query(Who(actor.name, actor.address), "", repr(query).encode())
-        telling.soon(ctx, lambda _session: [message])
+        _note_search(ctx, actor, query)
     return found
 
 
@@ -186,7 +189,7 @@ def file(ctx: Ctx, actor: Annotated[Actor, needs("files.download")], instance: a
     path = ctx.spool.path_of(one.spool_path)
     if not path.is_file():
         raise TryLater("the instance cannot be read from the spool now", "OFFLINE")
-    destination = Participant("download", "destination", address=actor.address)
+    destination = Participant("download", "destination_media", address=actor.address, media="URI")
     with ctx.db.begin() as session:
         for message in auditwhat.exported(session, [one.id], Who(actor.name, actor.address), destination):
             ctx.audit.record(session, message)
@@ -198,8 +201,11 @@ def file(ctx: Ctx, actor: Annotated[Actor, needs("files.download")], instance: a
             dependencies=[needs("images.view")], **_PNG)  # fmt: skip
 def study_thumbnail(ctx: Ctx, request: Request, study: answers.Uid, size: Size = 128) -> Response:
     with ctx.db.read() as session:
-        shown = seriesview.series_to_show(session, _study(session, study))
+        key = _study(session, study)
+        shown = seriesview.series_to_show(session, key)
+        seen = seriesview.instance_ids(session, key)
         path = seriesview.picture_of_series(session, shown) if shown is not None else None
+    auditing.viewed(ctx, request, study, seen)
     return _picture(ctx, request, path, None, size)
 
 
@@ -211,6 +217,9 @@ def series_thumbnail(ctx: Ctx, request: Request, series: answers.Uid, size: Size
         if not keys:
             raise NotFound("no series with this UID was received")
         path = seriesview.picture_of_series(session, keys[0])
+        seen = list(session.scalars(select(Instance.id).where(Instance.series_id == keys[0])))
+        study = seriesview.study_of_instance(session, seen[0]) if seen else ""
+    auditing.viewed(ctx, request, study, seen)
     return _picture(ctx, request, path, None, size)
 
 
@@ -220,7 +229,9 @@ def instance_thumbnail(
     ctx: Ctx, request: Request, instance: answers.Uid, frame: Frame = None, size: Size = 128
 ) -> Response:
     with ctx.db.read() as session:
-        path = _instances(session, instance)[0].spool_path
+        one = _instances(session, instance)[0]
+        path, study = one.spool_path, seriesview.study_of_instance(session, one.id)
+    auditing.viewed(ctx, request, study, [one.id])
     return _picture(ctx, request, path, frame, size)
 
 
@@ -279,6 +290,11 @@ def _instance_document(one: Instance) -> dict[str, Any]:
         "calling_ae": one.calling_ae,
         "received_at": one.received_at.isoformat(),
     }
+
+
+def _note_search(ctx: Context, actor: Actor, query: Query) -> None:
+    message = auditwhat.query(Who(actor.name, actor.address), "", repr(query).encode("utf-8", "replace"))
+    telling.soon(ctx, lambda _session: [message])
 
 
 def _note_access(ctx: Context, actor: Actor, instances: Iterable[int]) -> None:

@@ -55,14 +55,26 @@ def searched(ctx: Context, request: Request) -> None:
     telling.soon(ctx, lambda _session: [message])
 
 
+def looked_for(ctx: Context, request: Request, asked: str) -> None:
+    """A search of the page, which asks again with each letter and by itself: each is told once in some minutes."""
+    who = _who(request)
+    if _seen(request).first(who.name, who.address, asked):
+        message = auditwhat.query(who, "", asked.encode("utf-8", "replace"))
+        telling.soon(ctx, lambda _session: [message])
+
+
 def viewed(ctx: Context, request: Request, study: str, instances: Sequence[int]) -> None:
     """Something of a study was looked at."""
+    who = _who(request)
+    if _seen(request).first(who.name, who.address, study):
+        telling.soon(ctx, lambda session: auditwhat.accessed(session, who, instances))
+
+
+def _seen(request: Request) -> Viewed:
     if not hasattr(request.app.state, "viewed"):
         request.app.state.viewed = Viewed()
     seen: Viewed = request.app.state.viewed
-    who = _who(request)
-    if seen.first(who.name, who.address, study):
-        telling.soon(ctx, lambda session: auditwhat.accessed(session, who, instances))
+    return seen
 
 
 def retrieved(ctx: Context, request: Request, instances: Sequence[int]) -> None:

@@ -6,6 +6,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -88,7 +89,8 @@ class Plannings:
                     logger("service.web").error("planning failed", error=type(error).__name__, where=where(error))
                 made.trouble = (refusal.code, str(refusal)) if refusal is not None else ("UNEXPECTED", "")
 
-        threading.Thread(target=run, name="planning", daemon=True).start()
+        begun = copy_context()  # the work goes on in a thread of its own, for the same user
+        threading.Thread(target=begun.run, args=(run,), name="planning", daemon=True).start()
         return made
 
     def get(self, token: str) -> Planning:

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from media.problems import InstanceRefused
 from service.api.access import Actor, Ctx, needs
+from service.dicomweb import auditing
 from service.errors import NotFound
 from service.rendering import Renderer
 from service.web.pages import language_of, page
@@ -32,14 +33,14 @@ Words = Annotated[str, Form(max_length=255)]
 def studies(request: Request, ctx: Ctx) -> Response:
     with ctx.db.read() as session:
         found = studylist.search(session, Query(), limit=PAGE + 1)
+    auditing.looked_for(ctx, request, repr(Query()))
     return page(request, "studies.html", **_listed(found), searched=False)
 
 
-@routes.post("/studies/found")
+@routes.post("/studies/found", dependencies=[needs("studies.read")])
 def found(
     request: Request,
     ctx: Ctx,
-    actor: Annotated[Actor, needs("studies.read")],
     text: Words = "",
     date_from: Words = "",
     date_to: Words = "",
@@ -58,10 +59,7 @@ def found(
     after = (after_date, after_id) if after_id else None
     with ctx.db.read() as session:
         rows = studylist.search(session, query, limit=PAGE + 1, after=after)
-    if request.headers.get("hx-trigger") == "search-form":  # asked for as a whole, not with every letter
-        asked = repr(query).encode()
-        with ctx.db.begin() as session:
-            ctx.audit.record(session, auditwhat.query(Who(actor.name, actor.address), "", asked))
+    auditing.looked_for(ctx, request, repr(query))
     return page(request, "parts/study_rows.html", **_listed(rows), searched=query != Query())
 
 
@@ -145,9 +143,11 @@ def image(
     """A frame. Headers tell the window that was used and the one over nearly all values: ``CENTER WIDTH``."""
     with ctx.db.read() as session:
         instance = session.get(Instance, instance_id)
+        study = seriesview.study_of_instance(session, instance_id) if instance is not None else ""
     texts = texts_of(language_of(request))
     if instance is None or instance.spool_path is None:
         return Response(texts("viewer.not_here"), 404, media_type="text/plain", headers=_PICTURE_HEADERS)
+    auditing.viewed(ctx, request, study, [instance_id])
     window = (center, max(width, 0.001)) if center is not None and width is not None else None
     renderer: Renderer = request.app.state.renderer
     try:

@@ -117,9 +117,11 @@ def audit_log(
     return page(request, "parts/audit_rows.html" if before else "system_audit.html", **values)
 
 
-@routes.get("/system/audit/verification", dependencies=[needs("audit.read")])
-def audit_verification(request: Request, ctx: Ctx) -> Response:
+@routes.get("/system/audit/verification")
+def audit_verification(request: Request, ctx: Ctx, actor: Annotated[Actor, needs("audit.read")]) -> Response:
     anchor = audit.read_anchor(anchor_of(ctx.settings))
     with ctx.db.read() as session:
         found = audit.verify(session, anchor)
+    with ctx.db.begin() as session:
+        ctx.audit.record(session, auditwhat.log_used(Who(actor.name, actor.address)))
     return page(request, "parts/audit_verified.html", found=found)

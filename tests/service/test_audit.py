@@ -21,13 +21,14 @@ from sqlalchemy import text
 from typer.testing import CliRunner
 
 from config.settings import Settings, load
+from service import telling
 from service.app import Service
 from service.cli import app
 from service.operations import StoreOperations
 from service.syslog import SyslogError, receiver_of
 from store import audit, auditwhat
 from store.auditwhat import Who
-from store.models import Job, Request
+from store.models import Instance, Job, Request
 from tests.authority import Authority
 from tests.service.door import Door
 from tests.service.test_importing import imported
@@ -251,3 +252,105 @@ def end_job(operations: StoreOperations, job_id: int) -> None:
     """End a job that no engine has taken."""
     with operations.context.db.begin() as session:
         session.execute(text("UPDATE job SET state = 'CANCELLED' WHERE id = :id"), {"id": job_id})
+
+
+def told_of(operations: StoreOperations, event: str) -> list[tuple[str, etree._Element]]:
+    """Who asked, and the message, in their order."""
+    telling.finish(operations.context.db)
+    with operations.context.db.read() as session:
+        rows = audit.records(session, event=event, limit=100, newest_first=False)
+    found = [(row.user, etree.fromstring(row.message)) for row in rows]
+    for _, message in found:
+        assert SCHEMA.validate(message), SCHEMA.error_log
+    return found
+
+
+def test_a_label_that_is_shown_or_downloaded_is_an_export_to_paper(door: Door, made: Path) -> None:
+    imported(door.operations, made)
+    door.user("olga", "operator")
+    olga = door.program(door.token("olga", "operator"))
+    (study, *_) = olga.get("/api/v1/studies").json()["items"]
+    plan = olga.post("/api/v1/plans", json={"selection": {"study": [study["study_instance_uid"]]}}).json()["plan"]
+    for path in (f"/api/v1/labels/{plan}/pdf", f"/labels/{plan}/label.png"):
+        before = len(told_of(door.operations, "export"))
+        assert olga.get(path).status_code == 200
+        exports = told_of(door.operations, "export")
+        assert len(exports) == before + 1
+        user, message = exports[-1]
+        assert user == "olga"
+        assert message.find(".//MediaType").get("csd-code") == "110038"
+        assert study["patient_id"] in {
+            one.get("ParticipantObjectID") for one in message.findall("ParticipantObjectIdentification")
+        }
+
+
+def test_a_download_is_an_export_to_a_uri(door: Door, made: Path) -> None:
+    imported(door.operations, made)
+    with door.context.db.read() as session:
+        uid = session.query(Instance).first().sop_instance_uid
+    assert door.program().get(f"/api/v1/instances/{uid}/file").status_code == 200
+    ((_, message),) = told_of(door.operations, "export")
+    assert message.find(".//MediaType").get("csd-code") == "110037"
+
+
+def test_what_is_typed_into_the_pages_search_is_told_once(door: Door, made: Path) -> None:
+    imported(door.operations, made)
+    door.user("vera", "viewer")
+    browser = door.browser()
+    browser.sign_in("vera")
+    for trigger in ("search-text", "search-text", "received"):
+        assert browser.post("/studies/found", {"text": "Doe"}, hx_trigger=trigger).status_code == 200
+    queries = [
+        base64.b64decode(message.findtext(".//ParticipantObjectQuery") or "")
+        for user, message in told_of(door.operations, "query")
+        if user == "vera"
+    ]
+    assert len(queries) == 1 and b"Doe" in queries[0]
+
+
+def test_an_image_that_is_asked_for_by_its_address_was_looked_at(door: Door, made: Path) -> None:
+    imported(door.operations, made)
+    with door.context.db.read() as session:
+        instance = session.query(Instance).first()
+    program = door.program()
+    program.get(f"/images/{instance.id}.png")
+    assert len(told_of(door.operations, "accessed")) == 1
+    program.get(f"/api/v1/instances/{instance.sop_instance_uid}/thumbnail")
+    assert len(told_of(door.operations, "accessed")) == 1  # the same study, a moment later
+
+
+def test_who_has_discs_made_of_anothers_plan_answers_for_them(door: Door, made: Path) -> None:
+    imported(door.operations, made)
+    for name in ("ann", "bob"):
+        door.user(name, "operator")
+    ann, bob = (door.program(door.token(name, "operator")) for name in ("ann", "bob"))
+    plan = ann.post("/api/v1/plans", json={"selection": {"all": True}}).json()["plan"]
+    assert bob.post("/api/v1/jobs", json={"plan": plan}).status_code == 201
+    with door.context.db.read() as session:
+        assert [request.source for request in session.query(Request)] == ["user:bob"]
+
+
+def test_a_plan_of_the_page_is_of_whoever_made_it(door: Door, made: Path) -> None:
+    imported(door.operations, made)
+    door.user("olga", "operator")
+    olga = door.program(door.token("olga", "operator"))
+    assert olga.post("/make/plan", data={"study": "1"}).status_code == 200
+
+    def sources() -> list[str]:
+        with door.context.db.read() as session:
+            return [request.source for request in session.query(Request)]
+
+    assert until(sources) == ["user:olga"]
+
+
+def test_what_a_remote_node_is_asked_for_people_is_told(door: Door) -> None:
+    door.user("olga", "operator")
+    olga = door.program(door.token("olga", "operator"))
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    node = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": port}
+    assert door.program().post("/api/v1/nodes", json=node).status_code == 201
+    olga.post("/nodes/pacs/query", data={"patient_name": "Doe*"})
+    ((user, message),) = told_of(door.operations, "query")
+    assert user == "olga"
+    assert b"Doe*" in base64.b64decode(message.findtext(".//ParticipantObjectQuery") or "")
