@@ -41,9 +41,11 @@ PUBLIC_PATHS = frozenset(
     }
 )
 PUBLIC_FOLDER = "/static/"
-UPLOAD_PATHS = re.compile(r"/api/v1/(instances|catalogue/import)|/dicomweb/studies(/[0-9.]{1,64})?")
+UPLOAD_PATHS = re.compile(r"/api/v1/instances|/dicomweb/studies(/[0-9.]{1,64})?")
 MAX_BODY = 1 << 20
 """Bytes of a request body, uploads of instances excepted."""
+MAX_BODIES = {"/api/v1/catalogue/import": 64 << 20}
+"""Of those that may have more; still read into memory as a whole, whoever sends them."""
 
 SESSION_COOKIE = "burnish_session"
 SECURE_PREFIX = "__Host-"
@@ -132,9 +134,9 @@ class Guard:
                 return
             await self.app(scope, receive, send)
             return
-        declared = headers.get(b"content-length", b"0")
-        if not declared.isdigit() or int(declared) > MAX_BODY:
-            await problem(send, 413, "Content Too Large", f"a request body may have {MAX_BODY} bytes")
+        declared, most = headers.get(b"content-length", b"0"), MAX_BODIES.get(path, MAX_BODY)
+        if not declared.isdigit() or int(declared) > most:
+            await problem(send, 413, "Content Too Large", f"a request body may have {most} bytes")
             return
         checked = actor if actor is not None and actor.csrf and scope["method"] not in _SAFE else None
         await self._bounded(scope, receive, send, headers, checked)
@@ -220,7 +222,7 @@ class Guard:
 
         ``actor``: whose CSRF token must be in a header, or in the form that the body is.
         """
-        total, answered = 0, False
+        total, answered, most = 0, False, MAX_BODIES.get(scope["path"], MAX_BODY)
         kept: list[Message] = []
 
         async def counted() -> Message:
@@ -229,7 +231,7 @@ class Guard:
                 return kept.pop(0)
             message = await receive()
             total += len(message.get("body", b""))
-            if total > MAX_BODY:
+            if total > most:
                 raise _TooLarge
             return message
 
@@ -247,7 +249,7 @@ class Guard:
             await self.app(scope, counted, noted)
         except _TooLarge:
             if not answered:
-                await problem(send, 413, "Content Too Large", f"a request body may have {MAX_BODY} bytes")
+                await problem(send, 413, "Content Too Large", f"a request body may have {most} bytes")
 
 
 _NO_CSRF = "the session's CSRF token is missing or wrong (header X-CSRF-Token, field csrf): load the page anew"

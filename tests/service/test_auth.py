@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from service.auth import MAX_BODY, Guard, host_name, new_token
+from service.auth import MAX_BODIES, MAX_BODY, Guard, host_name, new_token
 
 TOKEN = "sesame"
 
@@ -100,6 +100,14 @@ def test_a_body_is_bounded_by_what_is_declared_and_by_what_comes() -> None:
 def test_uploads_of_instances_are_not_bounded() -> None:
     chunk = bytes(MAX_BODY)
     assert ask("/api/v1/instances", chunks=(chunk, chunk, chunk))[2] == str(3 * MAX_BODY).encode()
+
+
+def test_an_import_of_the_catalogue_is_long_but_not_endless() -> None:
+    path = "/api/v1/catalogue/import"
+    most, chunk = MAX_BODIES[path], bytes(16 * MAX_BODY)
+    assert ask(path, chunks=(chunk, chunk))[2] == str(len(chunk) * 2).encode()
+    assert ask(path, headers=((b"content-length", str(most + 1).encode()),))[0] == 413
+    assert ask(path, chunks=[chunk] * 5)[0] == 413
 
 
 def test_host_name() -> None:
