@@ -98,6 +98,13 @@ def exported(
     return _each(session, instances, "export", "R", (user, destination), problem=problem)
 
 
+def catalogue_exported(who: Who, table: str) -> Message:
+    """A table of the catalogue was given to somebody: of all patients there are (A.5.3.4)."""
+    user = Participant(who.name, "source", True, address=who.address)
+    to = Participant("catalogue", "destination_media", media="URI")
+    return Message("export", "R", (user, to), (Thing("uri", f"catalogue/{table}", f"catalogue: {table}"),))
+
+
 def deleted(session: Session, instances: Iterable[int], who: Who) -> list[Message]:
     """Instances are removed for good (A.5.3.8); to be asked while their rows are there."""
     user = Participant(who.name, requestor=True, address=who.address)

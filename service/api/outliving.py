@@ -15,7 +15,8 @@ from service.api.access import Actor, Ctx, needs
 from service.api.places import readable
 from service.api.streaming import answer
 from service.errors import NotFound, UsageError
-from store import entering, exchange, exchange_enter
+from store import auditwhat, entering, exchange, exchange_enter
+from store.auditwhat import Who
 from store.exchange_values import BadRecord
 
 router = answers.router()
@@ -72,11 +73,11 @@ def export(ctx: Ctx) -> dict[str, Any]:
 @router.get(
     "/catalogue/export/{table}",
     summary="Records of a table of the catalogue",
-    dependencies=[needs("catalogue.export")],
     responses=answers.problems(404),
 )
 def export_table(
     ctx: Ctx,
+    actor: Annotated[Actor, needs("catalogue.export")],
     table: str,
     until: Annotated[int, Query(ge=0, le=_LAST, description="As the export's head says of this table")] = _LAST,
     limit: answers.Limit = answers.DEFAULT_PAGE,
@@ -92,6 +93,10 @@ def export_table(
             found, last = exchange.page(session, table, after=after, until=until, limit=limit)
     except ValueError:
         raise UsageError("cursor is none of this list; begin again without one", "BAD_CURSOR") from None
+    if cursor is None:
+        with ctx.db.begin() as session:
+            told = auditwhat.catalogue_exported(Who(actor.name, actor.address), table)
+            ctx.audit.record(session, told)
     return answers.listing(found, answers.cursor(str(last)) if last is not None else None)
 
 

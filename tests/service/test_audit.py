@@ -354,3 +354,12 @@ def test_what_a_remote_node_is_asked_for_people_is_told(door: Door) -> None:
     ((user, message),) = told_of(door.operations, "query")
     assert user == "olga"
     assert b"Doe*" in base64.b64decode(message.findtext(".//ParticipantObjectQuery") or "")
+
+
+def test_an_export_of_the_catalogue_is_told_by_table(door: Door) -> None:
+    door.user("arno", "archivist")
+    arno = door.program(door.token("arno", "archivist"))
+    assert arno.get("/api/v1/catalogue/export/study").status_code == 200
+    ((user, message),) = told_of(door.operations, "export")
+    assert user == "arno"
+    assert message.find("ParticipantObjectIdentification").get("ParticipantObjectID") == "catalogue/study"
