@@ -40,7 +40,7 @@ from store.models_archive import Pool, PoolInstance
 from store.retention import Files, forget_derived, forget_spool_paths, note
 from store.spool import Spool
 from store.states import JOB_FINAL
-from store.whole import holds_all
+from store.whole import holds_all, names_its_patient
 
 _BATCH = 500
 _SCANNED = 4
@@ -296,7 +296,7 @@ def _copies(policy: Policy) -> Any:
     return (
         select(func.count(distinct(Disc.id)))
         .join(VolumeInstance, VolumeInstance.volume_id == Disc.volume_id)
-        .where(VolumeInstance.instance_id == Instance.id, holds_all(), counts(), _trusted(policy))
+        .where(VolumeInstance.instance_id == Instance.id, holds_all(), names_its_patient(), counts(), _trusted(policy))
         .correlate(Instance)
         .scalar_subquery()
     )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy.orm import aliased
 
 from media.encoders import lossy_encoders
-from store.models import Derived, VolumeInstance
+from store.models import Derived, Instance, Patient, Series, Study, VolumeInstance
+
+_WHO = ("patient_id", "issuer_of_patient_id", "name_search", "patient_birth_date")
 
 
 def holds_all() -> ColumnElement[bool]:
@@ -16,4 +19,24 @@ def holds_all() -> ColumnElement[bool]:
     lossy = or_(*(Derived.recipe.like(f"{encoder.name}-{encoder.letter}%") for encoder in lossy_encoders()))
     # Not NOT EXISTS: PostgreSQL would look through all conformed files for each instance, instead of at one of them.
     found = select(Derived.id).where(Derived.id == VolumeInstance.derived_id, lossy).correlate(VolumeInstance)
+    return or_(VolumeInstance.derived_id.is_(None), found.scalar_subquery().is_(None))
+
+
+def names_its_patient() -> ColumnElement[bool]:
+    """True for a VolumeInstance whose file names the patient whom the instance was received for.
+
+    Rules may give a file on a disc another name or number, or none: such a file is not burnt again as the instance
+    received, and nothing is purged because of it.
+    """
+    received = aliased(Instance)
+    differs = or_(*(Derived.facts[name].as_string() != getattr(Patient, name) for name in _WHO))
+    found = (
+        select(Derived.id)
+        .join(received, received.id == VolumeInstance.instance_id)
+        .join(Series, Series.id == received.series_id)
+        .join(Study, Study.id == Series.study_id)
+        .join(Patient, Patient.id == Study.patient_id)
+        .where(Derived.id == VolumeInstance.derived_id, differs)
+        .correlate(VolumeInstance)
+    )
     return or_(VolumeInstance.derived_id.is_(None), found.scalar_subquery().is_(None))

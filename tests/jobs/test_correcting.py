@@ -101,6 +101,7 @@ RENAME = {
     "set": {"PatientID": "NEW-7", "PatientName": "Rüdiger^Äneas", "StudyDescription": "Kopf"},
     "empty": ["PatientSex"],
 }
+STATION = {"name": "station", "set": {"StationName": "CT2"}}
 
 
 def test_a_corrected_patient_is_so_everywhere(ctx: Context, tmp_path: Path) -> None:
@@ -262,12 +263,23 @@ def test_wrong_rules_are_wrong_usage(ctx: Context, tmp_path: Path) -> None:
     assert RequestOptions.from_json(options.to_json()) == options
 
 
+@pytest.mark.parametrize(("rule", "goes"), [(STATION, 2), (RENAME, 0)])
+def test_nothing_is_purged_because_of_a_disc_that_names_another_patient(
+    ctx: Context, tmp_path: Path, rule: dict[str, Any], goes: int
+) -> None:
+    ingest(ctx, tmp_path / "in", *study("CT", 2))
+    burnt(ctx, plan(ctx, coerce=[rule]), tmp_path)
+    policy = purging.Policy(min_copies=1)
+    document = purging.purge(ctx.db, ctx.spool, ctx.settings.derived_dir, policy, dry_run=False)
+    assert (document["instances"], document["kept"]) == (goes, 2 - goes)
+
+
 def test_what_a_purge_is_about_to_remove_is_not_what_was_made_since(
     ctx: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A plan comes between a purge's commit and the removal of its files."""
     ingest(ctx, tmp_path / "in", *study("CT", 2))
-    document = plan(ctx, coerce=[RENAME])
+    document = plan(ctx, coerce=[STATION])
     burnt(ctx, document, tmp_path)
     made: list[dict[str, Any]] = []
     removes = retention.Files.remove
@@ -276,7 +288,7 @@ def test_what_a_purge_is_about_to_remove_is_not_what_was_made_since(
         if self.derived and not made:
             for path in self.derived:
                 ctx.derived_path(path).rename(tmp_path / Path(path).name)  # as if it were gone when the plan looks
-            made.append(plan(ctx, coerce=[RENAME]))
+            made.append(plan(ctx, coerce=[STATION]))
             for path in self.derived:
                 (tmp_path / Path(path).name).rename(ctx.derived_path(path))
         removes(self, *where)
