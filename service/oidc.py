@@ -20,7 +20,7 @@ from service.http import is_loopback
 from service.logs import logger
 from service.signin import SignedIn, SignInRefused, begun
 from store import sessions, users
-from store.auditwhat import Who, authentication
+from store.auditwhat import Who, alert, authentication
 from store.models_users import OidcLogin
 
 if TYPE_CHECKING:
@@ -122,6 +122,7 @@ class Provider:
         issuer, subject = self._settings.issuer, str(claims["sub"])
         role = self._role(claims)
         name = _claim(claims, self._settings.name_claim)
+        changed = ""
         with self._context.db.begin() as session:
             user = users.by_identity(session, issuer, subject)
             if user is None:
@@ -135,9 +136,15 @@ class Provider:
                         "the provider gives you no role for Burnish; ask its administrator", "OIDC_ROLE"
                     )
                 user = users.add(session, name, role, by="OpenID provider", identity=(issuer, subject))
+                changed = f"a user was made, role: {role}"
+            elif user.role != role:
+                changed = f"a role was changed, role: {role}"
             if user.disabled_at is not None or not role:
                 raise SignInRefused("you may not sign in to Burnish; ask its administrator", "OIDC_ROLE")
             users.set_role(session, user, role, forced=True)
+            if changed:
+                told = alert("roles", Who("(OpenID)", address), f"{changed}, by the OpenID provider", about=user.name)
+                self._context.audit.record(session, told)
             return begun(self._context, session, user, how="oidc", address=address, old=old)
 
     def _role(self, claims: Mapping[str, Any]) -> str:

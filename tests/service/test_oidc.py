@@ -88,6 +88,8 @@ def test_the_provider_says_who_and_as_what(oidc: Callable[..., Door], provider: 
     provider.claims["preferred_username"] = "ann-with-a-new-name"
     come_back(other, provider)
     assert roles_of(door) == {"ann": "operator"}, "who it is, the subject says"
+    told = [one["message"] for one in door.program().get("/api/v1/audit?event=alert").json()["items"]]
+    assert len([one for one in told if "110136" in one and "ann" in one]) == 3, "each change of rights is told"
 
 
 def test_roles_may_lie_deep_or_be_the_same_for_all(oidc: Callable[..., Door], provider: Provider) -> None:
