@@ -21,6 +21,8 @@ from store.models import Disc, Event, Instance, Job, Plan, Request, Volume, Volu
 from store.models_archive import Recall, RecallInstance
 
 _BATCH = 200
+_UPLOADED_BY = "user:"
+"""How the source of what a signed-in user sent us begins."""
 _ON_THE_DISC = ("BURNING", "BURNT", "VERIFYING")
 
 
@@ -72,6 +74,9 @@ def _received(session: Session, ids: Sequence[int]) -> list[Message]:
         if calling_ae:
             peer = Participant(calling_ae, "source", True, address=source)
             found += transferred(session, instances, peer, Participant(OURSELVES, "destination"))
+        elif source.startswith(_UPLOADED_BY):
+            who = Who(source.removeprefix(_UPLOADED_BY))
+            found += imported(session, instances, who, Participant("upload", "source_media"))
         else:
             found += imported(session, instances, Who(OURSELVES), Participant(source or "import", "source_media"))
     return found

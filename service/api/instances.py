@@ -8,9 +8,11 @@ from typing import Annotated, Any
 from fastapi import Query, Request
 from fastapi.responses import Response
 
+from service import acting
 from service.api import answers, uploads
 from service.api.access import Ops, needs
 from service.api.documents import Ingested
+from store.instances import Provenance
 
 router = answers.router()
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -31,4 +33,5 @@ async def ingest(
     """``{"outcome": "stored" | "duplicate" | "conflict", "sop_instance_uid", "instance"}``; a refused file is a
     problem. ``reconcile`` names a rule set (``POST /reconciliations``) that corrects it first: ``changes`` tells how.
     """
-    return await uploads.taken(request, partial(ops.ingest_stream, reconcile=reconcile))
+    given = Provenance("", "", acting.source("import"))
+    return await uploads.taken(request, partial(ops.ingest_stream, reconcile=reconcile, provenance=given))

@@ -18,6 +18,7 @@ from media.part10 import locate
 from media.problems import NotDicom
 from scp.statuses import SUCCESS, UNEXPECTED, Answer, answer_to
 from scp.storage import storage_classes
+from service import acting
 from service.api import answers, uploads
 from service.api.access import Actor, Ops, needs
 from service.dicomweb.media import (
@@ -93,7 +94,7 @@ async def _store(request: Request, ops: StoreOperations, actor: Actor, study: st
     def work(stream: BinaryIO) -> Response:
         if wish is None:
             raise NotAcceptable(f"what became of the instances is told as {DICOM_JSON} or {XML}")
-        door = _Door(ops, study, Provenance("", "", (actor.address or "stow")[:255]))
+        door = _Door(ops, study, Provenance("", "", acting.source(actor.address or "stow")[:255]))
         for part in _bodies(stream, content_type):
             door.take(part)
         return door.told(wish, base)

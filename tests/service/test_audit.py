@@ -26,7 +26,7 @@ from service.app import Service
 from service.cli import app
 from service.operations import StoreOperations
 from service.syslog import SyslogError, receiver_of
-from store import audit, auditwhat
+from store import audit, auditevents, auditwhat
 from store.auditwhat import Who
 from store.models import Instance, Job, Request
 from tests.authority import Authority
@@ -363,3 +363,14 @@ def test_an_export_of_the_catalogue_is_told_by_table(door: Door) -> None:
     ((user, message),) = told_of(door.operations, "export")
     assert user == "arno"
     assert message.find("ParticipantObjectIdentification").get("ParticipantObjectID") == "catalogue/study"
+
+
+def test_an_upload_names_who_sent_it(door: Door, made: Path) -> None:
+    door.user("olga", "operator")
+    olga = door.program(door.token("olga", "operator"))
+    file = next(path for path in sorted(made.rglob("*")) if path.is_file())
+    assert olga.post("/api/v1/instances", content=file.read_bytes()).status_code == 200
+    auditevents.tick(door.context.db, door.context.audit)
+    ((_, message),) = told_of(door.operations, "import")
+    people = {one.get("UserID"): one.get("UserIsRequestor") for one in message.findall("ActiveParticipant")}
+    assert people == {"olga": "true", "upload": "false"}
