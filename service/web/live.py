@@ -16,6 +16,7 @@ from starlette.responses import StreamingResponse
 
 from jobs.context import Context
 from service.api.access import Ctx, needs, while_allowed
+from service.errors import TryLater
 from service.web.pages import language_of
 from service.web.routes import router
 from service.web.texts import Texts, texts_of
@@ -25,6 +26,7 @@ routes = router()
 _LOOK_SECONDS = 0.7
 _SLEEP_SECONDS = 0.5
 _HEARTBEAT_SECONDS = 15.0
+MAX_STREAMS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class Pulse:
         self._lock = threading.Lock()
         self._seen: Seen | None = None
         self._at = 0.0
+        self.streams = 0
+        """Pages that listen."""
 
     def look(self) -> Seen:
         with self._lock:
@@ -67,12 +71,23 @@ async def live(request: Request, ctx: Ctx) -> StreamingResponse:
     """Events ``board``, ``burners`` and ``received`` say that something changed; ``attention`` calls a person."""
     texts = texts_of(language_of(request))
     pulse: Pulse = request.app.state.pulse
+    if pulse.streams >= MAX_STREAMS:
+        raise TryLater(f"{MAX_STREAMS} pages listen already", "TOO_MANY_STREAMS")
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     told = while_allowed(request, "status.read", _told(request, pulse, texts))
     return StreamingResponse(told, media_type="text/event-stream", headers=headers)
 
 
 async def _told(request: Request, pulse: Pulse, texts: Texts) -> AsyncIterator[str]:
+    pulse.streams += 1
+    try:
+        async for piece in _news(request, pulse, texts):
+            yield piece
+    finally:
+        pulse.streams -= 1
+
+
+async def _news(request: Request, pulse: Pulse, texts: Texts) -> AsyncIterator[str]:
     stopping = request.app.state.stopping
     seen = await run_in_threadpool(pulse.look)
     heard = time.monotonic()

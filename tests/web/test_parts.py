@@ -16,7 +16,7 @@ from service import opening
 from service.api.application import build
 from service.operations import StoreOperations
 from service.shutdown import Stopping
-from service.web.live import _words
+from service.web.live import MAX_STREAMS, _words
 from service.web.make import Planning, Plannings, selection_of
 from service.web.routes import where
 from service.web.shown import Shown, zone_of
@@ -300,3 +300,12 @@ def test_the_log_says_where_and_not_what(tmp_path: Path) -> None:
         found = where(error)
     assert found.startswith(__file__)
     assert "Secret" not in found
+
+
+def test_no_more_pages_listen_than_can_be_served(client: TestClient) -> None:
+    pulse = client.app.app.state.pulse  # type: ignore[attr-defined]
+    pulse.streams = MAX_STREAMS
+    try:
+        assert client.get("/live").status_code == 503
+    finally:
+        pulse.streams = 0
