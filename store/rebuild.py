@@ -23,7 +23,7 @@ from store import copies, entering
 from store.db import Database
 from store.discs import record
 from store.entering import Arrived, Made, NewSet
-from store.models import Disc, Event, Plan, Volume, VolumeInstance, now
+from store.models import Disc, Event, Plan, Request, Volume, VolumeInstance, now
 from store.rebuild_sets import number_of, set_names
 from store.registration import BadIdentity, Provenance, check_identity, patient_identity
 from store.rereading import record_check
@@ -458,9 +458,12 @@ class _Entry:
         return None
 
     def _new_disc(self, volume: Volume, place: Path | None) -> Disc:
-        job = entering.enter_job(self._session, self._session.get_one(Plan, volume.plan_id), 1)
+        plan = self._session.get_one(Plan, volume.plan_id)
+        job = entering.enter_job(self._session, plan, 1)
         taken = self._session.scalars(select(Disc.copy).where(Disc.volume_id == volume.id)).all()
         facts = self._found.set_catalogue.facts if self._found.set_catalogue is not None else None
+        # What was ordered to be handed out is no place of the archive, though its disc does not say so.
+        ordered = str(self._session.get_one(Request, plan.request_id).options.get("purpose") or self._purpose())
         at = now()
         disc = Disc(
             job_id=job.id,
@@ -478,7 +481,7 @@ class _Entry:
             location=str(place) if place is not None else None,
             verified_by="read-back",
             verified_at=at,
-            purpose=self._purpose(),
+            purpose=ordered if facts is None else self._purpose(),
             pool=(facts.pool or None) if facts is not None else None,
             times_read=0,
             error=None,

@@ -61,7 +61,9 @@ class Site:
     """A site that makes images of discs, loses its database and gets a new one."""
 
     def __init__(self, database: Database, tmp_path: Path) -> None:
-        self.house = House(database, tmp_path / "data", {"site": {"institution": "St. Elsewhere"}, "plan": {"tell_corrected": True}})
+        self.house = House(
+            database, tmp_path / "data", {"site": {"institution": "St. Elsewhere"}, "plan": {"tell_corrected": True}}
+        )
         self.discs = tmp_path / "discs"
         self.discs.mkdir()
         self.incoming = tmp_path / "in"
@@ -455,6 +457,14 @@ def test_a_handed_out_disc_and_one_of_before_are_entered_from_readme_and_directo
         assert len(set(session.scalars(select(Volume.plan_id)))) == 1
         assert missing_volumes(session, {one.volume_id for one in entered if one.volume_id}) == []
         assert {plan.profile for plan in session.scalars(select(Plan))} == {"STD-GEN-CD"}
+
+
+def test_a_disc_that_was_handed_out_is_no_place_of_the_archive_because_it_was_read(site: Site) -> None:
+    site.receive(*study("CT", 2))
+    run_of(site.db, site.burn(purpose="handout"))
+    with site.db.read() as session:
+        assert session.scalars(select(Disc.purpose)).one() == "handout"
+        assert session.scalars(select(Volume.good_copies)).one() == 0
 
 
 def test_a_database_that_has_a_part_keeps_what_it_has(site: Site, tmp_path: Path) -> None:
