@@ -20,7 +20,7 @@ from typing import Any
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from store.auditmessage import Message
+from store.auditmessage import Message, clean
 from store.models import now
 from store.models_audit import AuditRecord
 
@@ -52,7 +52,7 @@ class Trail:
         number, previous = (last[0] + 1, last[1]) if last is not None else (1, FIRST)
         at = now()
         at = at.replace(microsecond=at.microsecond // 1000 * 1000)
-        who = next((one.user_id for one in message.participants if one.requestor), "")[:255]
+        who = clean(next((one.user_id for one in message.participants if one.requestor), ""))[:255]
         row = AuditRecord(
             number=number,
             at=at,

@@ -86,7 +86,7 @@ class Message:
         if self.kind:
             _coded(event, "EventTypeCode", codes()["types"][self.kind])
         if self.problem:
-            Xml.SubElement(event, "EventOutcomeDescription").text = _clean(self.problem)
+            Xml.SubElement(event, "EventOutcomeDescription").text = clean(self.problem)
         for one in self.participants:
             _participant(root, one)
         source = {"AuditEnterpriseSiteID": _token(site)} if site.strip() else {}
@@ -111,13 +111,13 @@ def media_key(medium: str) -> str:
 
 def _participant(root: Xml.Element, one: Participant) -> None:
     attributes = {
-        "UserID": _clean(one.user_id) or "unknown",
+        "UserID": clean(one.user_id) or "unknown",
         "UserIsRequestor": "true" if one.requestor else "false",
     }
     if one.alternative:
-        attributes["AlternativeUserID"] = _clean(one.alternative)
+        attributes["AlternativeUserID"] = clean(one.alternative)
     if one.name:
-        attributes["UserName"] = _clean(one.name)
+        attributes["UserName"] = clean(one.name)
     if one.address:
         attributes |= {"NetworkAccessPointID": _token(one.address), "NetworkAccessPointTypeCode": _kind(one.address)}
     element = Xml.SubElement(root, "ActiveParticipant", attributes)
@@ -178,10 +178,11 @@ def _kind(address: str) -> str:
     return "2"
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
+    """Text without what neither XML nor a database can hold."""
     return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _token(text: str) -> str:
     """Text of XML's type token: without line breaks and blanks at its ends."""
-    return " ".join(_clean(text).split())
+    return " ".join(clean(text).split())

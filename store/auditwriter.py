@@ -76,5 +76,12 @@ class AuditWriter:
                 if attempt + 1 == _TRIES:
                     _log.error("%d audit messages could not be recorded: %s", len(batch), type(error).__name__)
                 threading.Event().wait(0.5 * (attempt + 1))
+            except Exception as error:  # noqa: BLE001 - what is wrong with one message must not lose others
+                if len(batch) == 1:
+                    _log.error("an audit message could not be recorded: %s", type(error).__name__)
+                else:
+                    for one in batch:
+                        self._record([one])
+                return
             else:
                 return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -203,3 +204,11 @@ def test_of_two_nodes_one_tells(database: Database, monkeypatch: pytest.MonkeyPa
     assert auditevents.tick(database, TRAIL) == 0
     with database.read() as session:
         assert {row.node for row in audit.records(session)} == {"node-2"}
+
+
+def test_a_chain_that_many_write_at_once_holds(database: Database) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda _: fill(database, 5), range(6)))
+    with database.read() as session:
+        found = audit.verify(session)
+    assert (found["ok"], found["records"]) == (True, 30)
