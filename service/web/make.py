@@ -211,8 +211,10 @@ def _told(request: Request, ctx: Context, planning: Planning) -> Response:
     texts = texts_of(language_of(request))
     values: dict[str, Any] = {"planning": planning, "plan": planning.plan, "sector": _SECTOR}
     values |= {"burner_names": list(ctx.settings.burners), "settings": ctx.settings}
-    if planning.trouble is not None:
-        code, text = planning.trouble
+    trouble = planning.trouble  # once: it goes on while the page is made
+    values |= {"trouble": "", "advice": ""}
+    if trouble is not None:
+        code, text = trouble
         values["trouble"] = text or texts("trouble.unexpected")
         values["advice"] = texts.known(f"advice.{code}", texts("advice.other"))
     return page(request, "parts/plan.html", **values)

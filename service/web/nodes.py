@@ -125,8 +125,10 @@ def pulled(request: Request, name: str, token: str) -> Response:
 def _pulled(request: Request, planning: Planning, name: str) -> Response:
     texts = texts_of(language_of(request))
     values: dict[str, Any] = {"planning": planning, "name": name}
-    if planning.trouble is not None:
-        code, text = planning.trouble
+    trouble = planning.trouble  # once: it goes on while the page is made
+    values |= {"trouble": "", "advice": ""}
+    if trouble is not None:
+        code, text = trouble
         values["trouble"] = text or texts("trouble.unexpected")
         values["advice"] = texts.known(f"advice.{code}", texts("advice.other"))
     return page(request, "parts/pulled.html", **values)

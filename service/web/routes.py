@@ -9,11 +9,12 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.errors import as_refusal
+from service.errors import NotFound, as_refusal
 from service.logs import logger
 from service.web.pages import language_of, page
 from service.web.texts import texts_of
@@ -48,6 +49,8 @@ def where(error: BaseException) -> str:
 def trouble(request: Request, error: Exception, route: str) -> Response:
     """An error in words, with what to do about it: a notice over the page, or a page of its own."""
     texts = texts_of(language_of(request))
+    if isinstance(error, OverflowError | DataError):  # a number in an address that none of ours can be
+        error = NotFound("there is nothing with this number")
     if isinstance(error, HTTPException):
         status, code, text = error.status_code, f"HTTP_{error.status_code}", str(error.detail)
     elif isinstance(error, RequestValidationError):

@@ -309,3 +309,32 @@ def test_no_more_pages_listen_than_can_be_served(client: TestClient) -> None:
         assert client.get("/live").status_code == 503
     finally:
         pulse.streams = 0
+
+
+@pytest.mark.parametrize("path", ["/studies/{}", "/images/{}.png", "/archive/discs?after={}", "/jobs?before={}"])
+def test_a_number_that_nothing_has_is_not_there(client: TestClient, path: str) -> None:
+    assert client.get(path.format("9" * 25)).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/make/plan/T", "/nodes/pacs/pull/T"])
+def test_what_fails_while_its_page_is_made_is_told_by_the_next(
+    client: TestClient, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Fails(Planning):
+        """Its work fails after it was looked at."""
+
+        looks = 0
+
+        @property  # type: ignore[override]
+        def trouble(self) -> tuple[str, str] | None:
+            self.looks += 1
+            return None if self.looks == 1 else ("REMOTE", "the node does not answer")
+
+        @trouble.setter
+        def trouble(self, value: object) -> None:
+            pass
+
+    planning = Fails("T")
+    monkeypatch.setattr(Plannings, "get", lambda *_: planning)
+    assert client.get(path).status_code == 200
+    assert "the node does not answer" in client.get(path).text
