@@ -75,8 +75,9 @@ class _Study:
 
     @property
     def patient(self) -> tuple[str, ...]:
-        """Whose it is on the discs."""
-        return tuple(self.attributes[name] for name in _OF_PATIENT)
+        """Whose it is on the discs; without a Patient ID nobody is known to be the same person."""
+        whose = tuple(self.attributes[name] for name in _OF_PATIENT)
+        return whose if self.attributes["patient_id"].strip() else (*whose, self.attributes["study_instance_uid"])
 
 
 class SetBook:

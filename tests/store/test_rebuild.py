@@ -351,6 +351,15 @@ def test_one_patient_a_disc_tells_of_no_other_patient(site: Site) -> None:
     assert second.stem.encode() in first.read_bytes()
 
 
+def test_people_without_a_number_are_not_one_patient(site: Site) -> None:
+    nobody = Person("", "Anonymized", "", "")
+    made = [list(study("CT", 2, seed=seed, patient=nobody)) for seed in (1, 2)]
+    site.receive(*made[0], *made[1])
+    images = [image.read_bytes() for image in site.burn(patients_per_disc="one")]
+    uids = [one[0].study_instance_uid.encode() for one in made]
+    assert sorted([uid in image for uid in uids] for image in images) == [[False, True], [True, False]]
+
+
 def _break(image: Path, name: str, where: int = 700) -> None:
     with IsoTree(image) as tree:
         ((offset, _),) = tree.extents(name)
