@@ -44,7 +44,7 @@ def outcome(result: dict[str, Any] | None) -> str:
 
 
 def pairs(values: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {text(value)}" for key, value in values.items())
+    return ", ".join(f"{key} {text(value) if value != [] else 'none'}" for key, value in values.items())
 
 
 def listed(key: str, value: Any) -> None:
