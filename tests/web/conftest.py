@@ -19,13 +19,14 @@ PEOPLE = [
 STUDIES = 4
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("page")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site(folder: Path) -> Iterator[Site]:
+    """A service in this process, where one engine can run: gone before tests of other files come."""
     robots = {"publisher": {"make": "epson", "faults": ["out-of-ink"], "speed": 150.0}}
     made = Site(folder, robots=robots)
     studies = [
@@ -40,13 +41,13 @@ def site(folder: Path) -> Iterator[Site]:
     made.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def secrets(site: Site) -> dict[str, str]:
     """Sessions of users, by their roles."""
     return {role: site.user(role, role) for role in ("viewer", "operator", "archivist", "administrator")}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium(site: Site) -> Iterator[Browser]:
     browser = Browser(site)
     yield browser
