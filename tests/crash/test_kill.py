@@ -15,7 +15,7 @@ from tests.crash.harness import Service, Site, descendants
 
 pytestmark = pytest.mark.crash
 
-KILLS = soak.size(4, 30)
+KILLS = soak.size(2, 30)
 MEGABYTE = 1 << 20
 CHANGED: dict[str, Any] = {
     "profile": "STD-GEN-DVD-J2K",

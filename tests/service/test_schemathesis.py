@@ -26,8 +26,8 @@ from tests.service.test_importing import imported
 from tests.soak import size
 
 CHECKS = (status_code_conformance, content_type_conformance, response_schema_conformance)
-EXAMPLES = int(os.environ.get("BURNISH_EXAMPLES", size(6, 300)))
-SECONDS = float(os.environ.get("BURNISH_SECONDS", size(22, 3600)))
+EXAMPLES = int(os.environ.get("BURNISH_EXAMPLES", size(4, 300)))
+SECONDS = float(os.environ.get("BURNISH_SECONDS", size(14, 3600)))
 HEADERS = {"Authorization": "Bearer sesame", "Host": "localhost"}
 
 
