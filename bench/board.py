@@ -28,7 +28,9 @@ from service.api.application import build
 from service.http import HttpServer
 from service.operations import StoreOperations
 from service.shutdown import Stopping
-from store.models import Disc, Event, Job, Plan, Request, RequestInstance, Volume, now
+from store.models_base import now
+from store.models_jobs import Disc, Job, Plan, Request, RequestInstance, Volume
+from store.models_nodes import Event
 from tests.rows import add_instance
 
 STATES = ("WAITING", "BURNING", "BURNING", "READY", "FAILED", "DONE", "DONE", "DONE", "DONE", "DONE")

@@ -30,7 +30,8 @@ from media.items import Header
 from media.part10 import locate
 from store import migrate
 from store.db import Database
-from store.models import Volume, now
+from store.models_base import now
+from store.models_jobs import Volume
 from store.registration import Arrival, Provenance, register_group
 from store.selection import Selection
 from store.spool import Received, Spool

@@ -26,8 +26,9 @@ from jobs.sources import has_source, source_of
 from media.volumes import VolumePlan
 from store import archiving, jobs, plans, pools, waiting
 from store.archiving import ArchiveRules
-from store.models import Instance, Series, Study, now
+from store.models import Instance, Series, Study
 from store.models_archive import Pool, PoolInstance
+from store.models_base import now
 from store.waiting import WaitingStudy
 
 _PREVIEWED_MEDIA = 20

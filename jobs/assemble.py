@@ -21,7 +21,8 @@ from media.profile_keys import key_set
 from media.profiles import profile
 from media.protection import ProtectedImage
 from media.records import record_type
-from store.models import Derived, Instance, Patient, Plan, Series, Study, Volume, VolumeInstance
+from store.models import Derived, Instance, Patient, Series, Study
+from store.models_jobs import Plan, Volume, VolumeInstance
 
 
 def volume_image(ctx: Context, volume_id: int) -> IsoImage | ProtectedImage:

@@ -15,7 +15,7 @@ from jobs.protecting import takes_images, unsuitable
 from jobs.work import Teller, Wish, Work
 from store import discs, jobs, slots
 from store.discs import ClaimLost, DiscFacts
-from store.models import Plan
+from store.models_jobs import Plan
 from store.nodes import Lease
 from store.states import DISC_FINAL, DiscState
 

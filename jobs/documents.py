@@ -12,7 +12,8 @@ from jobs.options import PRIORITIES
 from jobs.protecting import protection_document
 from store.discs import latest_discs
 from store.jobs import JobNotFound
-from store.models import BurnerSlot, Disc, Event, Job, Plan, Request, Volume
+from store.models_jobs import BurnerSlot, Disc, Job, Plan, Request, Volume
+from store.models_nodes import Event
 from store.states import DISC_FINAL, DiscState, JobState
 
 _PRIORITY_NAMES = {number: name for name, number in PRIORITIES.items()}

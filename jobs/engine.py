@@ -37,7 +37,7 @@ from store import slots
 from store.db import IDLE_TRANSACTION_SECONDS
 from store.discs import ClaimLost
 from store.jobs import JobNotFound
-from store.models import Job
+from store.models_jobs import Job
 from store.states import JOB_FINAL, JobState
 
 _log = logging.getLogger("burnish.engine")

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from jobs.context import Context
 from jobs.options import OptionsError
 from store import plans
-from store.models import Request, RequestInstance
+from store.models_jobs import Request, RequestInstance
 from store.selection import Selection, instance_ids
 
 CRITERIA = ("study", "patient_id", "accession", "date_range")

@@ -29,8 +29,9 @@ from media.sizing import Piece
 from media.volumes import VolumePlan
 from store import jobs, plans, pools, schedules, waiting
 from store.archiving import without_conflicts
-from store.models import Event, now
 from store.models_archive import Pool
+from store.models_base import now
+from store.models_nodes import Event
 from store.waiting import WaitingStudy
 
 _log = logging.getLogger("burnish.pools")

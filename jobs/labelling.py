@@ -15,7 +15,8 @@ from sqlalchemy.orm import Session
 from jobs.context import Context
 from media.labelfacts import LabelFacts, LabelPatient, LabelStudy, merge_fields
 from media.problems import MediaError
-from store.models import Derived, Disc, Instance, Job, Patient, Plan, Request, Series, Study, Volume, VolumeInstance
+from store.models import Derived, Instance, Patient, Series, Study
+from store.models_jobs import Disc, Job, Plan, Request, Volume, VolumeInstance
 
 if TYPE_CHECKING:
     from config.settings import Settings

@@ -9,7 +9,9 @@ from jobs.context import Context
 from store import jobs as store_jobs
 from store.board import DISMISSED
 from store.guard import rows_changed
-from store.models import Event, Job, Request, now
+from store.models_base import now
+from store.models_jobs import Job, Request
+from store.models_nodes import Event
 from store.states import JobState
 
 

@@ -13,7 +13,8 @@ from jobs.preparing import Prepared
 from jobs.protecting import protection_document
 from media.volumes import Packing
 from store import plans
-from store.models import Derived, Plan, Volume
+from store.models import Derived
+from store.models_jobs import Plan, Volume
 
 
 def report(prepared: Prepared, packing: Packing) -> dict[str, Any]:

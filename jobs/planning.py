@@ -28,7 +28,8 @@ from media.setcatalogue import SetVolume
 from media.uids import new_uid
 from media.volumes import VolumePlan
 from store import plans
-from store.models import Derived, Instance, Plan, Request, Volume, VolumeInstance
+from store.models import Derived, Instance
+from store.models_jobs import Plan, Request, Volume, VolumeInstance
 from store.selection import Selection, instance_ids
 
 

@@ -17,8 +17,8 @@ from jobs.options import AUTO, OptionsError, RequestOptions
 from jobs.preparing import profile_and_medium, require_pair
 from media.problems import MediaError
 from store import pools, waiting
-from store.models import Job, Request, RequestInstance
 from store.models_archive import Pool
+from store.models_jobs import Job, Request, RequestInstance
 from store.states import JobState
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,31}")

@@ -20,8 +20,11 @@ from sqlalchemy.orm import Session
 from config.settings import Prefetch
 from jobs import recalls
 from jobs.context import Context
-from store.models import Counter, Instance, Series, Study, VolumeInstance, now
+from store.models import Instance, Series, Study
 from store.models_archive import Recall
+from store.models_base import now
+from store.models_jobs import VolumeInstance
+from store.models_nodes import Counter
 from store.presence import is_here
 from store.recalls import RecallError
 

@@ -17,7 +17,7 @@ from media.ecc import Layout
 from media.mediatypes import MediaType
 from media.problems import MediaError
 from media.protection import ProtectedImage, forget
-from store.models import Disc, Volume
+from store.models_jobs import Disc, Volume
 from store.states import DISC_FINAL
 
 if TYPE_CHECKING:

@@ -15,7 +15,9 @@ from media.manifest import FILE_NAME as MANIFEST
 from media.verify import Expected, VerifyCancelled, VerifyResult, verify_path
 from store import discs, jobs
 from store.discs import ClaimLost, DiscFacts
-from store.models import Derived, Instance, Plan, Volume, VolumeInstance, now
+from store.models import Derived, Instance
+from store.models_base import now
+from store.models_jobs import Plan, Volume, VolumeInstance
 from store.nodes import Lease
 from store.states import DISC_FINAL, DiscState
 

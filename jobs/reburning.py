@@ -31,7 +31,7 @@ from media.problems import MediaError
 from media.recognise import NOTHING, recognise
 from media.trees import open_tree
 from store import reburns
-from store.models import Volume
+from store.models_jobs import Volume
 from store.reburns import Meant, ReburnError
 from store.recall_sources import Candidate, candidates
 

@@ -20,7 +20,8 @@ from jobs.recallwork import RecallWork, Send
 from jobs.restoring import DiscGone, Reading
 from media.recognise import NOTHING, Recognised, recognise
 from store import recall_plan, recalls
-from store.models import Volume, now
+from store.models_base import now
+from store.models_jobs import Volume
 from store.recall_sources import candidates
 from store.recalls import RecallState
 

@@ -14,7 +14,8 @@ from jobs.context import Context
 from jobs.recallreading import Medium, asking_of, read
 from jobs.restoring import DiscGone
 from store import recall_plan, recalls
-from store.models import Volume, now
+from store.models_base import now
+from store.models_jobs import Volume
 from store.recalls import RecallState
 from store.spool import SpoolFull
 

@@ -25,7 +25,9 @@ from media.part10 import locate_in
 from media.problems import MediaError
 from media.trees import FileTree, canonical_path
 from store.guard import rows_changed
-from store.models import Derived, Instance, VolumeInstance, now
+from store.models import Derived, Instance
+from store.models_base import now
+from store.models_jobs import VolumeInstance
 from store.query_facts import on_disc
 from store.spool import Incoming, SpoolFull, sync_folder
 

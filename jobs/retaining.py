@@ -13,7 +13,7 @@ from jobs.context import Context
 from jobs.options import OptionsError
 from jobs.schedules import Firing
 from store import purging, watermarks
-from store.models import now
+from store.models_base import now
 from store.purging import Policy
 
 _log = logging.getLogger("burnish.jobs")

@@ -25,7 +25,7 @@ from media.verify import Expected, VerifyCancelled, VerifyResult, verify_path
 from store import checks, rereading
 from store.checks import GOOD
 from store.duediscs import DueDisc, due, sound_copies
-from store.models import now
+from store.models_base import now
 from store.reburns import ReburnError
 from store.spool import SpoolFull
 

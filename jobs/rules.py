@@ -22,7 +22,10 @@ from jobs.options import OptionsError, RequestOptions
 from media.coercion import read_rules
 from media.problems import MediaError
 from store import jobs, plans
-from store.models import Counter, Event, Instance, Request, RequestInstance, RuleStudy, Series, Study, now
+from store.models import Instance, Series, Study
+from store.models_base import now
+from store.models_jobs import Request, RequestInstance, RuleStudy
+from store.models_nodes import Counter, Event
 
 _log = logging.getLogger("burnish.rules")
 

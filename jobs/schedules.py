@@ -26,8 +26,8 @@ from jobs.context import Context
 from jobs.options import OptionsError
 from jobs.triggers import TriggerError
 from store import pools, schedules
-from store.models import now
 from store.models_archive import Schedule, ScheduleRun
+from store.models_base import now
 
 _log = logging.getLogger("burnish.schedules")
 

@@ -15,7 +15,7 @@ from jobs.fetching import Fetch
 from jobs.leases import Abandoned, LeaseKeeper
 from store import discs
 from store.discs import DiscFacts
-from store.models import Job
+from store.models_jobs import Job
 from store.nodes import Lease
 from store.states import DISC_FINAL, DiscState
 

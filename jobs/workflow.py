@@ -20,7 +20,7 @@ from jobs.protecting import tidy
 from jobs.readback import verify
 from jobs.work import Teller, Wish, Work
 from store import discs, jobs
-from store.models import Job, Plan, Request
+from store.models_jobs import Job, Plan, Request
 from store.nodes import Lease, holds
 from store.states import JOB_PREPARING, DiscState, JobState
 

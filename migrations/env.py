@@ -1,12 +1,12 @@
-"""Alembic's way in: the engine comes from the caller (``store.migrate``), the wanted schema from ``store.models``."""
+"""Alembic's way in: the engine comes from the caller (``store.migrate``), the wanted schema from ``store.models*``."""
 
 from __future__ import annotations
 
 from alembic import context
 from sqlalchemy import Connection, Engine, text
 
-from store import models_archive, models_audit, models_users  # noqa: F401 - their tables belong to the schema
-from store.models import Base
+from store import models_archive, models_audit, models_nodes, models_users  # noqa: F401 - tables of the schema
+from store.models_base import Base
 
 
 def _references(connection: Connection, state: str) -> None:

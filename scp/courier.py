@@ -15,7 +15,7 @@ from scp.remote import Peer, RemoteFailed
 from store import commitments, remotes
 from store.commitments import Outcome
 from store.db import Database
-from store.models import Commitment
+from store.models_nodes import Commitment
 from store.remotes import Remote
 
 _log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from jobs.context import Context
 from service.logs import logger
 from service.syslog import Receiver, Sender, SyslogError, receiver_of
 from store import audit, auditevents
-from store.models import now
 from store.models_audit import AuditRecord
+from store.models_base import now
 
 ANCHOR = "audit-anchor.json"
 _BATCHES = 20

@@ -20,7 +20,7 @@ from media.problems import MediaError
 from store import creations, jobs, plans
 from store.creations import PROFILE_UNSUPPORTED, PROFILES_CONFLICT, Failed, Reference
 from store.discs import latest_discs, record
-from store.models import MediaCreation
+from store.models_jobs import MediaCreation
 from store.states import DiscState
 
 _BEGUN = frozenset({DiscState.SUBMITTED, DiscState.BURNING, DiscState.BURNT, DiscState.VERIFYING})

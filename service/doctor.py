@@ -165,7 +165,8 @@ def _contents(db: Database, found: _Findings) -> None:
 
     from store import copies
     from store.checks import DAMAGED, counts
-    from store.models import Disc, Instance, Job, Volume
+    from store.models import Instance
+    from store.models_jobs import Disc, Job, Volume
 
     with db.read() as session:
         held, total = session.execute(

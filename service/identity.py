@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from service.api.access import Actor
 from store import sessions
-from store.models import now
+from store.models_base import now
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -11,7 +11,7 @@ from config.settings import Settings
 from jobs import labelling
 from service.contract import Document, number
 from service.errors import NotFound, UsageError
-from store.models import Disc, Job, Plan, Volume
+from store.models_jobs import Disc, Job, Plan, Volume
 
 if TYPE_CHECKING:
     from media.labelfacts import LabelFacts

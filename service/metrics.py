@@ -16,9 +16,11 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from jobs.context import Context
-from store.models import Disc, Event, Instance, Job, Volume
+from store.models import Instance
 from store.models_archive import Recall
 from store.models_audit import AuditRecord, Notice
+from store.models_jobs import Disc, Job, Volume
+from store.models_nodes import Event
 
 if TYPE_CHECKING:
     from service.operations import StoreOperations

@@ -28,7 +28,7 @@ from store import jobs as store_jobs
 from store.auditmessage import Message as AuditMessage
 from store.auditmessage import Participant
 from store.instances import Outcome, Provenance, Registrar, ingest_file, ingest_stream
-from store.models import Job, Plan, Request, VolumeInstance
+from store.models_jobs import Job, Plan, Request, VolumeInstance
 from store.reconcile import PassedOver, Reconciler, kept_rules
 from store.selection import Selection, SelectionError, instance_ids, parse_date_range
 

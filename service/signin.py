@@ -20,7 +20,7 @@ from service.logs import logger
 from store import attempts, sessions, users
 from store.auditwhat import Who, alert, authentication
 from store.db import Database
-from store.models import now
+from store.models_base import now
 from store.models_users import User
 
 _SETUP = attempts.Limit(10, timedelta(minutes=1))

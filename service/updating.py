@@ -142,7 +142,7 @@ def _spare_catalogue(settings: Settings, target: Path, *, copy: bool) -> None:
     from media.fileset import DICOMDIR
     from media.trees import open_tree
     from service import opening
-    from store.models import Disc, Volume
+    from store.models_jobs import Disc, Volume
     from store.states import DiscState
 
     with open_tree(target) as tree, tree.open(DICOMDIR) as file:
@@ -193,7 +193,7 @@ def _items(settings: Settings, plan_id: int) -> list[Item]:
 
     from jobs.assemble import volume_items
     from service import opening
-    from store.models import Volume
+    from store.models_jobs import Volume
 
     context = opening.open_context(settings)
     try:

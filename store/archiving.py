@@ -10,7 +10,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, exists, func, select, true
 from sqlalchemy.orm import aliased
 
-from store.models import Instance, Request, RequestInstance, Series, Study, Volume, VolumeInstance
+from store.models import Instance, Series, Study
+from store.models_jobs import Request, RequestInstance, Volume, VolumeInstance
 from store.selection import SelectionError, parse_date_range
 from store.whole import holds_all
 

@@ -14,7 +14,8 @@ from sqlalchemy import ScalarSelect, case, distinct, func, select
 from sqlalchemy.orm import Session
 
 from store.checks import counts
-from store.models import Disc, Instance, Patient, Series, Study, Volume, VolumeInstance
+from store.models import Instance, Patient, Series, Study
+from store.models_jobs import Disc, Volume, VolumeInstance
 from store.states import DiscState
 from store.whole import holds_all
 

@@ -16,7 +16,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from store.models import now
+from store.models_base import now
 from store.models_users import LoginAttempt
 
 Kind = Literal["user", "address", "setup"]

@@ -21,8 +21,8 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from store.auditmessage import Message, clean
-from store.models import now
 from store.models_audit import AuditRecord
+from store.models_base import now
 
 FIRST = "0" * 64
 """What the first record has for the digest of the one before it."""

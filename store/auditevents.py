@@ -17,8 +17,10 @@ from store.auditmessage import Message, Participant, media_key
 from store.auditwhat import OURSELVES, Who, exported, imported, transferred
 from store.db import Database
 from store.guard import rows_changed
-from store.models import Disc, Event, Instance, Job, Plan, Request, Volume, VolumeInstance
+from store.models import Instance
 from store.models_archive import Recall, RecallInstance
+from store.models_jobs import Disc, Job, Plan, Request, Volume, VolumeInstance
+from store.models_nodes import Event
 
 _BATCH = 200
 _UPLOADED_BY = "user:"

@@ -10,20 +10,10 @@ from typing import Any
 from sqlalchemy import and_, exists, func, or_, select
 from sqlalchemy.orm import Session
 
-from store.models import (
-    Disc,
-    Event,
-    Instance,
-    Job,
-    Patient,
-    Plan,
-    Request,
-    RequestInstance,
-    Series,
-    Study,
-    Volume,
-    now,
-)
+from store.models import Instance, Patient, Series, Study
+from store.models_base import now
+from store.models_jobs import Disc, Job, Plan, Request, RequestInstance, Volume
+from store.models_nodes import Event
 from store.states import DISC_FINAL, JOB_FINAL, DiscState, JobState
 
 DISMISSED = "dismissed"

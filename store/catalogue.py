@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session, defer
 from media.ecc import redundancy
 from store.checks import ARCHIVE, check_of
 from store.matching import has_wildcard, patient_name_condition
-from store.models import Derived, Disc, Instance, Patient, Series, Study, Volume, VolumeInstance
+from store.models import Derived, Instance, Patient, Series, Study
+from store.models_jobs import Disc, Volume, VolumeInstance
 from store.search import name_matches
 
 _CHUNK = 500

@@ -12,17 +12,8 @@ from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from store.hints import unindexed
-from store.models import (
-    Derived,
-    Disc,
-    Instance,
-    Patient,
-    Plan,
-    Series,
-    Study,
-    Volume,
-    VolumeInstance,
-)
+from store.models import Derived, Instance, Patient, Series, Study
+from store.models_jobs import Disc, Plan, Volume, VolumeInstance
 from store.states import DiscState
 
 GOOD = "GOOD"

@@ -12,7 +12,10 @@ from sqlalchemy.orm import Session
 
 from store.checks import counts
 from store.guard import rows_changed
-from store.models import Commitment, Derived, Disc, Instance, Volume, VolumeInstance, now
+from store.models import Derived, Instance
+from store.models_base import now
+from store.models_jobs import Disc, Volume, VolumeInstance
+from store.models_nodes import Commitment
 
 # Failure Reason (0008,1197), PS3.3 C.14.1.1.
 NO_SUCH_INSTANCE = 0x0112

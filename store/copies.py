@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 
 from store.checks import ARCHIVE, counts
 from store.guard import rows_changed
-from store.models import Disc, Job, Volume
 from store.models_archive import Pool
+from store.models_jobs import Disc, Job, Volume
 from store.states import DiscState
 
 _BATCH = 500

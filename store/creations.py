@@ -11,7 +11,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from store.guard import rows_changed
-from store.models import Disc, Instance, Job, MediaCreation, Plan, Volume, now
+from store.models import Instance
+from store.models_base import now
+from store.models_jobs import Disc, Job, MediaCreation, Plan, Volume
 from store.presence import is_here
 from store.states import DiscState, JobState
 

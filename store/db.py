@@ -12,7 +12,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from store.models import Counter
+from store.models_nodes import Counter
 
 IDLE_TRANSACTION_SECONDS = 15
 """PostgreSQL ends a transaction in which nothing was asked for so long, and lets go of its locks."""

@@ -10,7 +10,9 @@ from sqlalchemy.orm import Session, aliased
 
 from store import copies
 from store.guard import rows_changed
-from store.models import Disc, Event, Job, Volume, now
+from store.models_base import now
+from store.models_jobs import Disc, Job, Volume
+from store.models_nodes import Event
 from store.nodes import Lease, holds, lease_held_by
 from store.states import DISC_FINAL, DiscState, check_disc
 

@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 from store import atrisk, rereading
 from store.atrisk import disc_counts
 from store.checks import DAMAGED, WORN, check_of
-from store.models import Disc, Event, Plan, Volume
+from store.models_jobs import Disc, Plan, Volume
+from store.models_nodes import Event
 from store.plans import volume_contents
 from store.rereading import NoSuchDisc
 from store.states import DiscState

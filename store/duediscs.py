@@ -10,7 +10,7 @@ from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from store.checks import DAMAGED, WORN, counts
-from store.models import Disc, Volume
+from store.models_jobs import Disc, Volume
 from store.states import DiscState
 
 

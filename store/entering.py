@@ -16,18 +16,10 @@ from sqlalchemy.orm import Session
 
 from media.items import Header
 from store.db import next_numbers
-from store.models import (
-    Counter,
-    Derived,
-    Event,
-    Instance,
-    Job,
-    Plan,
-    Request,
-    RequestInstance,
-    Volume,
-    now,
-)
+from store.models import Derived, Instance
+from store.models_base import now
+from store.models_jobs import Job, Plan, Request, RequestInstance, Volume
+from store.models_nodes import Counter, Event
 from store.registration import (
     Provenance,
     enter_study,

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
-from store.models import Event
+from store.models_nodes import Event
 
 PATIENCE = 300.0
 """Seconds after which a number that is not there is given up; longer than our transactions last."""

@@ -17,22 +17,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
-from store.models import (
-    Counter,
-    Derived,
-    Disc,
-    Instance,
-    Job,
-    Patient,
-    Plan,
-    Request,
-    Series,
-    Study,
-    Volume,
-    VolumeInstance,
-    now,
-)
+from store.models import Derived, Instance, Patient, Series, Study
 from store.models_archive import DiscCheck, Pool
+from store.models_base import now
+from store.models_jobs import Disc, Job, Plan, Request, Volume, VolumeInstance
+from store.models_nodes import Counter
 from store.states import DISC_FINAL
 
 FORMAT = "Burnish catalogue"

@@ -15,20 +15,10 @@ from sqlalchemy.orm import Session
 
 from store import copies, entering
 from store.exchange_values import BadRecord, Record, moment_of, require, sound, text_of, values_of, whole_of
-from store.models import (
-    Base,
-    Derived,
-    Disc,
-    Instance,
-    Job,
-    Patient,
-    Plan,
-    Series,
-    Study,
-    Volume,
-    VolumeInstance,
-)
+from store.models import Derived, Instance, Patient, Series, Study
 from store.models_archive import DiscCheck, Pool
+from store.models_base import Base
+from store.models_jobs import Disc, Job, Plan, Volume, VolumeInstance
 from store.search import folded, further_groups
 from store.states import DISC_FINAL
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, Float, Integer, LargeBinary, String, Text
 
-from store.models import Base, UtcDateTime
+from store.models_base import Base, UtcDateTime
 
 Record = Mapping[str, Any]
 _TEXT_LIMIT = 1 << 20

@@ -10,8 +10,10 @@ from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from store.guard import rows_changed
-from store.models import Event, Instance, Patient, Series, Study, now
+from store.models import Instance, Patient, Series, Study
 from store.models_archive import Hold
+from store.models_base import now
+from store.models_nodes import Event
 
 _CHUNK = 500
 

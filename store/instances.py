@@ -23,7 +23,8 @@ from media.part10 import Part10, dataset_chunks, file_meta, locate
 from media.problems import NotDicom
 from store.comparison import same_content_aside
 from store.db import Database
-from store.models import Instance, now
+from store.models import Instance
+from store.models_base import now
 from store.registration import (
     Arrival,
     BadIdentity,

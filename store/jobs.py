@@ -17,8 +17,9 @@ from sqlalchemy.orm import Session
 from store import slots
 from store.discs import ClaimLost, latest_discs, move_disc, new_disc, record
 from store.guard import rows_changed
-from store.models import Disc, Job, Plan, Request, Volume, now
 from store.models_archive import Pool
+from store.models_base import now
+from store.models_jobs import Disc, Job, Plan, Request, Volume
 from store.nodes import Lease
 from store.states import (
     DISC_FINAL,

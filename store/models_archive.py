@@ -1,6 +1,7 @@
 """Tables of the archive: pools, schedules, holds, checks of discs, recalls, what a watched place has brought.
 
-``store.models`` has what is received, asked for and made; here is what happens to it over the years.
+``store.models`` has what is received, ``store.models_jobs`` what is asked for and made;
+here is what happens to it over the years.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from store.models import Base, BigId
+from store import models_jobs  # noqa: F401 - its tables are referred to
+from store.models_base import Base, BigId
 
 
 class Pool(Base):

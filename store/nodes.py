@@ -16,7 +16,8 @@ from sqlalchemy.orm import Session, aliased
 
 from store.db import next_numbers
 from store.guard import rows_changed
-from store.models import Event, Node, UtcDateTime, now
+from store.models_base import UtcDateTime, now
+from store.models_nodes import Event, Node
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,10 @@ from sqlalchemy.orm import Session
 
 from store.db import Database
 from store.guard import rows_changed
-from store.models import Counter, Disc, Event, Job, Volume, now
 from store.models_audit import Notice
+from store.models_base import now
+from store.models_jobs import Disc, Job, Volume
+from store.models_nodes import Counter, Event
 
 _SETTLED = timedelta(seconds=60)
 """After so long no transaction is open any more that could still bring an Event with a lower id."""

@@ -13,19 +13,9 @@ from sqlalchemy.orm import Session, aliased
 
 from media.items import Change, Supplied
 from store.db import next_numbers
-from store.models import (
-    Derived,
-    Instance,
-    Patient,
-    Plan,
-    Request,
-    RequestInstance,
-    Series,
-    Study,
-    Volume,
-    VolumeInstance,
-    now,
-)
+from store.models import Derived, Instance, Patient, Series, Study
+from store.models_base import now
+from store.models_jobs import Plan, Request, RequestInstance, Volume, VolumeInstance
 from store.search import folded
 
 FILE_SET_DIGITS = 7

@@ -11,8 +11,11 @@ from sqlalchemy.orm import Session
 
 from store import copies
 from store.guard import rows_changed
-from store.models import Disc, Event, Instance, Request, now
+from store.models import Instance
 from store.models_archive import Pool, PoolInstance, Schedule
+from store.models_base import now
+from store.models_jobs import Disc, Request
+from store.models_nodes import Event
 from store.states import DiscState
 
 COLUMNS = (

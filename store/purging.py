@@ -23,20 +23,10 @@ from store import commitments, copies, recalls
 from store.checks import counts
 from store.db import Database
 from store.holds import held
-from store.models import (
-    Derived,
-    Disc,
-    Instance,
-    Job,
-    Patient,
-    RequestInstance,
-    Series,
-    Study,
-    Volume,
-    VolumeInstance,
-    now,
-)
+from store.models import Derived, Instance, Patient, Series, Study
 from store.models_archive import Pool, PoolInstance
+from store.models_base import now
+from store.models_jobs import Disc, Job, RequestInstance, Volume, VolumeInstance
 from store.retention import Files, forget_derived, forget_spool_paths, note
 from store.spool import Spool
 from store.states import JOB_FINAL

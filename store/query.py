@@ -30,7 +30,8 @@ from store.matching import (
     range_of,
     text_condition,
 )
-from store.models import Disc, Instance, Patient, Series, Study
+from store.models import Instance, Patient, Series, Study
+from store.models_jobs import Disc
 from store.query_facts import Fact, facts_of, first_of_its_uid
 from store.query_keys import (
     COMPUTED,

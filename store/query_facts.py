@@ -16,7 +16,8 @@ from sqlalchemy import ColumnElement, Select, distinct, func, select
 from sqlalchemy.orm import Session
 
 from store.checks import counts
-from store.models import Derived, Disc, Instance, Series, Study, Volume, VolumeInstance
+from store.models import Derived, Instance, Series, Study
+from store.models_jobs import Disc, Volume, VolumeInstance
 from store.presence import has_restored, is_here
 from store.query_keys import FILE_SET_ID, FILE_SET_UID, INSTANCE_AVAILABILITY, Level
 

@@ -23,7 +23,9 @@ from store import copies, entering
 from store.db import Database
 from store.discs import record
 from store.entering import Arrived, Made, NewSet
-from store.models import Disc, Event, Plan, Request, Volume, VolumeInstance, now
+from store.models_base import now
+from store.models_jobs import Disc, Plan, Request, Volume, VolumeInstance
+from store.models_nodes import Event
 from store.rebuild_sets import number_of, set_names
 from store.registration import BadIdentity, Provenance, check_identity, patient_identity
 from store.rereading import record_check

@@ -13,7 +13,7 @@ from media.discread import DiscFound
 from media.problems import MediaError
 from media.setcatalogue import SetStudy, SetVolume
 from media.setcatalogue_read import parse
-from store.models import Volume
+from store.models_jobs import Volume
 
 _NUMBER = re.compile(r"(\d{7})$")
 """The running number of a File-set ID (``store.plans.take_file_set_ids``)."""

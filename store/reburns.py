@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 from store import jobs, plans
 from store.atrisk import disc_counts
 from store.discs import new_disc, record
-from store.models import Derived, Disc, Instance, Job, Plan, Request, Volume, VolumeInstance
+from store.models import Derived, Instance
+from store.models_jobs import Disc, Job, Plan, Request, Volume, VolumeInstance
 from store.rereading import NoSuchDisc
 from store.states import DISC_FINAL, DiscState, JobState
 

@@ -14,8 +14,10 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from store import recalls
-from store.models import Derived, Disc, Instance, Volume, VolumeInstance, now
+from store.models import Derived, Instance
 from store.models_archive import Recall, RecallInstance, RecallVolume
+from store.models_base import now
+from store.models_jobs import Disc, Volume, VolumeInstance
 from store.presence import is_here
 from store.recall_sources import Candidate, candidates, choose
 from store.recalls import ACTIVE, InstanceState, RecallState, VolumeState

@@ -18,7 +18,8 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from store.checks import DAMAGED, counts
-from store.models import Disc, Instance, Volume, VolumeInstance
+from store.models import Instance
+from store.models_jobs import Disc, Volume, VolumeInstance
 from store.query_facts import on_disc
 from store.states import DiscState
 

@@ -16,8 +16,10 @@ from sqlalchemy import ColumnElement, exists, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from store.guard import rows_changed
-from store.models import Event, Instance, now
+from store.models import Instance
 from store.models_archive import Recall, RecallInstance, RecallVolume
+from store.models_base import now
+from store.models_nodes import Event
 from store.presence import is_here
 
 _CHUNK = 500

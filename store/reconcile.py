@@ -22,7 +22,8 @@ from media.editing import top_values
 from media.edits import Edit
 from media.problems import InstanceRefused, MediaError
 from store.db import Database
-from store.models import Event, Instance, Series, Study
+from store.models import Instance, Series, Study
+from store.models_nodes import Event
 from store.people import people_with
 from store.registration import plain_name
 

@@ -15,7 +15,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from media.items import Change, Header
 from media.records import ROOT_RECORDS, record_type
-from store.models import Event, Instance, Patient, Series, Study, now
+from store.models import Instance, Patient, Series, Study
+from store.models_base import now
+from store.models_nodes import Event
 from store.search import folded, further_groups
 from store.spool import Received, Spool
 

@@ -10,8 +10,10 @@ from sqlalchemy.orm import Session
 from store import copies
 from store.checks import DAMAGED, GOOD, WORN, check_of
 from store.guard import rows_changed
-from store.models import Disc, Event, now
 from store.models_archive import DiscCheck
+from store.models_base import now
+from store.models_jobs import Disc
+from store.models_nodes import Event
 from store.states import DiscState
 
 SLOWER = 3.0

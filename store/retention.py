@@ -21,21 +21,11 @@ from store.audit import Trail
 from store.auditwhat import OURSELVES, Who, deleted
 from store.db import Database
 from store.holds import in_force
-from store.models import (
-    Derived,
-    Event,
-    Instance,
-    Job,
-    Patient,
-    Plan,
-    RequestInstance,
-    Series,
-    Study,
-    Volume,
-    VolumeInstance,
-    now,
-)
+from store.models import Derived, Instance, Patient, Series, Study
 from store.models_archive import Hold
+from store.models_base import now
+from store.models_jobs import Job, Plan, RequestInstance, Volume, VolumeInstance
+from store.models_nodes import Event
 from store.spool import Spool
 
 _BATCH = 500

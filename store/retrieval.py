@@ -16,7 +16,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
-from store.models import Derived, Instance, Patient, Series, Study, VolumeInstance
+from store.models import Derived, Instance, Patient, Series, Study
+from store.models_jobs import VolumeInstance
 from store.query_facts import first_of_its_uid, on_disc, verified_volumes
 from store.query_keys import Level
 

@@ -10,8 +10,9 @@ from sqlalchemy import and_, delete, exists, or_, select, update
 from sqlalchemy.orm import Session
 
 from store.guard import rows_changed
-from store.models import Event, Node, now
 from store.models_archive import Schedule, ScheduleRun
+from store.models_base import now
+from store.models_nodes import Event, Node
 from store.nodes import database_now
 
 COLUMNS = ("kind", "enabled", "trigger", "timezone", "blackouts", "rules", "options", "pool")

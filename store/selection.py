@@ -11,7 +11,8 @@ from sqlalchemy import ColumnElement, Select, exists, or_, select
 from sqlalchemy.orm import Session
 
 from store.checks import counts
-from store.models import Disc, Instance, Patient, Series, Study, VolumeInstance
+from store.models import Instance, Patient, Series, Study
+from store.models_jobs import Disc, VolumeInstance
 from store.whole import holds_all
 
 

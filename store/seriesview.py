@@ -9,7 +9,8 @@ from sqlalchemy import BigInteger, cast, func, select
 from sqlalchemy.orm import Session
 
 from store.checks import counts
-from store.models import Disc, Instance, Patient, Series, Study, Volume, VolumeInstance
+from store.models import Instance, Patient, Series, Study
+from store.models_jobs import Disc, Volume, VolumeInstance
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from config import roles
 from store.db import Database
-from store.models import now
+from store.models_base import now
 from store.models_users import ApiToken, OidcLogin, User, UserSession
 from store.users import BadUser, UnknownUser, UserError
 

@@ -14,7 +14,9 @@ from sqlalchemy.orm import Session
 from store import atrisk, copies
 from store.checks import DAMAGED
 from store.guard import rows_changed
-from store.models import Disc, Event, now
+from store.models_base import now
+from store.models_jobs import Disc
+from store.models_nodes import Event
 from store.rereading import NoSuchDisc
 from store.states import DiscState
 

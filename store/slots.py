@@ -10,7 +10,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from store.guard import rows_changed
-from store.models import BurnerSlot, Disc, now
+from store.models_base import now
+from store.models_jobs import BurnerSlot, Disc
 from store.nodes import Lease, lease_held_by
 from store.states import DISC_FINAL
 

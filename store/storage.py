@@ -8,7 +8,8 @@ from datetime import date, datetime, timedelta, tzinfo
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from store.models import Instance, now
+from store.models import Instance
+from store.models_base import now
 
 DAYS = 30
 """Days that are looked back ..."""

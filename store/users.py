@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from config import roles
 from store.db import next_numbers
-from store.models import now
+from store.models_base import now
 from store.models_users import ApiToken, User, UserSession
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")

@@ -11,8 +11,9 @@ from sqlalchemy import ColumnElement, Select, and_, exists, func, insert, litera
 from sqlalchemy.orm import Session, aliased
 
 from store.guard import rows_changed
-from store.models import Instance, Series, now
+from store.models import Instance, Series
 from store.models_archive import Pool, PoolInstance
+from store.models_base import now
 from store.pools import SETTLED
 
 _CHUNK = 2000

@@ -10,8 +10,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from store.db import Database
-from store.models import Event, Instance, now
+from store.models import Instance
 from store.models_archive import WatchSeen
+from store.models_base import now
+from store.models_nodes import Event
 
 _CHUNK = 500
 

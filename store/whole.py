@@ -6,7 +6,8 @@ from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import aliased
 
 from media.encoders import lossy_encoders
-from store.models import Derived, Instance, Patient, Series, Study, VolumeInstance
+from store.models import Derived, Instance, Patient, Series, Study
+from store.models_jobs import VolumeInstance
 
 _WHO = ("patient_id", "issuer_of_patient_id", "name_search", "patient_birth_date")
 

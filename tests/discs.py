@@ -13,7 +13,9 @@ from jobs.context import Context
 from jobs.options import RequestOptions
 from jobs.planning import create_request, make_plan
 from store import copies, jobs
-from store.models import Derived, Disc, Instance, Job, Volume, now
+from store.models import Derived, Instance
+from store.models_base import now
+from store.models_jobs import Disc, Job, Volume
 from store.selection import Selection
 from store.states import DiscState
 

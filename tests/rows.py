@@ -8,7 +8,9 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from store.models import Disc, Instance, Job, Patient, Plan, Request, Series, Study, Volume, VolumeInstance, now
+from store.models import Instance, Patient, Series, Study
+from store.models_base import now
+from store.models_jobs import Disc, Job, Plan, Request, Volume, VolumeInstance
 from store.search import folded, further_groups
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-import store.models
+import store.models_base
 
 revision = "0015"
 down_revision = "0014"
@@ -18,7 +18,7 @@ depends_on = None
 
 def upgrade() -> None:
     with op.batch_alter_table("remote_node", schema=None) as batch_op:
-        batch_op.add_column(sa.Column("contact_at", store.models.UtcDateTime(timezone=True), nullable=True))
+        batch_op.add_column(sa.Column("contact_at", store.models_base.UtcDateTime(timezone=True), nullable=True))
         batch_op.add_column(sa.Column("contact_ok", sa.Boolean(), nullable=True))
         batch_op.add_column(sa.Column("contact_words", sa.Text(), nullable=True))
 

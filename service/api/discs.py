@@ -19,7 +19,7 @@ from service.api.streaming import answer
 from service.contract import number
 from service.errors import UsageError
 from store import atrisk, copies, discviews, holds, shelves
-from store.models import Disc
+from store.models_jobs import Disc
 from store.selection import Selection, SelectionError, instance_ids
 
 router = answers.router()

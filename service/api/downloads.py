@@ -18,7 +18,7 @@ from service.errors import NotDone, NotFound
 from store import auditwhat, discviews
 from store.auditmessage import Participant
 from store.auditwhat import Who
-from store.models import Disc, Volume, VolumeInstance
+from store.models_jobs import Disc, Volume, VolumeInstance
 from store.states import DiscState
 
 router = answers.router()

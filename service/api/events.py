@@ -21,7 +21,7 @@ from service.contract import number
 from service.errors import TryLater, UsageError
 from store import events
 from store.events import BadPlace, Place
-from store.models import Event
+from store.models_nodes import Event
 
 router = answers.router()
 STREAM = "text/event-stream"

@@ -14,7 +14,7 @@ from service.metrics import Metrics
 from service.notifying import Notifying, NotTold
 from service.ready import examine
 from store import notices as told
-from store.models import now
+from store.models_base import now
 
 router = answers.router()
 outside = answers.router()

@@ -20,7 +20,7 @@ from service.web.supplies import BurnerWatch, gauges
 from service.web.texts import texts_of
 from store import board as store_board
 from store import recall_plan
-from store.models import now
+from store.models_base import now
 
 routes = router()
 _MAY_MAKE = needs("jobs.make")

@@ -22,7 +22,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 import jobs.planning
-import store.models
+import store.models_base
 import store.spool
 from burners.base import BurnOrder, BurnRefused, BurnReport, Ticket
 from burners.iso_export import IsoExport
@@ -44,7 +44,8 @@ from store import schedules as store_schedules
 from store.db import Database
 from store.discs import latest_discs
 from store.instances import Provenance, Registrar, ingest_file
-from store.models import Disc, Instance, Job, Study, Volume, VolumeInstance
+from store.models import Instance, Study
+from store.models_jobs import Disc, Job, Volume, VolumeInstance
 from store.reburns import ReburnError
 from store.selection import Selection
 from store.spool import Spool
@@ -76,7 +77,7 @@ class Clock:
                 clock.at += timedelta(milliseconds=1)  # two things never happen at the same time
                 return clock.at.astimezone(tz)
 
-        for module in (store.models, store.spool, jobs.planning):
+        for module in (store.models_base, store.spool, jobs.planning):
             patch.setattr(module, "datetime", Simulated)
 
 

@@ -26,7 +26,8 @@ from media.verify import verify_path
 from store import jobs, migrate
 from store.db import Database
 from store.instances import Provenance, Registrar, ingest_file
-from store.models import BurnerSlot, Disc, Event, Job
+from store.models_jobs import BurnerSlot, Disc, Job
+from store.models_nodes import Event
 from store.selection import Selection
 from store.spool import Spool
 from tests.makers import make

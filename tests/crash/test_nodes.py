@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from store.models import Disc, Event, Node
+from store.models_jobs import Disc
+from store.models_nodes import Event, Node
 from tests import soak
 from tests.crash.harness import Service, Site
 from tests.waiting import wait_for

@@ -14,8 +14,9 @@ from sqlalchemy import event, func, select
 from jobs.filling import fill
 from store import migrate, waiting
 from store.db import Database
-from store.models import Instance, Job, Request, RequestInstance
+from store.models import Instance
 from store.models_archive import PoolInstance
+from store.models_jobs import Job, Request, RequestInstance
 from tests.jobs.conftest import House
 from tests.jobs.test_pools import make_pool, put_all, receive
 

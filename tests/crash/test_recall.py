@@ -13,8 +13,9 @@ from sqlalchemy import func, select
 
 from jobs.context import Context
 from jobs.recalls import begin, document
-from store.models import Derived, Instance, VolumeInstance
+from store.models import Derived, Instance
 from store.models_archive import RecallInstance
+from store.models_jobs import VolumeInstance
 from store.selection import Selection
 from tests import soak
 from tests.crash.harness import Site

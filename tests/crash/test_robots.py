@@ -18,7 +18,7 @@ from sqlalchemy import select
 
 from burners import registry
 from media.verify import verify_path
-from store.models import Volume
+from store.models_jobs import Volume
 from tests import soak
 from tests.burners.robots import ROBOTS, Running
 from tests.crash.harness import Site

@@ -9,7 +9,8 @@ from sqlalchemy import select
 
 from jobs.recalls import begin, offer
 from store import audit, auditevents
-from store.models import Instance, Volume
+from store.models import Instance
+from store.models_jobs import Volume
 from tests.discs import burn, purge
 from tests.jobs.conftest import House
 from tests.store.test_audit import SCHEMA

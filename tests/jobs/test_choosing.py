@@ -23,7 +23,7 @@ from media.problems import MediaError
 from media.profiles import profiles
 from service.checks import wrong_settings
 from store import plans
-from store.models import Request
+from store.models_jobs import Request
 from store.plans import InstanceRow
 from store.selection import Selection
 from tests.jobs.conftest import House

@@ -24,7 +24,9 @@ from store import purging, retention
 from store.catalogue import find
 from store.db import Database
 from store.instances import Provenance, Registrar, ingest_file
-from store.models import Disc, Instance, Job, Request, Volume, now
+from store.models import Instance
+from store.models_base import now
+from store.models_jobs import Disc, Job, Request, Volume
 from store.plans import NewDerived, enter_derived
 from store.selection import Selection
 from store.spool import Spool

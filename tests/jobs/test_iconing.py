@@ -24,7 +24,8 @@ from media.trees import open_tree
 from media.verify import verify_path
 from store import retention
 from store.instances import Provenance, Registrar, ingest_file
-from store.models import Derived, Instance, Volume, VolumeInstance
+from store.models import Derived, Instance
+from store.models_jobs import Volume, VolumeInstance
 from store.selection import Selection
 from tests.jobs.conftest import House
 from tests.makers import make

@@ -15,9 +15,10 @@ from jobs.labelling import DiscLabel, label_of_disc
 from jobs.options import OptionsError, RequestOptions
 from jobs.planning import make_plan
 from media.labelfacts import LabelFacts
-from store.models import Derived, Disc, Plan, VolumeInstance
-from store.models import Job as JobRow
-from store.models import Volume as VolumeRow
+from store.models import Derived
+from store.models_jobs import Disc, Plan, VolumeInstance
+from store.models_jobs import Job as JobRow
+from store.models_jobs import Volume as VolumeRow
 from store.selection import Selection
 from tests.jobs.conftest import House
 

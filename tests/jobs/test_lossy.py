@@ -21,7 +21,8 @@ from store import migrate, purging
 from store.catalogue import find
 from store.checks import volume_document
 from store.db import Database
-from store.models import Derived, Volume
+from store.models import Derived
+from store.models_jobs import Volume
 from store.selection import Selection, instance_ids
 from store.spool import Spool
 from store.states import JobState

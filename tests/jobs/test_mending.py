@@ -10,7 +10,9 @@ from jobs import mending
 from jobs.mending import MendingRefused
 from store import board
 from store.jobs import JobError
-from store.models import Disc, Event, Job, Request, now
+from store.models_base import now
+from store.models_jobs import Disc, Job, Request
+from store.models_nodes import Event
 from tests.jobs.conftest import House
 from tests.rows import add_disc, add_instance
 

@@ -24,7 +24,8 @@ from media.trees import open_tree
 from media.verify import verify_path
 from store.db import Database
 from store.instances import Provenance, Registrar, ingest_file
-from store.models import Instance, Volume
+from store.models import Instance
+from store.models_jobs import Volume
 from store.selection import Selection
 from store.spool import Spool
 

@@ -18,8 +18,11 @@ from store import catalogue, waiting
 from store import pools as store_pools
 from store.archiving import ArchiveRules, meant
 from store.instances import Provenance, Registrar, ingest_file
-from store.models import Disc, Event, Instance, Job, Request, RequestInstance, now
+from store.models import Instance
 from store.models_archive import PoolInstance
+from store.models_base import now
+from store.models_jobs import Disc, Job, Request, RequestInstance
+from store.models_nodes import Event
 from store.states import JobState
 from tests.jobs.conftest import House
 from tests.makers import Patient, study

@@ -14,8 +14,10 @@ from config.settings import SettingsError, load
 from jobs.prefetch import Prefetching
 from store import migrate
 from store.db import Database
-from store.models import Counter, Instance, Series, now
+from store.models import Instance, Series
 from store.models_archive import Recall
+from store.models_base import now
+from store.models_nodes import Counter
 from tests.jobs.conftest import House
 from tests.rows import add_disc, add_instance
 

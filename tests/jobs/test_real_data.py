@@ -18,7 +18,8 @@ from media.verify import verify_path
 from store import migrate
 from store.db import Database
 from store.instances import Provenance, Registrar, ingest_file
-from store.models import Instance, Volume
+from store.models import Instance
+from store.models_jobs import Volume
 from store.selection import Selection
 from store.spool import Spool
 

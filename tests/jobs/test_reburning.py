@@ -15,7 +15,8 @@ from jobs import reburning, retaining
 from jobs.options import OptionsError
 from media.trees import open_tree
 from store import atrisk, copies, discviews, rereading, shelves
-from store.models import Derived, Disc, Instance, Job, Volume
+from store.models import Derived, Instance
+from store.models_jobs import Disc, Job, Volume
 from store.purging import Policy
 from store.reburns import NoSuchVolume, ReburnError
 from store.states import JobState

@@ -19,8 +19,11 @@ from jobs.recalls import RecallWork, begin, document, listing, offer, refuse
 from media import isoread
 from media.trees import open_tree
 from store import recalls
-from store.models import Derived, Disc, Event, Instance, VolumeInstance, now
+from store.models import Derived, Instance
 from store.models_archive import Recall, RecallInstance
+from store.models_base import now
+from store.models_jobs import Disc, VolumeInstance
+from store.models_nodes import Event
 from store.presence import is_here
 from store.recalls import RecallError, RecallState
 from store.selection import Selection

@@ -21,7 +21,9 @@ from jobs.recover import Reconciler, job_workflow
 from jobs.work import RealRooms
 from store import jobs, migrate, nodes
 from store.db import Database
-from store.models import Job, Node, now
+from store.models_base import now
+from store.models_jobs import Job
+from store.models_nodes import Node
 from store.states import JobState
 from tests.jobs.conftest import House
 from tests.waiting import wait_for

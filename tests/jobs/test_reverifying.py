@@ -15,8 +15,9 @@ from jobs.options import OptionsError
 from jobs.schedules import Firing
 from store import atrisk, duediscs, rereading, shelves
 from store.db import Database
-from store.models import Disc, Job, Volume, now
 from store.models_archive import DiscCheck
+from store.models_base import now
+from store.models_jobs import Disc, Job, Volume
 from store.purging import Policy
 from store.states import JobState
 from tests.jobs.conftest import House

@@ -17,7 +17,7 @@ from jobs.engine import Engine
 from store import jobs, migrate
 from store.db import Database
 from store.jobs import JobError
-from store.models import BurnerSlot, Disc, Job, Volume
+from store.models_jobs import BurnerSlot, Disc, Job, Volume
 from store.selection import Selection
 from store.states import JOB_FINAL, DiscState, JobState
 from tests import soak

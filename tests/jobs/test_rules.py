@@ -11,7 +11,10 @@ import pytest
 from sqlalchemy import func, select, update
 
 from jobs import rules
-from store.models import Event, Instance, Job, Request, RequestInstance, RuleStudy, now
+from store.models import Instance
+from store.models_base import now
+from store.models_jobs import Job, Request, RequestInstance, RuleStudy
+from store.models_nodes import Event
 from tests.jobs.conftest import House
 
 RULE = {"name": "er", "calling_ae": "CT_1", "quiet_seconds": 60.0, "copies": 2, "priority": "high"}

@@ -19,8 +19,10 @@ from jobs.triggers import TriggerError
 from media.signing import SiteKey
 from store import schedules as store_schedules
 from store import waiting
-from store.models import Event, Job, Node, Request, now
 from store.models_archive import PoolInstance, Schedule, ScheduleRun
+from store.models_base import now
+from store.models_jobs import Job, Request
+from store.models_nodes import Event, Node
 from store.selection import SelectionError
 from tests.jobs.conftest import House
 from tests.jobs.test_pools import make_pool, receive

@@ -16,7 +16,7 @@ from jobs.plandocument import plan_document
 from jobs.planning import make_plan
 from media.profiles import profile
 from store.instances import Provenance, Registrar, ingest_file
-from store.models import Job
+from store.models_jobs import Job
 from tests.jobs.conftest import House
 from tests.makers import EXPLICIT_LE, IMPLICIT_LE, Made, make
 

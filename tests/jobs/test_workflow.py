@@ -22,7 +22,8 @@ from media.iso9660 import IsoImage
 from media.verify import verify_path
 from store import jobs
 from store.jobs import JobError
-from store.models import BurnerSlot, Job, Node, VolumeInstance
+from store.models_jobs import BurnerSlot, Job, VolumeInstance
+from store.models_nodes import Node
 from store.selection import Selection
 from store.states import JobState
 from tests.fakes import FakeRobot

@@ -22,7 +22,7 @@ from media.profiles import Profile, profiles
 from media.trees import open_tree
 from media.verify import verify_path
 from store.instances import Provenance, Registrar, ingest_file
-from store.models import Volume
+from store.models_jobs import Volume
 from store.selection import Selection
 from tests.jobs.conftest import House, house
 from tests.makers import KINDS, Made, make, us_region

@@ -18,8 +18,9 @@ from jobs.context import Context
 from jobs.recalls import RecallWork, listing, offer, refuse
 from media import isoread
 from media.trees import open_tree
-from store.models import Instance, VolumeInstance
+from store.models import Instance
 from store.models_archive import Recall
+from store.models_jobs import VolumeInstance
 from store.query_facts import OFFLINE, ONLINE
 from tests.discs import Burnt, burn, in_spool, purge, put_online
 from tests.faulty import FaultyDrive

@@ -29,7 +29,8 @@ from sqlalchemy import select, update
 
 from media.part10 import locate
 from store import remotes
-from store.models import Disc, Instance, Volume, VolumeInstance
+from store.models import Instance
+from store.models_jobs import Disc, Volume, VolumeInstance
 from tests import makers
 from tests.makers import EXPLICIT_LE, IMPLICIT_LE, Made
 from tests.rows import add_disc

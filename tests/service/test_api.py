@@ -12,7 +12,8 @@ from starlette.testclient import TestClient
 from service.api.application import build
 from service.operations import StoreOperations
 from service.shutdown import Stopping
-from store.models import Event, Job, Request
+from store.models_jobs import Job, Request
+from store.models_nodes import Event
 from tests.makers import make, study
 from tests.service.test_importing import imported
 

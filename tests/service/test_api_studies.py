@@ -16,8 +16,9 @@ from service.api.application import build
 from service.app import Workshop
 from service.operations import StoreOperations
 from service.shutdown import Stopping
-from store.models import Disc, Instance
+from store.models import Instance
 from store.models_audit import AuditRecord
+from store.models_jobs import Disc
 from tests.makers import PATIENTS, make, study
 from tests.service.conftest import write
 from tests.service.test_api import TOKEN, is_problem

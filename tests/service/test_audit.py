@@ -28,7 +28,8 @@ from service.operations import StoreOperations
 from service.syslog import SyslogError, receiver_of
 from store import audit, auditevents, auditwhat
 from store.auditwhat import Who
-from store.models import Instance, Job, Request
+from store.models import Instance
+from store.models_jobs import Job, Request
 from tests.authority import Authority
 from tests.service.door import Door
 from tests.service.test_importing import imported

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from media.profiles import profiles
 from service.operations import StoreOperations
-from store.models import Plan, Request, RequestInstance
+from store.models_jobs import Plan, Request, RequestInstance
 from tests.makers import make, study
 from tests.service.conftest import write
 from tests.service.test_cli import burnish

@@ -19,7 +19,7 @@ from config.settings import Settings, load
 from service.app import Service
 from store import commitments, remotes
 from store.commitments import NO_SUCH_INSTANCE, Pair
-from store.models import Commitment
+from store.models_nodes import Commitment
 from store.remotes import Remote
 from tests.makers import Made, make, study
 from tests.service.conftest import write

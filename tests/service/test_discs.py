@@ -138,7 +138,7 @@ def test_a_purge_tells_what_would_go_study_by_study(data: Path, made: Path) -> N
 
 def test_numbers_that_do_not_agree_are_found_and_mended(archive: Path) -> None:
     from config.settings import load
-    from store.models import Volume
+    from store.models_jobs import Volume
 
     context = opening.open_context(load(data=archive))
     with context.db.begin() as session:

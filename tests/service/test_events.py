@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import requests
 
-from store.models import Event, now
+from store.models_base import now
+from store.models_nodes import Event
 from tests.dicomweb.conftest import Web, serving
 
 

@@ -22,7 +22,8 @@ from store.creations import (
     PROFILE_UNSUPPORTED,
     PROFILES_CONFLICT,
 )
-from store.models import Event, Job, MediaCreation, Request
+from store.models_jobs import Job, MediaCreation, Request
+from store.models_nodes import Event
 from tests.makers import Made, make, study
 from tests.service.conftest import write
 

@@ -25,8 +25,9 @@ from service.notifying import Notifying, NotTold
 from service.operations import StoreOperations
 from service.shutdown import Stopping
 from store import notices
-from store.models import Counter, Event, now
 from store.models_audit import Notice
+from store.models_base import now
+from store.models_nodes import Counter, Event
 
 SECRET = "s3cret"
 

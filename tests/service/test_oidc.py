@@ -16,7 +16,7 @@ from sqlalchemy import func, select, update
 from config.settings import load
 from service import checks, opening
 from service.operations import StoreOperations
-from store.models import now
+from store.models_base import now
 from store.models_users import OidcLogin, User
 from tests.service.door import PASSWORD, Browser, Door
 from tests.service.provider import SECRET, Provider

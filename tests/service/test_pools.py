@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from service.api.application import build
 from service.operations import StoreOperations
 from service.shutdown import Stopping
-from store.models import Event
+from store.models_nodes import Event
 from tests.service.test_api import TOKEN, is_problem
 from tests.service.test_cli import burnish
 from tests.service.test_importing import imported

@@ -157,7 +157,7 @@ def test_prefetch_in_the_running_service(archive: StoreOperations, data: Path, t
 
 
 def _mark(ops: StoreOperations) -> bool:
-    from store.models import Counter
+    from store.models_nodes import Counter
 
     with ops.context.db.read() as session:
         return session.get(Counter, "prefetch:all") is not None

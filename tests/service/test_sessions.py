@@ -20,7 +20,7 @@ from service.clocks import Clocks
 from service.web.account import next_page
 from store import sessions, users
 from store.db import Database
-from store.models import now
+from store.models_base import now
 from store.models_users import User, UserSession
 from tests.service.door import PASSWORD, Door
 

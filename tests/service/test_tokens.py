@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select, update
 
 from store import sessions
-from store.models import now
+from store.models_base import now
 from store.models_users import ApiToken
 from tests.service.door import Door
 

@@ -22,7 +22,7 @@ from service.errors import Refusal, UsageError
 from store import attempts, users
 from store.attempts import Limit
 from store.db import Database
-from store.models import now
+from store.models_base import now
 from store.models_users import LoginAttempt, User
 from store.users import BadUser, UnknownUser, UserError
 from tests.service.door import LOCAL, PASSWORD, Door

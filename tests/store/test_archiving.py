@@ -11,7 +11,9 @@ from sqlalchemy import update
 from store import copies
 from store.archiving import ArchiveRules, meant, not_requested_by, without_conflicts
 from store.db import Database
-from store.models import Disc, Instance, Request, RequestInstance, Series, Volume, now
+from store.models import Instance, Series
+from store.models_base import now
+from store.models_jobs import Disc, Request, RequestInstance, Volume
 from tests.rows import add_disc, add_instance
 
 

@@ -8,7 +8,8 @@ from sqlalchemy.orm import Session
 from store import atrisk, copies, shelves
 from store.db import Database
 from store.discs import new_disc
-from store.models import Disc, Instance, Job
+from store.models import Instance
+from store.models_jobs import Disc, Job
 from store.states import DiscState
 from tests.rows import add_disc, add_instance
 

@@ -20,7 +20,9 @@ from store.auditmessage import Message, Participant, Thing, codes, media_key
 from store.auditwhat import Who
 from store.db import Database
 from store.instances import Provenance, Registrar, ingest_stream
-from store.models import Event, Instance, now
+from store.models import Instance
+from store.models_base import now
+from store.models_nodes import Event
 from store.spool import Spool
 from tests.makers import study
 

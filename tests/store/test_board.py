@@ -13,7 +13,9 @@ from sqlalchemy.orm import Session
 from store import board, migrate
 from store.board import DISMISSED
 from store.db import Database
-from store.models import Disc, Event, Job, RequestInstance, now
+from store.models_base import now
+from store.models_jobs import Disc, Job, RequestInstance
+from store.models_nodes import Event
 from tests.rows import add_disc, add_instance
 
 DAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)

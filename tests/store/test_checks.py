@@ -9,7 +9,9 @@ from sqlalchemy import select, text
 
 from store import catalogue, checks, migrate, purging, rereading
 from store.db import Database
-from store.models import Disc, Event, Volume, now
+from store.models_base import now
+from store.models_jobs import Disc, Volume
+from store.models_nodes import Event
 from store.selection import Selection, instance_ids
 from store.spool import Spool
 from tests.rows import add_disc, add_instance

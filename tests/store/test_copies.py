@@ -7,8 +7,9 @@ from sqlalchemy.orm import Session
 
 from store import copies, discs, rereading
 from store.db import Database
-from store.models import Disc, Job, Volume, now
 from store.models_archive import Pool
+from store.models_base import now
+from store.models_jobs import Disc, Job, Volume
 from store.states import DiscState
 from tests.rows import add_disc, add_instance
 

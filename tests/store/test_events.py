@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 from store import events, migrate
 from store.db import Database
 from store.events import BadPlace, Place
-from store.models import Event, now
+from store.models_base import now
+from store.models_nodes import Event
 
 
 def add(session: Session, kind: str = "job", **values: object) -> int:

@@ -16,8 +16,10 @@ from service.catalogue_files import Bad, opened, write_csv, write_jsonl
 from store import copies, exchange, exchange_enter, migrate, rereading, shelves
 from store.db import Database
 from store.exchange_values import BadRecord
-from store.models import Derived, Disc, Instance, Patient, Volume, now
+from store.models import Derived, Instance, Patient
 from store.models_archive import Pool
+from store.models_base import now
+from store.models_jobs import Disc, Volume
 from tests.rows import add_disc, add_instance
 
 FORMULAS = ("=1+1", "+1", "-1", "@x", "'x", "\tx", "12", "true", '"x"', "[1]", "null", 'x,"y"\r\nz', "")

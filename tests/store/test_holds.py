@@ -10,7 +10,9 @@ from sqlalchemy import select
 
 from store import holds
 from store.db import Database
-from store.models import Event, Instance, now
+from store.models import Instance
+from store.models_base import now
+from store.models_nodes import Event
 from tests.rows import add_instance
 
 

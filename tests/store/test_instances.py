@@ -29,7 +29,8 @@ from store.instances import (
     registered_paths,
     sweep,
 )
-from store.models import Event, Instance, Patient, Series, Study
+from store.models import Instance, Patient, Series, Study
+from store.models_nodes import Event
 from store.spool import INCOMING, Spool, SpoolFull
 from tests.makers import IMPLICIT_LE, PATIENTS, Made, make, study
 

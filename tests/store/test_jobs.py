@@ -11,7 +11,9 @@ from store import discs, jobs, nodes
 from store.db import Database
 from store.discs import ClaimLost
 from store.jobs import JobError, JobNotFound
-from store.models import Disc, Event, Job, Node, now
+from store.models_base import now
+from store.models_jobs import Disc, Job
+from store.models_nodes import Event, Node
 from store.nodes import Lease
 from store.states import DISC_TRANSITIONS, JOB_TRANSITIONS, DiscState, IllegalTransition, JobState
 from tests.rows import add_disc

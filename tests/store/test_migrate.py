@@ -6,8 +6,11 @@ from sqlalchemy import inspect, select, text
 
 from store import migrate
 from store.db import Database, next_numbers
-from store.models import Base, Counter, Derived, Disc, Job, Patient, RemoteNode, Volume, now
+from store.models import Derived, Patient
 from store.models_archive import Pool, PoolInstance
+from store.models_base import Base, now
+from store.models_jobs import Disc, Job, Volume
+from store.models_nodes import Counter, RemoteNode
 from tests.rows import add_disc, add_instance
 
 

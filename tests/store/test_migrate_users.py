@@ -8,7 +8,8 @@ from sqlalchemy import delete, inspect, select
 
 from store import migrate
 from store.db import Database
-from store.models import RemoteNode, now
+from store.models_base import now
+from store.models_nodes import RemoteNode
 from store.models_users import ApiToken, User, UserSession
 
 

@@ -10,7 +10,9 @@ from sqlalchemy.exc import DBAPIError
 
 from store import migrate, nodes, slots
 from store.db import Database
-from store.models import BurnerSlot, Node, now
+from store.models_base import now
+from store.models_jobs import BurnerSlot
+from store.models_nodes import Node
 from store.nodes import Lease
 from tests.rows import add_disc
 

@@ -15,8 +15,10 @@ from sqlalchemy.orm import Session
 from store import atrisk, commitments, copies, holds, purging, recalls, retention, shelves
 from store.commitments import Pair
 from store.db import Database
-from store.models import Disc, Instance, Job, Request, RequestInstance, Volume, now
+from store.models import Instance
 from store.models_archive import Pool, PoolInstance
+from store.models_base import now
+from store.models_jobs import Disc, Job, Request, RequestInstance, Volume
 from store.purging import Policy
 from store.recalls import RecallState
 from store.spool import Spool

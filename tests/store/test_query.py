@@ -20,7 +20,9 @@ from store import migrate
 from store.checks import DAMAGED
 from store.db import Database
 from store.matching import BadKey
-from store.models import Derived, Disc, Instance, Patient, Series, Study, Volume, VolumeInstance, now
+from store.models import Derived, Instance, Patient, Series, Study
+from store.models_base import now
+from store.models_jobs import Disc, Volume, VolumeInstance
 from store.query import Match, _Plan, find
 from store.query_keys import KEYS, Level, Query, keys_at
 from store.retrieval import held, wanted_contexts, wanted_ids

@@ -24,21 +24,9 @@ from store import migrate, rebuild
 from store.catalogue import find
 from store.db import Database, next_numbers
 from store.instances import Provenance, Registrar, ingest_file
-from store.models import (
-    Counter,
-    Derived,
-    Disc,
-    Instance,
-    Job,
-    Patient,
-    Plan,
-    Request,
-    RequestInstance,
-    Series,
-    Study,
-    Volume,
-    VolumeInstance,
-)
+from store.models import Derived, Instance, Patient, Series, Study
+from store.models_jobs import Disc, Job, Plan, Request, RequestInstance, Volume, VolumeInstance
+from store.models_nodes import Counter
 from store.rebuild_sets import missing_volumes
 from store.selection import Selection
 from tests.jobs.conftest import House

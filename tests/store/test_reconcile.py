@@ -13,7 +13,8 @@ from media.coercion import RulesError
 from media.problems import InstanceRefused
 from store.db import Database
 from store.instances import Outcome, Provenance, Registrar, ingest_file
-from store.models import Event, Instance, Patient
+from store.models import Instance, Patient
+from store.models_nodes import Event
 from store.reconcile import Reconciler, changes_of, keep_rules, kept_rules
 from store.spool import Spool
 from tests.makers import Made, make

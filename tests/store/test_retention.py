@@ -11,22 +11,10 @@ from sqlalchemy import func, select
 from store import purging, retention
 from store.db import Database
 from store.instances import Provenance, Registrar, ingest_file
-from store.models import (
-    Derived,
-    Disc,
-    Event,
-    Instance,
-    Job,
-    Patient,
-    Plan,
-    Request,
-    RequestInstance,
-    Series,
-    Study,
-    Volume,
-    VolumeInstance,
-    now,
-)
+from store.models import Derived, Instance, Patient, Series, Study
+from store.models_base import now
+from store.models_jobs import Disc, Job, Plan, Request, RequestInstance, Volume, VolumeInstance
+from store.models_nodes import Event
 from store.spool import Spool
 from tests.makers import PATIENTS, make
 

@@ -7,7 +7,9 @@ from sqlalchemy import select, update
 
 from store import atrisk, discviews, rereading, shelves
 from store.db import Database
-from store.models import Disc, Event, Instance, Volume
+from store.models import Instance
+from store.models_jobs import Disc, Volume
+from store.models_nodes import Event
 from tests.rows import add_disc, add_instance
 
 

@@ -6,8 +6,8 @@ from sqlalchemy import func, select
 
 from store import watches
 from store.db import Database
-from store.models import Event
 from store.models_archive import WatchSeen
+from store.models_nodes import Event
 from tests.rows import add_instance
 
 

@@ -124,7 +124,7 @@ def fill(site: Site) -> None:
 def recall(site: Site, context: Any, studies: list[str]) -> None:
     """Somebody wants a study back whose disc is on a shelf."""
     from jobs import recalls
-    from store.models import Disc
+    from store.models_jobs import Disc
     from store.selection import instance_ids
 
     selection = {"study": studies}

@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service as Driver
 from selenium.webdriver.common.by import By
@@ -144,18 +144,38 @@ class Browser:
         def there() -> bool:
             try:
                 found[:] = [one for one in self.all(selector) if one.is_displayed() and text in one.text]
-            except StaleElementReferenceException:
+            except WebDriverException:  # the page changed, or another came, while it was looked at
                 return False
             return bool(found)
 
         wait_for(there, f"{selector} {text!r} on {self.driver.current_url}")
         return found[0]
 
+    def _act(self, act: Callable[[WebElement], Any], selector: str, text: str = "") -> Any:
+        """Do it to the element; to its successor where the page put another in its place just now."""
+        done: list[Any] = []
+
+        def tried() -> bool:
+            try:
+                done.append(act(self.one(selector, text)))
+            except WebDriverException:
+                return False
+            return True
+
+        wait_for(tried, f"{selector} {text!r} to take it")
+        return done[0]
+
+    def click(self, selector: str, text: str = "") -> None:
+        self._act(lambda element: element.click(), selector, text)
+
+    def type(self, selector: str, *keys: str) -> None:
+        self._act(lambda element: element.send_keys(*keys), selector)
+
     def gone(self, selector: str) -> None:
         wait_for(lambda: not self.all(selector), f"{selector} to go")
 
     def text(self, selector: str = "body") -> str:
-        return self.one(selector).text
+        return str(self._act(lambda element: element.text, selector))
 
     def wait(self, condition: Callable[[], Any], what: str) -> None:
         wait_for(condition, what)

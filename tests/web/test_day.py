@@ -62,19 +62,19 @@ def arrives(site: Site, browser: Browser, folder: Path) -> None:
 
 
 def is_planned_and_ordered(browser: Browser) -> None:
-    browser.one("[data-study]").click()
+    browser.click("[data-study]")
     browser.one("#selection", "1 study chosen")
-    browser.one("#selection button.primary").click()
+    browser.click("#selection button.primary")
     browser.one("#plan", "1 disc is needed")
     browser.one("#plan", "DAY-1")
     label = "return (document.querySelector('.label-picture img') || {}).naturalWidth"
     browser.wait(lambda: (browser.driver.execute_script(label) or 0) > 100, "the label")
     first = browser.text("#plan .disc-plan .mono")
-    browser.one("#profile option[value='STD-CTMR-CD']").click()  # planned anew, without a button
+    browser.click("#profile option[value='STD-CTMR-CD']")  # planned anew, without a button
     browser.one("#plan", "STD-CTMR-CD")
     assert browser.text("#plan .disc-plan .mono") != first
-    browser.one("#burner option[value='publisher']").click()
-    browser.one("#burn").click()
+    browser.click("#burner option[value='publisher']")
+    browser.click("#burn")
     browser.one("h1", "Morgenstern, Paula")
     assert "/jobs/J1" in browser.driver.current_url
 
@@ -97,10 +97,10 @@ def runs_out_of_ink(site: Site, browser: Browser) -> None:
 
 def is_found_in_the_archive(site: Site, browser: Browser) -> None:
     browser.go("/archive/discs")
-    browser.one("table a", "D1").click()
+    browser.click("table a", "D1")
     browser.one("#disc", "Morgenstern, Paula")
-    browser.one("#new-shelf").send_keys("A/3-12")
-    browser.one("form[hx-post$=move] button").click()
+    browser.type("#new-shelf", "A/3-12")
+    browser.click("form[hx-post$=move] button")
     browser.one("#disc dd", "A/3-12")
     browser.go("/studies")
     browser.one(".study .badge.ok", "On disc")
@@ -111,15 +111,14 @@ def is_found_in_the_archive(site: Site, browser: Browser) -> None:
 def is_recalled(site: Site, browser: Browser) -> None:
     browser.go("/studies")
     browser.one(".study .badge", "Only on disc")
-    browser.one(".study .name a").click()
-    browser.one("#recall-study").click()
+    browser.click(".study .name a")
+    browser.click("#recall-study")
     browser.one("#notices", "Recall C1 has begun")
     browser.go("/")
     browser.one("#needs .wants", "A/3-12")
     disc = site.robots["publisher"].discs()[0]
-    field = browser.one("#needs input[name=path]")
-    field.send_keys(str(disc))
-    browser.one("#needs form button.primary").click()
+    browser.type("#needs input[name=path]", str(disc))
+    browser.click("#needs form button.primary")
     browser.gone("#needs")
     browser.go("/archive/recalls")
     browser.one("table .badge.ok", "Done")

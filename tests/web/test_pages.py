@@ -77,10 +77,10 @@ def test_every_page_is_fit_for_all(browser: Browser, name: str) -> None:
 
 def test_a_theme_and_a_language_can_be_chosen_and_stay(browser: Browser) -> None:
     browser.go("/studies")
-    browser.one("#own-menu summary").click()
-    browser.one("[data-theme-choice=dark]").click()
+    browser.click("#own-menu summary")
+    browser.click("[data-theme-choice=dark]")
     dark = browser.driver.execute_script("return getComputedStyle(document.documentElement).backgroundColor")
-    browser.one("[data-language-choice=de]").click()
+    browser.click("[data-language-choice=de]")
     browser.one("h1", "Studien")
     assert browser.driver.execute_script("return document.documentElement.lang") == "de"
     assert browser.driver.execute_script("return getComputedStyle(document.documentElement).backgroundColor") == dark
@@ -142,7 +142,7 @@ def test_the_keyboard_alone_is_enough(browser: Browser) -> None:
     box = browser.one(f"[data-study='{STUDIES}']")
     box.send_keys(Keys.SPACE)
     browser.one("#chosen-count", "1 study chosen")
-    browser.one("#selection button.primary").send_keys(Keys.ENTER)
+    browser.type("#selection button.primary", Keys.ENTER)
     browser.one("#burn")
 
 
@@ -151,35 +151,35 @@ def test_signing_in_by_the_page(browser: Browser) -> None:
     browser.go("/studies")
     browser.one("form input[name=password]")
     assert browser.axe() == []
-    browser.one("input[name=user]").send_keys("operator")
-    browser.one("input[name=password]").send_keys(PASSWORD)
-    browser.one("form button.primary").click()
+    browser.type("input[name=user]", "operator")
+    browser.type("input[name=password]", PASSWORD)
+    browser.click("form button.primary")
     browser.one("h1", "Studies")
 
 
 def test_an_error_says_what_to_do(browser: Browser) -> None:
     browser.go("/nodes")
-    browser.one("[data-open-dialog=add-node]").click()
+    browser.click("[data-open-dialog=add-node]")
     for field, value in (("node-name", "ourselves"), ("node-ae", "X"), ("node-host", "127.0.0.1")):
-        browser.one(f"#{field}").send_keys(value)
-    browser.one("#add-node button.primary").click()
+        browser.type(f"#{field}", value)
+    browser.click("#add-node button.primary")
     browser.one("#notices .notice.bad", "there is a node 'ourselves' already")
     browser.one("#notices .notice.bad", "try again")
-    browser.one("#notices [data-dismiss]").click()
+    browser.click("#notices [data-dismiss]")
     browser.gone("#notices .notice")
 
 
 def test_a_node_is_asked_and_studies_are_fetched(browser: Browser) -> None:
     browser.go("/nodes")
-    browser.one("button[id^=echo]").click()
+    browser.click("button[id^=echo]")
     browser.one("#notices", "ourselves answered in")
     browser.one(".badge.ok", "Answers")
     browser.go("/nodes/ourselves")
-    browser.one("#q-name").send_keys("yamada*")
-    browser.one("form button.primary").click()
+    browser.type("#q-name", "yamada*")
+    browser.click("form button.primary")
     browser.one("#matches", "NH-20011")
-    browser.one("#matches input[name=study]").click()
-    browser.one("#matches button.primary").click()
+    browser.click("#matches input[name=study]")
+    browser.click("#matches button.primary")
     browser.one("#pulled .badge.ok", "1 instance is here")
 
 
@@ -215,7 +215,7 @@ def test_looking_at_images(browser: Browser) -> None:
     browser.one("#over-image", "Image 4 of 5")
     browser.wait(lambda: browser.driver.execute_script(picture) != before, "the next slice")
     before = browser.driver.execute_script(picture)
-    browser.one("#preset option[value='-600,1500']").click()
+    browser.click("#preset option[value='-600,1500']")
     browser.one("#over-window", "C -600 W 1500")
     browser.wait(lambda: browser.driver.execute_script(picture) != before, "another window")
     from selenium.webdriver.common.action_chains import ActionChains
@@ -227,7 +227,7 @@ def test_looking_at_images(browser: Browser) -> None:
     browser.go("/studies/2")
     browser.one("#over-frame", "of 6")
     first = browser.text("#over-frame")
-    browser.one("#play").click()
+    browser.click("#play")
     browser.wait(lambda: browser.text("#over-frame") != first, "the frames to run")
-    browser.one("#play").click()
+    browser.click("#play")
     assert browser.errors() == []

@@ -24,8 +24,10 @@ from service.web.supplies import BurnerWatch, gauges
 from service.web.texts import texts_of
 from store import holds
 from store.board import Alarm
-from store.models import Job, RequestInstance, Study, Volume, now
+from store.models import Study
 from store.models_archive import DiscCheck
+from store.models_base import now
+from store.models_jobs import Job, RequestInstance, Volume
 from store.states import JOB_FINAL, JOB_PREPARING, DiscState, JobState
 from tests.rows import add_disc, add_instance
 from tests.waiting import wait_for
