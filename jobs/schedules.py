@@ -359,12 +359,17 @@ def _run_document(run: ScheduleRun) -> dict[str, Any]:
 
 
 def upcoming(row: Schedule, count: int) -> list[str]:
-    """The next firings in the schedule's own time zone: does a cron line mean what its writer meant?"""
+    """The next firings in the schedule's own time zone: does a cron line mean what its writer meant?
+
+    Those that fall into a blackout window are one, at its end.
+    """
     trigger, since = _read(row)
     tz = triggers.zone(row.timezone)
-    at = max(now(), since)
-    found = []
-    for _ in range(count):
-        at = trigger.following(at)
-        found.append(at.astimezone(tz).isoformat())
+    windows = triggers.blackouts_of(row.blackouts)
+    at: datetime | None = max(now(), since)
+    found: list[str] = []
+    while len(found) < count and at is not None:
+        at = triggers.free_from(trigger.following(at), windows, tz)
+        if at is not None:
+            found.append(at.astimezone(tz).isoformat())
     return found

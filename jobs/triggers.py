@@ -257,10 +257,17 @@ class Blackout:
             if day.weekday() not in self.weekdays:
                 continue
             first = moment(_local(day, self.begin), tz)
-            last = moment(_local(day, self.end if self.end > self.begin else self.end + 1440), tz)
+            last = _last_moment(_local(day, self.end if self.end > self.begin else self.end + 1440), tz)
             if first <= at < last:
                 return last
         return None
+
+
+def _last_moment(end: datetime, tz: ZoneInfo) -> datetime:
+    """When a window is over: for good, where the clock shows its last minute twice."""
+    if is_twice(end - timedelta(minutes=1), tz):
+        return end.replace(tzinfo=tz, fold=1).astimezone(UTC)
+    return moment(end, tz)
 
 
 def _local(day: date, minutes: int) -> datetime:

@@ -465,3 +465,9 @@ def test_the_clock_is_called(house: House) -> None:
     finally:
         clocks.stop()
     assert len(runs(house)) == 1
+
+
+def test_the_next_firings_that_are_shown_regard_blackout_windows() -> None:
+    schedule = row("0 */6 * * *", "Europe/Berlin", now(), [{"from": "05:00", "to": "13:00"}])
+    shown = [one[11:16] for one in schedules.upcoming(schedule, 6)]
+    assert set(shown) == {"00:00", "13:00", "18:00"} and shown[:3] == shown[3:]

@@ -208,6 +208,16 @@ def test_a_blackout_window_over_a_change_of_the_clock() -> None:
         assert at == day.replace(hour=ends, minute=0)
 
 
+def test_a_window_that_ends_in_the_hour_that_comes_twice_ends_the_second_time() -> None:
+    tz = ZoneInfo("Europe/Berlin")
+    again = datetime(2026, 10, 25, 2, 15, tzinfo=tz, fold=1)  # the clock shows a time of the window again
+    assert free_from(again, blackouts_of([{"from": "22:00", "to": "02:30"}]), tz) == datetime(
+        2026, 10, 25, 1, 30, tzinfo=UTC
+    )
+    ended = datetime(2026, 10, 25, 2, 0, tzinfo=tz)
+    assert free_from(ended, blackouts_of([{"from": "22:00", "to": "02:00"}]), tz) == ended
+
+
 @pytest.mark.parametrize(
     "document",
     [
