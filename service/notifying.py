@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import http.client
 import json
 import smtplib
 import ssl
@@ -35,6 +36,10 @@ class NotTold(Exception):
     """The target did not take it; the text says why."""
 
 
+class Away(NotTold):
+    """The target does not answer at all."""
+
+
 class Notifying:
     """What the clock calls; one a service."""
 
@@ -56,10 +61,15 @@ class Notifying:
         targets = {hook.name: hook.events for hook in self._hooks.values()}
         targets |= {mail.name: mail.events for mail in self._mails.values()}
         notices.collect(db, targets)
+        away: dict[str, Away] = {}
         for due in notices.claim(db, list(targets)):
             try:
+                if due.target in away:  # the others shall not wait for it as many times as there are notices
+                    raise away[due.target]
                 self.tell(due.target, {"notice": f"N{due.id}", **due.document})
             except NotTold as error:
+                if isinstance(error, Away):
+                    away[due.target] = error
                 again = notices.failed(db, due, str(error), give_up_after=self._give_up)
                 if due.attempts == 1 or again is None:
                     logger("service.notifying").warning(
@@ -96,8 +106,10 @@ def post(hook: Webhook, document: Mapping[str, Any], *, ca: str = "") -> None:
             response.read(1024)
     except urllib.error.HTTPError as error:
         raise NotTold(f"{_where(hook.url)} answered {error.code}") from error
-    except (OSError, ValueError) as error:
-        raise NotTold(f"{_where(hook.url)}: {getattr(error, 'reason', None) or error}") from error
+    except OSError as error:
+        raise Away(f"{_where(hook.url)}: {getattr(error, 'reason', None) or error}") from error
+    except (http.client.HTTPException, ValueError) as error:
+        raise NotTold(f"{_where(hook.url)}: no answer of HTTP ({type(error).__name__})") from error
 
 
 def signature(secret: str, content: bytes, *, at: int) -> str:
@@ -126,9 +138,17 @@ def send(mail: Mail, to: MailTo, document: Mapping[str, Any], *, settings: Setti
                 connection.starttls(context=context)
             if mail.user:
                 connection.login(mail.user, mail.password)
-            connection.send_message(message)
-    except (OSError, smtplib.SMTPException) as error:
+            refused = connection.send_message(message)
+    except smtplib.SMTPException as error:  # before OSError, which it is one of
         raise NotTold(f"{mail.host}:{mail.port}: {error}") from error
+    except OSError as error:
+        raise Away(f"{mail.host}:{mail.port}: {error}") from error
+    except ValueError as error:  # a password or an address that this server's way of signing in cannot say
+        raise NotTold(
+            f"{mail.host}:{mail.port}: {type(error).__name__} in mail.user, mail.password or an address"
+        ) from error
+    if refused:  # the others have it; to send it again would tell them again
+        logger("service.notifying").warning("an e-mail was not taken for all", target=to.name, refused=len(refused))
 
 
 def composed(mail: Mail, to: MailTo, document: Mapping[str, Any], *, institution: str) -> EmailMessage:

@@ -37,6 +37,7 @@ class Target:
 
     def __init__(self) -> None:
         self.status = 200
+        self.nonsense = False
         self.requests: list[tuple[dict[str, str], bytes]] = []
         target = self
 
@@ -44,6 +45,9 @@ class Target:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 target.requests.append((dict(self.headers), body))
+                if target.nonsense:
+                    self.wfile.write(b"220 welcome\r\n")
+                    return
                 self.send_response(target.status)
                 if target.status == 302:
                     self.send_header("Location", "http://127.0.0.1:1/elsewhere")
@@ -215,6 +219,44 @@ def test_a_target_that_is_away_is_told_later(operations: StoreOperations, target
     notifying_.tick()
     assert len(target.requests) == 2
     assert {headers["Idempotency-Key"] for headers, _ in target.requests} == {document["notice"]}
+
+
+def test_a_target_that_talks_nonsense_keeps_nobody_from_being_told(
+    operations: StoreOperations, target: Target, postbox: Postbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notifying_ = Notifying(operations.context)
+    notifying_.tick()
+    happen(operations, "FAILED", "FAILED")
+    target.nonsense = True
+    notifying_.tick()
+    assert len(postbox.messages) == 2
+    with operations.context.db.read() as session:
+        waiting = session.query(Notice).filter(Notice.target == "ris", Notice.next_at.is_not(None)).all()
+    assert ["no answer of HTTP" in (one.error or "") for one in waiting] == [True, True]
+
+    def cannot(*_: object) -> None:
+        raise UnicodeEncodeError("ascii", "h\u00fcnter2", 1, 2, "ordinal not in range")
+
+    monkeypatch.setattr("smtplib.SMTP.send_message", cannot)
+    with pytest.raises(NotTold, match=r"in mail.user, mail.password or an address"):
+        notifying_.tell("admins", {"notice": "N0", "event": "test"})
+
+
+def test_a_target_that_does_not_answer_is_asked_once_a_round(
+    operations: StoreOperations, target: Target, postbox: Postbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notifying_ = Notifying(operations.context)
+    notifying_.tick()
+    happen(operations, "FAILED", "FAILED", "FAILED")
+    asked = []
+
+    def away(hook: object, *_: object, **__: object) -> None:
+        asked.append(hook)
+        raise notifying.Away("no route to host")
+
+    monkeypatch.setattr(notifying, "post", away)
+    notifying_.tick()
+    assert (len(asked), len(postbox.messages)) == (1, 3)
 
 
 def test_it_is_given_up_at_last_and_can_be_tried_again(operations: StoreOperations, target: Target) -> None:
