@@ -26,7 +26,8 @@ class Auditing:
         self._context = context
         receiver = receiver_in(context.settings)
         self._sender = Sender(receiver) if receiver is not None else None
-        self._anchored: tuple[int, str] | None = None
+        self._anchored = audit.read_anchor(anchor_of(context.settings))
+        self._doubted = False
         self._away = False
 
     def tick(self) -> None:
@@ -34,11 +35,21 @@ class Auditing:
         for _ in range(_BATCHES):
             if not auditevents.tick(self._context.db, self._context.audit):
                 break
+        self._anchor()
+
+    def _anchor(self) -> None:
+        """Keep the chain's end outside the database; an anchor that the chain does not fit to stays, as a proof."""
         with self._context.db.read() as session:
             last = audit.last_of(session)
-        if last is not None and last != self._anchored:
+            if last == self._anchored:
+                return
+            fits = self._anchored is None or audit.has(session, self._anchored)
+        if fits and last is not None:
             audit.write_anchor(anchor_of(self._context.settings), last)
-            self._anchored = last
+            self._anchored, self._doubted = last, False
+        elif not self._doubted:
+            self._doubted = True
+            logger("service.audit").error("the audit trail does not fit its anchor: records were removed or replaced")
 
     def send(self) -> None:
         """Send what waits to the receiver; while it is away, the table is the spool."""

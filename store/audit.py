@@ -131,6 +131,11 @@ def last_of(session: Session) -> tuple[int, str] | None:
     return (row[0], row[1]) if row is not None else None
 
 
+def has(session: Session, anchor: tuple[int, str]) -> bool:
+    """Whether the chain still has the record of that number and digest."""
+    return session.scalar(select(AuditRecord.digest).where(AuditRecord.number == anchor[0])) == anchor[1]
+
+
 def read_anchor(path: Path) -> tuple[int, str] | None:
     """Number and digest that ``write_anchor`` kept; None where there is no such file, or none that can be read."""
     try:

@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 from config.settings import Settings, load
 from service import telling
 from service.app import Service
+from service.auditing import Auditing, anchor_of
 from service.cli import app
 from service.operations import StoreOperations
 from service.syslog import SyslogError, receiver_of
@@ -247,6 +248,34 @@ def test_the_trail_names_who_asked(opened: Callable[[], StoreOperations], made: 
     assert things[0].get("ParticipantObjectID") == study["study_instance_uid"]
     assert things[1].get("ParticipantObjectID") == study["patient_id"]
     assert told_of["deleted"].find("ActiveParticipant").get("NetworkAccessPointID") == "10.0.0.8"
+
+
+def test_an_anchor_that_the_chain_does_not_fit_to_stays(opened: Callable[[], StoreOperations]) -> None:
+    """A service that runs, or is started anew, must not write over the proof that records were removed."""
+    context = opened().context
+    auditing = Auditing(context)
+
+    def fill(count: int) -> None:
+        with context.db.begin() as session:
+            for _ in range(count):
+                context.audit.record(session, auditwhat.authentication("login", Who("erika")))
+
+    fill(5)
+    auditing.tick()
+    kept = audit.read_anchor(anchor_of(context.settings))
+    assert kept is not None
+    assert kept[0] == 5
+    unguard(context.db)
+    with context.db.begin() as session:
+        session.execute(text("DELETE FROM audit_record WHERE number > 3"))
+    for service in (auditing, Auditing(context)):
+        service.tick()
+        assert audit.read_anchor(anchor_of(context.settings)) == kept
+        fill(2)
+        service.tick()
+        assert audit.read_anchor(anchor_of(context.settings)) == kept
+    with context.db.read() as session:
+        assert "5 is another than it was" in audit.verify(session, kept)["problems"][0]
 
 
 def end_job(operations: StoreOperations, job_id: int) -> None:
