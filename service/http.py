@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from service.connections import Connection
 from service.errors import NotDone
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ class HttpServer:
         """Serve ``app``, over HTTPS where there is a context for it; returns when requests are answered."""
         config = uvicorn.Config(
             app,
+            http=Connection,
             log_config=None,
             access_log=False,
             server_header=False,

@@ -6,6 +6,7 @@ import http.client
 import socket
 import ssl
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from config.settings import load
+from service import connections
 from service.client import ServiceOperations
 from service.errors import NotDone, TryLater
 from service.http import HttpServer, fingerprint, local_url, tls_context
@@ -83,3 +85,36 @@ def test_old_versions_of_tls_are_refused(running: Running) -> None:
         context.wrap_socket(plain),
     ):
         pass
+
+
+def test_who_says_nothing_makes_room_and_is_left_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("MAX_CONNECTIONS", 3), ("REQUEST_SECONDS", 0.3), ("_LOOK_SECONDS", 0.1)):
+        monkeypatch.setattr(connections, name, value)
+    server = HttpServer("127.0.0.1", 0)
+    server.start(app)
+    try:
+        silent = [socket.create_connection(("127.0.0.1", server.port), 10) for _ in range(3)]
+        silent[1].sendall(b"GET / HTTP/1.1\r\nHost: ")  # a request that never ends is none either
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+        connection.request("GET", "/")
+        assert connection.getresponse().read()
+        for one in silent:
+            with suppress(ConnectionError):
+                assert one.recv(1) == b""
+            one.close()
+        connection.close()
+    finally:
+        server.stop()
+
+
+def test_what_is_no_http_is_a_problem() -> None:
+    server = HttpServer("127.0.0.1", 0)
+    server.start(app)
+    try:
+        with socket.create_connection(("127.0.0.1", server.port), 10) as sock:
+            sock.sendall(b"\x16\x03\x01\r\n\r\n")
+            answer = b"".join(iter(lambda: sock.recv(4096), b""))
+    finally:
+        server.stop()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in answer
