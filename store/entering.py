@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from media.items import Header
 from store.db import next_numbers
 from store.models import Derived, Instance
+from store.models_archive import Pool, PoolInstance
 from store.models_base import now
 from store.models_jobs import Job, Plan, Request, RequestInstance, Volume
 from store.models_nodes import Counter, Event
@@ -263,7 +264,7 @@ def enter_job(session: Session, plan: Plan, copies: int) -> Job:
 
 
 def add_requested(session: Session, request_id: int, ids: Sequence[int]) -> None:
-    """These instances belong to what was asked for."""
+    """These instances belong to what was asked for; the pool that asked, where it is known here, has taken them."""
     wanted = set(ids)
     there = set(
         session.scalars(
@@ -275,6 +276,18 @@ def add_requested(session: Session, request_id: int, ids: Sequence[int]) -> None
     new = [{"request_id": request_id, "instance_id": row_id} for row_id in sorted(wanted - there)]
     if new:
         session.execute(insert(RequestInstance), new)
+        _take_for_pool(session, session.get_one(Request, request_id), [row["instance_id"] for row in new])
+
+
+def _take_for_pool(session: Session, request: Request, ids: Sequence[int]) -> None:
+    """So that nothing is put on the pool's discs twice, and what comes later of its studies is known to be late."""
+    if request.pool is None or session.get(Pool, request.pool) is None:
+        return
+    of_pool = (PoolInstance.pool == request.pool, PoolInstance.instance_id.in_(ids))
+    there = set(session.scalars(select(PoolInstance.instance_id).where(*of_pool)))
+    own = {"pool": request.pool, "added_at": request.created_at, "request_id": request.id}
+    if values := [{**own, "instance_id": row_id} for row_id in ids if row_id not in there]:
+        session.execute(insert(PoolInstance), values)
 
 
 def volume_by_uid(session: Session, file_set_uid: str) -> Volume | None:

@@ -219,7 +219,9 @@ def _volumes() -> Select[Any]:
 
 
 _TABLES: Mapping[str, _Table] = {
-    "pool": _Table(Pool.name, lambda: select(Pool.name, Pool), lambda row: plain_columns(row[1])),
+    "pool": _Table(
+        Pool.name, lambda: select(Pool.name, Pool), lambda row: plain_columns(row[1], "look_at", "seen_instance")
+    ),
     "patient": _Table(
         Patient.id,
         lambda: select(Patient.id, Patient).where(exists().where(Study.patient_id == Patient.id, _above())),

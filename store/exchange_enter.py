@@ -99,7 +99,8 @@ class _Entering:
         return len(rows)
 
     def _pools(self, rows: _Rows) -> int:
-        values = [values_of(Pool, number, record) for number, record in rows]
+        own = {"look_at": None, "seen_instance": 0}
+        values = [{**values_of(Pool, number, record, *own), **own} for number, record in rows]
         names = {one["name"] for one in values}
         known = set(self._session.scalars(select(Pool.name).where(Pool.name.in_(names))))
         for one in values:

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, true
 
 from service.catalogue_files import Bad, opened, write_csv, write_jsonl
-from store import copies, exchange, exchange_enter, migrate, rereading, shelves
+from store import copies, exchange, exchange_enter, migrate, rereading, shelves, waiting
 from store.db import Database
 from store.exchange_values import BadRecord
 from store.models import Derived, Instance, Patient
-from store.models_archive import Pool
+from store.models_archive import Pool, PoolInstance
 from store.models_base import now
-from store.models_jobs import Disc, Volume
+from store.models_jobs import Disc, Request, Volume
 from tests.rows import add_disc, add_instance
 
 FORMULAS = ("=1+1", "+1", "-1", "@x", "'x", "\tx", "12", "true", '"x"', "[1]", "null", 'x,"y"\r\nz', "")
@@ -124,6 +124,24 @@ def test_what_is_written_is_read_again(
     assert sum(entered(other, read).values()) == 0
     assert sum(entered(database, read).values()) == 0
     assert plain(records(other)) == plain(before)
+
+
+def test_what_a_pool_has_taken_it_has_taken_in_the_other_catalogue_too(
+    database: Database, fresh: Callable[[], Database]
+) -> None:
+    filled(database)
+    with database.begin() as session:
+        session.scalars(select(Request).order_by(Request.id)).all()[0].pool = "P"
+        session.get_one(Pool, "P").seen_instance = 10**6  # a number of this database
+    other = fresh()
+    entered(other, records(database)[1:])
+    with other.begin() as session:
+        pool = session.get_one(Pool, "P")
+        taken = session.scalars(select(PoolInstance.request_id).where(PoolInstance.pool == "P")).all()
+        assert len(taken) == 7 and None not in taken and (pool.seen_instance, pool.look_at) == (0, None)
+        patient = session.scalars(select(Patient).where(Patient.patient_name == FORMULAS[0])).one()
+        add_instance(session, "1.2.99", patient_id=patient.patient_id, patient_name=patient.patient_name, study="1.5.1")
+        assert waiting.late_arrivals(session, pool, true()) == 1
 
 
 def test_no_cell_begins_as_a_formula_does(database: Database, tmp_path: Path) -> None:
