@@ -26,6 +26,7 @@ from service.operations import StoreOperations
 from service.verification import Examined, examine
 from store import recall_plan
 from store.instances import Provenance
+from store.recalls import RecallError
 from store.reconcile import PassedOver, Reconciler, keep_rules
 from store.watches import uids_of
 
@@ -40,14 +41,34 @@ class Stopped(Exception):
     """The service stops; what was begun is done again at its next start."""
 
 
+def offer(
+    watch: Watch, operations: StoreOperations, unit: Unit, stopped: Callable[[], bool], *, disc_id: int | None
+) -> Document:
+    """What a unit does for open recalls, in a few words; ``disc_id``: the copy that it was taken for before."""
+    place, by = watch.name, f"watch:{watch.name}"
+    try:
+        answer = recalls.offer(operations.context, unit.path, place, disc_id=disc_id, by=by, cancelled=stopped)
+    except RecallError:  # that copy is marked as lost meanwhile
+        answer = recalls.offer(operations.context, unit.path, place, by=by, cancelled=stopped)
+    told = {key: answer[key] for key in ("result", "words", "disc", "restored", "failed")}
+    return told | {"served": [one["recall"] for one in answer["recalls"]]}
+
+
 class Arrival:
     """One unit at a watched place, dealt with from recognition to sending on."""
 
     def __init__(
-        self, watch: Watch, operations: StoreOperations, unit: Unit, progress: Progress, stopped: Callable[[], bool]
+        self,
+        watch: Watch,
+        operations: StoreOperations,
+        unit: Unit,
+        progress: Progress,
+        stopped: Callable[[], bool],
+        offer: Callable[[], Document],
     ) -> None:
+        """``offer`` offers it to open recalls."""
         self._watch, self._ops, self._unit = watch, operations, unit
-        self._progress, self._stopped = progress, stopped
+        self._progress, self._stopped, self._offer = progress, stopped, offer
 
     def deal(self) -> Document:
         """The result, as ``store.watches`` keeps it. Raises SpoolFull and what stops the service; nothing else."""
@@ -58,7 +79,7 @@ class Arrival:
             result |= {"says": found.says, "file_set_id": found.file_set_id, "file_set_uid": found.file_set_uid}
             result["maker"] = "Burnish" if found.ours else found.maker
         if watch.recalls and unit.kind != "file":
-            result["recall"] = self.offer()
+            result["recall"] = self._offer()
         if found is not None and found.kind == NOTHING and unit.kind != "folder":
             return result | {"error": found.says, "complete": False}
         known = bool(found and found.file_set_uid) and self._known(found.file_set_uid if found else "")
@@ -72,17 +93,6 @@ class Arrival:
         if watch.verify == "require" and examined is not None and examined.state == "DAMAGED":
             return result | {"error": "it is damaged; nothing was taken in", "complete": False}
         return result | self._take(examined, bool(result["complete"]))
-
-    def offer(self) -> Document:
-        """What it does for open recalls, in a few words."""
-        answer = recalls.offer(
-            self._ops.context,
-            self._unit.path,
-            self._watch.name,
-            by=f"watch:{self._watch.name}",
-            cancelled=self._stopped,
-        )
-        return {key: answer[key] for key in ("result", "words", "disc", "restored", "failed")}
 
     def _known(self, file_set_uid: str) -> bool:
         with self._ops.context.db.read() as session:

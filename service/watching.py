@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from media.coercion import RulesError
 from media.problems import MediaError
 from media.resting import Unit, Unreadable, identity_of, identity_of_file, units, why_not_yet
 from media.trees import open_tree
-from service.arrivals import Arrival, Stopped, forward, free_name
+from service.arrivals import Arrival, Stopped, forward, free_name, offer
 from service.contract import Document
 from service.errors import as_refusal
 from service.logs import logger
@@ -50,6 +50,16 @@ class _Lying:
     """Why it waits, in words."""
     handled: bool = False
     moved: bool = False
+    disc: int | None = None
+    """Which copy of its volume it was taken for when a recall read it: it is no other one as long as it lies there."""
+    served: set[str] = field(default_factory=set)
+    """Recalls that have read it. What it did not give them it would not give them the next time."""
+
+    def note(self, answer: Mapping[str, Any]) -> None:
+        """Keep in mind what an offer to recalls came to."""
+        if answer.get("result") == recalls.READ:
+            self.disc = int(answer["disc"][1:]) if answer["disc"] else None
+            self.served.update(answer["served"])
 
 
 @dataclass(slots=True)
@@ -81,6 +91,7 @@ class Watcher:
         self._sending: dict[int, tuple[float, int]] = {}
         self._status = _Status()
         self._begun = False
+        self._looked = False
 
     def look(self) -> int:
         """See what lies there and deal with what has come to rest; returns how many were dealt with."""
@@ -88,7 +99,7 @@ class Watcher:
             self._begun = True
             with self._ops.context.db.read() as session:
                 self._sending = {row.id: (0.0, 0) for row in watches.unsent(session, self.watch.name)}
-        count = 0
+        count, first = 0, not self._looked
         try:
             found = list(units(self.place, (DONE, FAILED) if self.watch.after == "move" else ()))
         except Unreadable as error:
@@ -96,7 +107,8 @@ class Watcher:
             return 0
         there = self.place.exists()
         self._tell("watching" if there else "absent", "" if there else f"there is no {self.place}")
-        self._notice(found)
+        self._notice(found, first=first)
+        self._looked = True
         for unit in found:
             if self._stopped():
                 break
@@ -126,8 +138,11 @@ class Watcher:
             level("a watched place", watch=self.watch.name, state=state)
         self._status.state, self._status.detail = state, detail
 
-    def _notice(self, found: list[Unit]) -> None:
-        """Keep in mind since when each is as it is. What is gone is forgotten: it is new when it comes again."""
+    def _notice(self, found: list[Unit], *, first: bool) -> None:
+        """Keep in mind since when each is as it is. What is gone is forgotten: it is new when it comes again.
+
+        ``first``: what lies there lay there when the service ended, also in a drive.
+        """
         now = self._clock()
         here = {unit.path for unit in found}
         for path in [path for path in self._lying if path not in here]:
@@ -140,7 +155,10 @@ class Watcher:
             lying = self._lying.get(unit.path)
             if lying is None:
                 lying = self._lying[unit.path] = _Lying(unit.signature, now)
-                lying.handled = known.get(_text(unit.path), {}).get("signature") == unit.signature
+                result = known.get(_text(unit.path), {})
+                lying.handled = result.get("signature") == unit.signature
+                if lying.handled and (first or unit.kind != "drive"):
+                    lying.note(result.get("recall") or {})
             elif lying.signature != unit.signature:
                 self._lying[unit.path] = _Lying(unit.signature, now, why="it is still being written")
 
@@ -185,11 +203,11 @@ class Watcher:
         identity = _identity(unit)
         with db.read() as session:
             row = watches.seen(session, name, identity)
-        arrival = Arrival(self.watch, self._ops, unit, self._progress, self._stopped)
+        arrival = Arrival(self.watch, self._ops, unit, self._progress, self._stopped, lambda: self._offer(unit))
         if row is not None and row.result.get("complete"):
             result = {**row.result, "again": int(row.result.get("again", 0)) + 1}
             if self.watch.recalls and unit.kind != "file":
-                result["recall"] = arrival.offer()
+                result["recall"] = self._offer(unit)
         else:
             result = self._outcome(arrival)
             if row is not None and row.result.get("unsent"):
@@ -217,22 +235,31 @@ class Watcher:
     def _progress(self, phase: str, done: int, total: int) -> None:
         self._status.phase = {"phase": phase, "done": done, "total": total}
 
+    def _offer(self, unit: Unit) -> Document:
+        """What it does for open recalls; that it is the copy that it was taken for once."""
+        lying = self._lying[unit.path]
+        answer = offer(self.watch, self._ops, unit, self._stopped, disc_id=lying.disc)
+        lying.note(answer)
+        return answer
+
     def _serve_recalls(self, unit: Unit) -> None:
         """What lies there all the time serves a recall that came later."""
         if not self.watch.recalls or unit.kind == "file":
             return
-        db, name = self._ops.context.db, self.watch.name
-        with db.read() as session:
-            uid = watches.at_paths(session, name, [_text(unit.path)]).get(_text(unit.path), {}).get("file_set_uid")
-            volume = recall_plan.volume_of(session, file_set_uid=uid, file_set_id="") if uid else None
-            wanted = volume is not None and bool(recall_plan.wanted_of_volume(session, volume.id))
+        db, name, path = self._ops.context.db, self.watch.name, _text(unit.path)
         lying = self._lying[unit.path]
-        if wanted and self._clock() >= lying.again:
-            lying.again = self._clock() + _AGAIN_SECONDS[0]
-            answer = recalls.offer(
-                self._ops.context, unit.path, name, by=f"watch:{name}", cancelled=self._stopped
-            )  # fmt: skip
-            self._log.info("a disc serves a recall", watch=name, restored=answer["restored"], failed=answer["failed"])
+        with db.read() as session:
+            row = watches.at_path(session, name, path)
+            uid = row.result.get("file_set_uid") if row is not None else ""
+            volume = recall_plan.volume_of(session, file_set_uid=uid, file_set_id="") if uid else None
+            wanted = recall_plan.wanted_of_volume(session, volume.id) if volume is not None else {}
+        if row is None or self._clock() < lying.again or {f"C{number}" for number in wanted} <= lying.served:
+            return
+        lying.again = self._clock() + _AGAIN_SECONDS[0]
+        answer = self._offer(unit)
+        if answer["result"] == recalls.READ:
+            watches.keep(db, name, row.identity, row.path, {**row.result, "recall": answer})
+        self._log.info("a disc serves a recall", watch=name, restored=answer["restored"], failed=answer["failed"])
 
     # -- afterwards --------------------------------------------------------------------------------------------------
 

@@ -23,6 +23,12 @@ def seen(session: Session, watch: str, identity: str) -> WatchSeen | None:
     return session.scalars(select(WatchSeen).where(WatchSeen.watch == watch, WatchSeen.identity == identity)).first()
 
 
+def at_path(session: Session, watch: str, path: str) -> WatchSeen | None:
+    """What was last dealt with at a path; None: nothing."""
+    query = select(WatchSeen).where(WatchSeen.watch == watch, WatchSeen.path == path)
+    return session.scalars(query.order_by(WatchSeen.at.desc(), WatchSeen.id.desc())).first()
+
+
 def at_paths(session: Session, watch: str, paths: Collection[str]) -> dict[str, dict[str, Any]]:
     """By path, the results of what was last dealt with there."""
     found: dict[str, dict[str, Any]] = {}

@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 from pydicom import dcmread
 from pydicom.fileset import FileSet
 from pydicom.uid import ExplicitVRLittleEndian
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from config.settings import Settings, SettingsError, Watch, load
 from media.iso9660 import IsoImage
@@ -28,6 +28,8 @@ from service.shutdown import Stopping
 from service.watching import Watcher
 from store.models import Instance, Patient
 from store.models_archive import WatchSeen
+from store.models_jobs import Disc
+from store.models_nodes import Event
 from tests.makers import PATIENTS, Made, make, study
 from tests.service.conftest import write
 from tests.service.test_cli import burnish
@@ -271,6 +273,37 @@ def test_a_disc_of_ours_is_not_taken_in_but_serves_recalls(
     number = jobs_recalls.begin(place.operations.context, ids, source="cli", by="test", selection={"all": True})
     place.look()
     assert jobs_recalls.document(place.operations.context, number)["state"] == "DONE"
+
+
+def test_a_damaged_disc_that_stays_is_read_once_and_taken_for_no_other_copy(
+    bench: Callable[..., Bench], data: Path, tmp_path: Path
+) -> None:
+    from jobs import recalls as jobs_recalls
+
+    write(tmp_path / "ours", study("CT", 3, seed=7, size=300_000))
+    burnish("import", tmp_path / "ours", "--data", data)
+    discs = burnish("burn", "--all", "--copies", "2", "--wait", "--data", data, "--json")["discs"]
+    burnish("purge", "--data", data)
+    place = bench()
+    ctx = place.operations.context
+    damaged = bytearray(Path(discs[0]["image"]).read_bytes())
+    damaged[-200 * 2048] ^= 0xFF
+    for disc in discs:
+        Path(disc["image"]).unlink()
+    with ctx.db.read() as session:
+        ids = list(session.scalars(select(Instance.id)))
+    number = jobs_recalls.begin(ctx, ids, source="cli", by="test", selection={"all": True})
+    (place.place / "one.iso").write_bytes(damaged)
+    for _ in range(3):
+        place.look(after=31.0)
+    place.restart()
+    place.look(after=31.0)
+    found = jobs_recalls.document(ctx, number)
+    assert (found["state"], found["restored"], [ask["copy"] for ask in found["asks"]]) == ("WAITING", 2, [2])
+    with ctx.db.read() as session:
+        checked = list(session.scalars(select(Disc.checked_result).order_by(Disc.copy)))
+        read = session.scalar(select(func.count()).where(Event.kind == "recall", Event.new == "read"))
+    assert (checked[0], checked[1] in (None, "GOOD"), read) == ("DAMAGED", True, 1)
 
 
 def test_a_drive_is_looked_at_when_a_disc_is_inserted(bench: Callable[..., Bench], disc: Path, tmp_path: Path) -> None:
