@@ -22,6 +22,7 @@ Priority = Literal["high", "med", "low"]
 PatientsPerDisc = Literal["one", "many"]
 Conflicts = Literal["first", "latest", "refuse", "keep-both"]
 CompressMode = Literal["none", "lossless", "lossy", "keep"]
+_ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _AE_TITLE = re.compile(r"^(?=.*\S)[\x20-\x5b\x5d-\x7e]{1,16}$")
 
 
@@ -122,6 +123,7 @@ class Http(_Section):
     key: str
     behind_proxy: bool
     trusted_proxies: tuple[str, ...]
+    cors_origins: tuple[str, ...]
     media_folders: tuple[str, ...]
 
     @field_validator("trusted_proxies")
@@ -129,6 +131,16 @@ class Http(_Section):
     def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for text in value:
             ip_network(text, strict=False)
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            if not _ORIGIN.fullmatch(text):
+                raise ValueError(
+                    f"{text!r} is no origin: https://HOST or https://HOST:PORT, in lower case, without a path"
+                )
         return value
 
 

@@ -26,6 +26,7 @@ from service.api.application import build
 from service.clocks import Clocks
 from service.contract import Document, OnProgress
 from service.creating import Creating
+from service.crossorigin import shared
 from service.errors import NotDone, UsageError, as_refusal
 from service.exchange import Exchange
 from service.http import HttpServer, fingerprint, local_url, tls_context
@@ -213,7 +214,7 @@ class Service:
         hosts = {settings.http.host, *settings.http.allowed_hosts}
         setup = Setup.where_needed(workshop.context.db, settings.data)
         application = build(workshop.operations, token=token, hosts=hosts, stopping=self._stopping, setup=setup)
-        http.start(application, tls_context(settings))
+        http.start(shared(application, settings.http.cors_origins), tls_context(settings))
         url = local_url(settings.http.host, http.port, "https" if settings.http.certificate else "http")
         self._stack.callback(self._withdraw)
         where = {"url": url, "pid": os.getpid(), "fingerprint": fingerprint(settings)}
