@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from scp.questions import Questions
 from store.processes import die_with_parent
@@ -336,7 +336,7 @@ def _secured(files: TlsFiles, config: AcceptorConfig, sock: socket.socket, *, re
     return tls.ended(sock, context, peer=f"{remote.name}", timeout=config.acse_timeout, server_hostname=remote.host)
 
 
-def main() -> int:
+def main() -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the server, which tells us
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     config = AcceptorConfig.from_json(sys.stdin.readline())
@@ -356,7 +356,7 @@ def main() -> int:
         threading.Thread(target=_obey, args=(acceptor,), daemon=True).start()
         reports.say(event="ready")
         acceptor.serve()
-    return 0
+    os._exit(0)  # everything is closed; taking the interpreter down would keep a stop waiting
 
 
 def _import_pydicom_without_numpy() -> None:
@@ -381,4 +381,4 @@ def _obey(acceptor: Acceptor) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

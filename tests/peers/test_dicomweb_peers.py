@@ -69,8 +69,8 @@ def orthanc(web: Web, tmp_path: Path) -> Iterator[DicomWebOrthanc]:
         wait_for(program.is_up, "Orthanc")
         yield program
     finally:
-        program.process.terminate()
-        program.process.wait(timeout=60)
+        program.process.kill()
+        program.process.wait()
 
 
 @pytest.mark.peer("Orthanc")

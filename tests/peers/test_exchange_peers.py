@@ -26,9 +26,9 @@ pytestmark = pytest.mark.peer("Orthanc")
 
 
 class Pacs:
-    """An Orthanc that knows us."""
+    """An Orthanc of our own."""
 
-    def __init__(self, folder: Path, ours: int) -> None:
+    def __init__(self, folder: Path) -> None:
         self.http, self.dicom = free_port(), free_port()
         folder.mkdir()
         (folder / "orthanc.json").write_text(
@@ -38,7 +38,6 @@ class Pacs:
                     "DicomPort": self.dicom,
                     "HttpPort": self.http,
                     "DicomAet": "ORTHANC",
-                    "DicomModalities": {"burnish": ["BURNISH", "127.0.0.1", ours]},
                     "RegisteredUsers": {"test": "test"},
                     "DicomAlwaysAllowGet": True,
                     "Plugins": [],
@@ -53,7 +52,15 @@ class Pacs:
         request = urllib.request.Request(f"http://127.0.0.1:{self.http}{path}", data, method=method)
         request.add_header("Authorization", "Basic " + base64.b64encode(b"test:test").decode())
         with urllib.request.urlopen(request, timeout=60) as response:
-            return json.load(response)
+            answer = response.read()
+        return json.loads(answer) if answer else None
+
+    def begin(self, ours: int) -> None:
+        """Empty, and knowing us at this port."""
+        for patient in self.ask("/patients"):
+            self.ask(f"/patients/{patient}", method="DELETE")
+        modality = {"AET": "BURNISH", "Host": "127.0.0.1", "Port": ours}
+        self.ask("/modalities/burnish", json.dumps(modality).encode(), method="PUT")
 
     def is_up(self) -> bool:
         try:
@@ -82,16 +89,23 @@ def service(tmp_path: Path) -> Iterator[Service]:
     running.stop()
 
 
-@pytest.fixture
-def pacs(service: Service, tmp_path: Path) -> Iterator[Pacs]:
-    program = Pacs(tmp_path / "orthanc", service.port)  # type: ignore[attr-defined]
+@pytest.fixture(scope="module")
+def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pacs]:
+    program = Pacs(tmp_path_factory.mktemp("pacs") / "orthanc")
     try:
         until(program.is_up)
-        service.operations.add_node({"name": "pacs", "ae_title": "ORTHANC", "host": "127.0.0.1", "port": program.dicom})
         yield program
     finally:
-        program.process.terminate()
-        program.process.wait(timeout=60)
+        program.process.kill()
+        program.process.wait()
+
+
+@pytest.fixture
+def pacs(service: Service, orthanc: Pacs) -> Pacs:
+    """It knows us, and we know it."""
+    orthanc.begin(service.port)  # type: ignore[attr-defined]
+    service.operations.add_node({"name": "pacs", "ae_title": "ORTHANC", "host": "127.0.0.1", "port": orthanc.dicom})
+    return orthanc
 
 
 def uids_of(made: list[Made]) -> set[str]:
