@@ -137,15 +137,19 @@ def _as_restored(ctx: Context, checked: Checked) -> dict[int, Derived]:
 
 
 def _enter(ctx: Context, candidate: Candidate, target: Path, result: Conformed) -> Derived:
+    # What is made of a file that came back from a disc differs from what was received by that file's changes, too.
+    before = candidate.row.restored
+    facts = {**((before.facts if before else None) or {}), **(result.facts or {})}
+    keys = before.directory_keys if before is not None and result.directory_keys is None else result.directory_keys
     new = plans.NewDerived(
         str(target.relative_to(ctx.settings.derived_dir)),
         result.size,
         result.sha256,
         result.transfer_syntax_uid,
-        result.changes,
+        (*(before.changes if before else ()), *result.changes),
         result.new_sop_instance_uid,
-        result.directory_keys,
-        result.facts,
+        keys,
+        facts or result.facts,
     )
     with ctx.db.begin() as session:
         row, superfluous = plans.enter_derived(

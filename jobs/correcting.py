@@ -74,10 +74,10 @@ def correct(
     """
     rules = coercion.rules_of(options.coerce)
     if not rules and not options.coerce_catalogue:
-        return Corrected(list(rows))
+        return Corrected(list(rows), modalities=_modalities(rows))
     known_tags = frozenset(one.tag for one in coercion.attributes().values() if one.catalogue)
     tags = coercion.looked_at(rules) | _IDENTITY_TAGS | {_STUDY_INSTANCE_UID} | known_tags
-    result = Corrected([])
+    result = Corrected([], modalities=_modalities(rows))
     people: list[dict[str, Any] | None] = []
     with ctx.db.read() as session:
         known = catalogue.known(session, {(row.patient, row.study_instance_uid) for row in rows})
@@ -102,13 +102,18 @@ def correct(
                 result.values[row.id] = tuple(found.edits[tag] for tag in sorted(found.edits))
             result.rows.append(found.corrected())
             if result.rows[-1].modality != row.modality:
-                result.modalities[row.id] = row.modality
+                result.modalities.setdefault(row.id, row.modality)
             people.append(found.person())
         whose = People(session, people)
     result.rows = [
         replace(row, patient=whose.key(row.patient, facts)) for row, facts in zip(result.rows, people, strict=True)
     ]
     return result
+
+
+def _modalities(rows: Sequence[InstanceRow]) -> dict[int, str]:
+    """As received, of what came back from a disc with another."""
+    return {row.id: row.restored.modality for row in rows if row.restored is not None and row.restored.modality}
 
 
 @dataclass(slots=True)

@@ -129,8 +129,10 @@ def _book(
 ) -> SetBook | None:
     if setbook.purpose_of(options) in setbook.WITHOUT or not items:
         return None
-    corrected = bool(options.coerce or options.coerce_catalogue) and any(
-        candidate.values for candidate in prepared.checked.candidates
+    ruled = bool(options.coerce or options.coerce_catalogue)
+    corrected = any(
+        (ruled and candidate.values) or (candidate.row.restored is not None and candidate.row.restored.facts)
+        for candidate in prepared.checked.candidates
     )
     if corrected and not ctx.settings.plan.tell_corrected:
         return None  # it tells what everything was when it was received: a name that was taken out would be back

@@ -19,7 +19,7 @@ from jobs.recallreading import Medium, Progress, asking_of, read
 from jobs.recallwork import RecallWork, Send
 from jobs.restoring import DiscGone, Reading
 from media.recognise import NOTHING, Recognised, recognise
-from store import recall_plan, recalls
+from store import atrisk, recall_plan, recalls
 from store.models_base import now
 from store.models_jobs import Volume
 from store.recall_sources import candidates
@@ -82,8 +82,9 @@ def offer(
     """What a disc, image or folder that was put somewhere does for open recalls: it is recognised, and read if wanted.
 
     ``place`` names the drive in messages; ``disc_id`` says which copy it is (else the one that was asked for is meant).
-    Returns ``{"result", "words", "recognised", "file_set_id", "disc", "recalls", "restored", "failed", "asks"}``;
-    ``result`` is one of the words above. Never raises for what lies there, but SpoolFull.
+    Returns ``{"result", "words", "recognised", "file_set_id", "disc", "recalls", "restored", "failed", "asks",
+    "too_few"}``; ``result`` is one of the words above, ``too_few`` the volume (``store.atrisk``) where the disc was
+    found damaged and too few are left. Never raises for what lies there, but SpoolFull.
     """
     found = recognise(path)
     if found.kind == NOTHING:
@@ -104,6 +105,8 @@ def offer(
     words = f"{volume.file_set_id}: {reading.restored} instances restored"
     if reading.failed:
         words += f", {len(reading.failed)} could not be read from it"
+    if reading.unreadable and chosen is not None:
+        words += f"; D{chosen} is damaged: nobody counts on it any more"
     return _answer(ctx, found, READ, words, medium, reading, sorted(wanted)) | {"by": by}
 
 
@@ -136,9 +139,15 @@ def _answer(
     reading: Reading | None = None,
     numbers: Sequence[int] = (),
 ) -> dict[str, Any]:
+    damaged = medium is not None and medium.disc_id is not None and reading is not None and reading.unreadable
     with ctx.db.read() as session:
         asks = recall_plan.asks(session, asking_of(ctx))
-        served = [recalls.document(session, recalls.get(session, number)) for number in numbers]
+        short = atrisk.volumes(session, of_volumes=[medium.volume_id], in_spool_too=True) if medium and damaged else []
+        served = [
+            recalls.document(session, recalls.get(session, number))
+            | {"as_on_disc": recall_plan.as_on_disc(session, number)}
+            for number in numbers
+        ]
     return {
         "result": result,
         "words": words,
@@ -149,6 +158,7 @@ def _answer(
         "failed": len(reading.failed) if reading else 0,
         "recalls": served,
         "asks": asks,
+        "too_few": short[0] if short else None,
     }
 
 

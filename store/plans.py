@@ -17,6 +17,7 @@ from store.models import Derived, Instance, Patient, Series, Study
 from store.models_base import now
 from store.models_jobs import Plan, Request, RequestInstance, Volume, VolumeInstance
 from store.search import folded
+from store.whole import is_of_another
 
 FILE_SET_DIGITS = 7
 """Digits of the running number of a File-set ID, which has at most 16 characters."""
@@ -54,7 +55,9 @@ class InstanceRow:
     patient_birth_date: str
     restored: RestoredFile | None = None
     """Its file, where it is not in the spool, but came back from a disc as it had been conformed for that: then size,
-    transfer syntax and directory keys are those of this file."""
+    transfer syntax, directory keys and all that was corrected are those of this file."""
+    why_not: str = ""
+    """Why what came back of it cannot be put on a disc."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,14 @@ class RestoredFile:
     path: str
     """Relative to the derived folder."""
     recipe: str
+    modality: str = ""
+    """As received, where that was corrected."""
+    changes: tuple[Change, ...] = ()
+    """What was changed in it ..."""
+    facts: Mapping[str, Any] | None = None
+    """... and the attributes that are others since, as ``Derived.facts`` has them."""
+    directory_keys: bytes | None = None
+    """As they are since; None: as received."""
 
 
 def add_request(
@@ -148,7 +159,7 @@ def rows_of(session: Session, wanted: Select[int]) -> list[InstanceRow]:
     )
     # Columns from outer joins are None for objects without a patient; numbers and the Patient's key may be None anyway.
     may_be_none = {"spool_path", "instance_number", "series_number", "patient"}
-    names = InstanceRow.__slots__[:-1]
+    names = InstanceRow.__slots__[:-2]
     text = [index for index, name in enumerate(names) if name not in may_be_none]
     found: list[InstanceRow] = []
     for row in rows:
@@ -161,43 +172,66 @@ def rows_of(session: Session, wanted: Select[int]) -> list[InstanceRow]:
 
 
 def _with_restored(session: Session, rows: list[InstanceRow]) -> list[InstanceRow]:
-    """What is not in the spool may be back from a disc. Not taken is what was corrected on its way to that disc: beside
-    instances as received it would be somebody else's."""
+    """What is not in the spool may be back from a disc, as it was corrected for that. Not taken is what names another
+    patient there: who asks for this one's instances is not given somebody else's."""
     purged = [row.id for row in rows if row.spool_path is None]
     back: dict[int, Derived] = {}
+    another: set[int] = set()
     for chunk in _chunks(purged):
-        back |= dict(
-            session.execute(
-                select(Instance.id, Derived)
-                .join(
-                    Derived,
-                    (Derived.source_digest == Instance.digest)
-                    & (Derived.sop_instance_uid == Instance.sop_instance_uid),
-                )
-                .where(
-                    Instance.id.in_(chunk),
-                    Derived.restored_at.is_not(None),
-                    Derived.new_sop_instance_uid.is_(None),
-                    Derived.facts.is_(None),
-                    Derived.directory_keys.is_(None),
-                )
-                .order_by(Derived.restored_at)
+        found = (
+            select(Instance.id, Derived, is_of_another())
+            .join(
+                Derived,
+                (Derived.source_digest == Instance.digest) & (Derived.sop_instance_uid == Instance.sop_instance_uid),
             )
-            .tuples()
-            .all()
+            .outerjoin(Series, Series.id == Instance.series_id)
+            .outerjoin(Study, Study.id == Series.study_id)
+            .outerjoin(Patient, Patient.id == Study.patient_id)
+            .where(Instance.id.in_(chunk), Derived.restored_at.is_not(None), Derived.new_sop_instance_uid.is_(None))
+            # Of several the one in which nothing was corrected, then the latest.
+            .order_by(Derived.facts.is_(None), Derived.restored_at)
         )
+        for row_id, file, is_anothers in session.execute(found):
+            if is_anothers:
+                another.add(row_id)
+            else:
+                back[row_id] = file
     return [
-        replace(
-            row,
-            restored=RestoredFile(file.id, file.path, file.recipe),
-            file_bytes=file.size,
-            file_sha256=file.sha256,
-            transfer_syntax_uid=file.transfer_syntax_uid,
-        )
-        if (file := back.get(row.id)) is not None
+        _as_restored(row, back[row.id])
+        if row.id in back
+        else replace(row, why_not=_ANOTHERS)
+        if row.id in another
         else row
         for row in rows
     ]
+
+
+_ANOTHERS = (
+    "it came back from its disc as rules had changed it for that, under another patient's name or number; it goes on "
+    "no new disc, but another copy of that disc can be made"
+)
+
+
+def _as_restored(row: InstanceRow, file: Derived) -> InstanceRow:
+    facts = {name: value for name, value in (file.facts or {}).items() if name in InstanceRow.__slots__}
+    changes = (Change(row.sop_instance_uid, str(one["tag"]), str(one["old"]), str(one["new"])) for one in file.changes)
+    return replace(
+        row,
+        **facts,
+        restored=RestoredFile(
+            file.id,
+            file.path,
+            file.recipe,
+            row.modality if facts.get("modality", row.modality) != row.modality else "",
+            tuple(changes),
+            file.facts,
+            file.directory_keys,
+        ),
+        directory_keys=file.directory_keys if file.directory_keys is not None else row.directory_keys,
+        file_bytes=file.size,
+        file_sha256=file.sha256,
+        transfer_syntax_uid=file.transfer_syntax_uid,
+    )
 
 
 def conflicts_of_request(session: Session, request_id: int) -> dict[str, list[int]]:

@@ -10,17 +10,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import case, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from store import recalls
-from store.models import Derived, Instance
+from store.models import Derived, Instance, Patient, Series, Study
 from store.models_archive import Recall, RecallInstance, RecallVolume
 from store.models_base import now
 from store.models_jobs import Disc, Volume, VolumeInstance
 from store.presence import is_here
 from store.recall_sources import Candidate, candidates, choose
 from store.recalls import ACTIVE, InstanceState, RecallState, VolumeState
+from store.whole import is_of_another
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +106,31 @@ def _asked_volumes(session: Session) -> set[int]:
 
 
 def wanted_of_volume(session: Session, volume_id: int) -> dict[int, set[int]]:
-    """By recall: the instances that are wanted and that this volume holds, whichever volume was asked for."""
+    """By recall: the instances that are wanted and that this volume holds, whichever volume was asked for.
+
+    Files that name another patient there count only where the recall takes them, for want of a better disc.
+    """
     found: dict[int, set[int]] = {}
     rows = session.execute(
         select(RecallInstance.recall_id, RecallInstance.instance_id)
         .join(Recall, Recall.id == RecallInstance.recall_id)
         .join(VolumeInstance, VolumeInstance.instance_id == RecallInstance.instance_id)
+        .join(Instance, Instance.id == RecallInstance.instance_id)
         .outerjoin(Derived, Derived.id == VolumeInstance.derived_id)
+        .outerjoin(Series, Series.id == Instance.series_id)
+        .outerjoin(Study, Study.id == Series.study_id)
+        .outerjoin(Patient, Patient.id == Study.patient_id)
         .where(
             VolumeInstance.volume_id == volume_id,
             Derived.new_sop_instance_uid.is_(None),
+            or_(
+                ~is_of_another(),
+                exists().where(
+                    RecallVolume.recall_id == Recall.id,
+                    RecallVolume.volume_id == volume_id,
+                    RecallVolume.state.in_(ACTIVE),
+                ),
+            ),
             RecallInstance.state == InstanceState.WANTED,
             Recall.state == RecallState.WAITING,
         )
@@ -260,7 +276,36 @@ def document(session: Session, recall: Recall, asking: Asking) -> dict[str, Any]
             for file_set_id, state, disc_id, place, answer in rows
         ],
         "asks": [ask for ask in asks(session, asking) if f"C{recall.id}" in ask["recalls"]],
+        "as_on_disc": as_on_disc(session, recall.id),
     }
+
+
+def as_on_disc(session: Session, recall_id: int) -> dict[str, int]:
+    """How many of a recall's instances are here not as received, but as they were changed for their disc; and how many
+    of these bear another patient's name or number there."""
+    changed = (
+        select(RecallInstance.instance_id, func.min(case((is_of_another(), 1), else_=0)).label("another"))
+        .join(Instance, Instance.id == RecallInstance.instance_id)
+        .join(
+            Derived,
+            (Derived.source_digest == Instance.digest) & (Derived.sop_instance_uid == Instance.sop_instance_uid),
+        )
+        .outerjoin(Series, Series.id == Instance.series_id)
+        .outerjoin(Study, Study.id == Series.study_id)
+        .outerjoin(Patient, Patient.id == Study.patient_id)
+        .where(
+            RecallInstance.recall_id == recall_id,
+            Instance.spool_path.is_(None),
+            Derived.restored_at.is_not(None),
+            Derived.new_sop_instance_uid.is_(None),
+        )
+        .group_by(RecallInstance.instance_id)
+        .subquery()
+    )
+    row = session.execute(
+        select(func.count(), func.coalesce(func.sum(changed.c.another), 0)).select_from(changed)
+    ).one()
+    return {"instances": int(row[0]), "another_patient": int(row[1])}
 
 
 def plan_all(session: Session, ids: Sequence[int], asking: Asking) -> None:

@@ -22,6 +22,7 @@ from store.models import Instance
 from store.models_jobs import Disc, Volume, VolumeInstance
 from store.query_facts import on_disc
 from store.states import DiscState
+from store.whole import names_its_patient
 
 _CHUNK = 500
 LOST = "LOST"
@@ -148,8 +149,11 @@ def _nearness(shelf: str | None, nearest: Sequence[str]) -> int:
     return len(nearest)
 
 
-def holdings(session: Session, ids: Sequence[int]) -> dict[int, set[int]]:
-    """Volumes that were ever made with these instances, each with those that it holds."""
+def holdings(session: Session, ids: Sequence[int], *, own_name: bool = False) -> dict[int, set[int]]:
+    """Volumes that were ever made with these instances, each with those that it holds.
+
+    ``own_name``: those only that name the patient whom an instance was received for.
+    """
     found: dict[int, set[int]] = {}
     for chunk in _chunks(ids):
         columns: Any = select(Instance.id, VolumeInstance.volume_id).select_from(Instance)
@@ -159,6 +163,8 @@ def holdings(session: Session, ids: Sequence[int]) -> dict[int, set[int]]:
     return found
 
 
+        if own_name:
+            statement = statement.where(names_its_patient())
 @dataclass(frozen=True, slots=True)
 class Choice:
     """Which discs to read for some instances."""
@@ -176,17 +182,37 @@ def choose(
     asked: Collection[int] = (),
     nearest: Sequence[str] = (),
 ) -> Choice:
-    """Few and good discs that hold these instances.
+    """Few and good discs that hold these instances; where rules gave an instance another patient's name on a disc, only
+    if there is no other.
 
     ``tried``: discs that were read without giving them. ``asked``: volumes that somebody is to insert anyway.
     """
-    held = holdings(session, ids)
+    held = holdings(session, ids, own_name=True)
+    chosen, missing = _few(session, set(ids), held, tried=tried, asked=asked, nearest=nearest)
+    if missing:
+        held = holdings(session, sorted(missing))
+        more, missing = _few(session, missing, held, tried=tried, asked=asked, nearest=nearest)
+        known = {one.volume_id for one in chosen}
+        chosen += [one for one in more if one.volume_id not in known]
+    return Choice(tuple(chosen), _why_none(session, missing, held))
+
+
+def _few(
+    session: Session,
+    missing: set[int],
+    held: Mapping[int, set[int]],
+    *,
+    tried: Mapping[int, str],
+    asked: Collection[int],
+    nearest: Sequence[str],
+) -> tuple[list[Candidate], set[int]]:
+    """Discs of volumes that hold what is missing, and what is so even then."""
     discs = {
         volume: left[0]
         for volume, found in candidates(session, held, nearest=nearest).items()
         if (left := [one for one in found if one.disc_id not in tried])
     }
-    missing = set(ids)
+    missing = set(missing)
     chosen: list[Candidate] = []
     # Each volume by rank of its best disc, those that are asked for anyway first, then by what it adds.
     heap = [(_cost(one, asked), -len(held[volume]), one.order, volume) for volume, one in discs.items()]
@@ -201,7 +227,7 @@ def choose(
             continue
         chosen.append(discs[volume])
         missing -= held[volume]
-    return Choice(tuple(chosen), _why_none(session, missing, held))
+    return chosen, missing
 
 
 def _cost(disc: Candidate, asked: Collection[int]) -> tuple[int, int]:

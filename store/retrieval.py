@@ -156,7 +156,7 @@ def _add_restored(session: Session, found: Mapping[int, Held], purged: Sequence[
             (Derived.source_digest == Instance.digest) & (Derived.sop_instance_uid == Instance.sop_instance_uid),
         )
         .where(Instance.id.in_(list(purged)), Derived.restored_at.is_not(None), Derived.new_sop_instance_uid.is_(None))
-        .order_by(Derived.restored_at.desc())
+        .order_by(Derived.facts.is_(None), Derived.restored_at.desc())  # the last counts: as little changed as can be
     )
     for row_id, path, size, syntax in rows:
         found[row_id].restored = Restored(path, size, syntax)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import ColumnElement, false, func, or_, select
 from sqlalchemy.orm import aliased
 
 from media.encoders import lossy_encoders
@@ -30,14 +30,22 @@ def names_its_patient() -> ColumnElement[bool]:
     received, and nothing is purged because of it.
     """
     received = aliased(Instance)
-    differs = or_(*(Derived.facts[name].as_string() != getattr(Patient, name) for name in _WHO))
     found = (
         select(Derived.id)
         .join(received, received.id == VolumeInstance.instance_id)
         .join(Series, Series.id == received.series_id)
         .join(Study, Study.id == Series.study_id)
         .join(Patient, Patient.id == Study.patient_id)
-        .where(Derived.id == VolumeInstance.derived_id, differs)
+        .where(Derived.id == VolumeInstance.derived_id, _names_another())
         .correlate(VolumeInstance)
     )
     return or_(VolumeInstance.derived_id.is_(None), found.scalar_subquery().is_(None))
+
+
+def is_of_another() -> ColumnElement[bool]:
+    """The opposite for a Derived, in a statement that has the Patient of its Instance (by outer joins)."""
+    return func.coalesce(_names_another(), false())
+
+
+def _names_another() -> ColumnElement[bool]:
+    return or_(*(Derived.facts[name].as_string() != getattr(Patient, name) for name in _WHO))

@@ -16,6 +16,7 @@ from service.commands.common import (
     api,
     bar,
     load_settings,
+    patient_words,
     plain,
     print_json,
     say,
@@ -221,8 +222,8 @@ def _tell(document: dict[str, Any]) -> None:
             there = ", ".join(one["there"])
             say(plain(f"missing: volume {volume['volume']} of {one['of']}, {name} (of its set there is {there})"))
             for study in volume["studies"][:_LOST_SHOWN]:
-                whose = f"{study['patient_id']} {study['patient_name']}, {study['study_date']}"
-                say(plain(f"  {whose}: {study['instances']} instances"))
+                whose = patient_words(study["patient_id"], study["patient_name"])
+                say(f"  {whose}, {plain(study['study_date']) or 'no date'}: {study['instances']} instances")
             if len(volume["studies"]) > _LOST_SHOWN:
                 say(f"  ... and {len(volume['studies']) - _LOST_SHOWN} more studies; --json names them")
     total = document["summary"]

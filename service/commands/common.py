@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -305,6 +305,18 @@ def plain(value: Any) -> str:
     """Text as it may be printed on a terminal: patient text may hold control characters."""
     text = "" if value is None else str(value)
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def patient_words(patient_id: str, name: str) -> str:
+    """A patient in running text, also one of whom nothing is known."""
+    return f"{plain(patient_id) or '(no Patient ID)'} {plain(name) or '(no name)'}"
+
+
+def study_words(study: Mapping[str, Any]) -> str:
+    """A study of a list, in running text."""
+    uid = plain(study["study_instance_uid"]) or "(none)"
+    whose = patient_words(study["patient_id"], study["patient_name"])
+    return f"study {uid} of {whose}, {plain(study['study_date']) or 'no date'}"
 
 
 def size_text(count: int) -> str:

@@ -28,6 +28,7 @@ from service.commands.common import (
     print_json,
     say,
     selection,
+    study_words,
     table,
 )
 from service.commands.show import job as show_job
@@ -299,14 +300,14 @@ def purpose(
     document = _post(disc, "purpose", {"purpose": what}, config, data, json=json)
     say(f"{document['disc']} is for {document['purpose']}")
     if document["too_few"] and not json:
-        _show_volume(document["too_few"])
+        show_volume(document["too_few"])
 
 
 def _marked(disc: str, what: str, reason: str, config: Any, data: Any, *, json: bool) -> None:
     document = _post(disc, "mark", {"mark": what, "reason": reason}, config, data, json=json)
     say(f"{document['disc']} is {what}; nobody counts on it any more")
     if document["too_few"] and not json:
-        _show_volume(document["too_few"])
+        show_volume(document["too_few"])
 
 
 def _post(disc: str, action: str, body: dict[str, Any], config: Any, data: Any, *, json: bool) -> dict[str, Any]:
@@ -343,14 +344,15 @@ def at_risk(
         print_json(documents)
     else:
         for document in documents:
-            _show_volume(document)
+            show_volume(document)
         if not documents:
             say("nothing is at risk")
     if any(document["at_risk"] for document in documents):
         raise typer.Exit(1)
 
 
-def _show_volume(document: dict[str, Any]) -> None:
+def show_volume(document: dict[str, Any]) -> None:
+    """A volume on too few discs: its discs, what of it is at risk, and what it can be made from."""
     worst = "NOTHING IS LEFT of a study" if document["gone"] else "at risk" if document["at_risk"] else "in the spool"
     typer.echo(
         f"{document['file_set_id']}: {document['good_copies']} of {document['wanted_copies']} discs are good ({worst})"
@@ -360,11 +362,7 @@ def _show_volume(document: dict[str, Any]) -> None:
         typer.echo(f"  {disc['disc']:6} copy {disc['copy']}: {_how(disc)}{f' ({plain(where)})' if where else ''}")
     for study in document["studies"]:
         if study["at_risk"] or not document["at_risk"]:
-            typer.echo(
-                f"  study {plain(study['study_instance_uid'])} of {plain(study['patient_id'])} "
-                f"{plain(study['patient_name'])}, {study['study_date']}: {study['at_risk']} of {study['instances']} "
-                "instances at risk"
-            )
+            typer.echo(f"  {study_words(study)}: {study['at_risk']} of {study['instances']} instances at risk")
     offer = document["reburn"]
     source = {"disc": f"{offer['disc']}", "damaged disc": f"what can be read of {offer['disc']}"}
     if offer["command"]:

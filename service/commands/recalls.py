@@ -29,7 +29,7 @@ from service.commands.common import (
     selection,
     table,
 )
-from service.commands.discs import everything
+from service.commands.discs import everything, show_volume
 from service.lock import running_service
 
 _OPEN = ("WAITING", "RESTORED")
@@ -145,6 +145,8 @@ def insert(
         print_json(document)
     else:
         say(plain(document["words"]))
+        if document["too_few"]:
+            show_volume(document["too_few"])
         for one in document["recalls"]:
             _tell(one)
         if document["result"] == "READ":
@@ -174,6 +176,17 @@ def _tell(document: dict[str, Any]) -> None:
     here = document["here"] + document["restored"]
     words = f": {plain(document['error'])}" if document["error"] else ""
     say(f"{document['recall']} {document['state']}, {here} of {document['instances']} instances are here{words}")
+    changed = document.get("as_on_disc", {"instances": 0, "another_patient": 0})
+    if changed["instances"]:
+        say(
+            f"  {changed['instances']} of them as they were changed for their disc (compressed, corrected), "
+            "not as received"
+        )
+    if changed["another_patient"]:
+        say(
+            f"  {changed['another_patient']} of them under the name or number of another patient, "
+            "as their disc has them: they go on no new disc"
+        )
     for ask in document.get("asks", ()):
         say(f"  {plain(ask['words'])}")
     for one in document["missing"][:_SHOWN]:

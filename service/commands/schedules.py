@@ -16,6 +16,7 @@ from service.commands.common import (
     JsonOption,
     api,
     load_settings,
+    patient_words,
     plain,
     print_json,
     say,
@@ -293,7 +294,7 @@ def preview(name: NameArgument, json: JsonOption = False, data: DataOption = Non
         say(f"disc {number}: {disc['fill']:g} % full, {disc['instances']} instances; {what}")
         for study in disc["studies"][:_STUDIES_SHOWN]:
             say(
-                f"    {plain(study['patient_id'])}  {plain(study['patient_name'])}  {plain(study['study_date'])}  "
+                f"    {patient_words(study['patient_id'], study['patient_name'])}  {plain(study['study_date'])}  "
                 f"{study['instances']} instances  {study['study_instance_uid']}"
             )
         if len(disc["studies"]) > _STUDIES_SHOWN:

@@ -238,6 +238,8 @@ def test_what_cannot_be_read_is_tried_from_the_other_copy(
     assert offer(house.ctx, second.image)["restored"] == 1
     assert (state(house, number), in_spool(house.ctx)) == ("DONE", 4)
 
+    assert told["words"].endswith(f"; D{first.disc_id} is damaged: nobody counts on it any more")
+    assert told["too_few"] is None
 
 def test_what_no_copy_gives_is_listed_by_instance(
     house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -249,7 +251,8 @@ def test_what_no_copy_gives_is_listed_by_instance(
     lost, name = files_of(house, first)[2]
     hurt(monkeypatch, first, [name])
     offer(house.ctx, first.image)
-    offer(house.ctx, second.image)
+    told = offer(house.ctx, second.image)["too_few"]
+    assert (told["good_copies"], told["at_risk"], told["studies"][0]["at_risk"]) == (0, True, 1)
     found = document(house.ctx, number)
     assert (found["state"], found["restored"], found["failed"]) == ("PARTIAL", 3, 1)
     with house.db.read() as session:

@@ -1,0 +1,11 @@
+"""Running text of commands: a patient of whom nothing is known is still called something."""
+
+from __future__ import annotations
+
+from service.commands.common import patient_words, study_words
+
+
+def test_a_patient_without_name_and_number() -> None:
+    study = {"study_instance_uid": "1.2", "patient_id": "", "patient_name": "", "study_date": ""}
+    assert study_words(study) == "study 1.2 of (no Patient ID) (no name), no date"
+    assert patient_words("P\x1b1", "Doe^Jane") == "P\N{REPLACEMENT CHARACTER}1 Doe^Jane"
