@@ -158,13 +158,13 @@ def holdings(session: Session, ids: Sequence[int], *, own_name: bool = False) ->
     for chunk in _chunks(ids):
         columns: Any = select(Instance.id, VolumeInstance.volume_id).select_from(Instance)
         statement = on_disc(columns)
+        if own_name:
+            statement = statement.where(names_its_patient())
         for instance_id, volume_id in session.execute(statement.where(Instance.id.in_(chunk))):
             found.setdefault(volume_id, set()).add(instance_id)
     return found
 
 
-        if own_name:
-            statement = statement.where(names_its_patient())
 @dataclass(frozen=True, slots=True)
 class Choice:
     """Which discs to read for some instances."""
