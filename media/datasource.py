@@ -104,6 +104,17 @@ def from_file(stream: BinaryIO, offset: int, length: int) -> DataSource:
     return DataSource(read, skip)
 
 
+def from_bytes(data: bytes) -> DataSource:
+    """A data set in memory."""
+
+    def skip(_count: int) -> None:
+        raise DataEnds
+
+    source = DataSource(lambda _count: b"", skip)
+    source.data = data
+    return source
+
+
 def inflated(source: DataSource, length: int) -> DataSource:
     """A deflated data set (PS3.5 A.5), inflated in small pieces; ``length`` is that of the deflated bytes.
 

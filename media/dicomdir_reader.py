@@ -38,6 +38,8 @@ _SEQUENCE = 0x00041220
 _POINTERS = frozenset((_NEXT, _IN_USE, _LOWER, _TYPE, _FILE_ID, _SOP_CLASS, _SOP_INSTANCE, _TRANSFER_SYNTAX))
 _MAX_DEPTH = 16
 """PS3.3 Table F.4-1 needs 4 levels, with private and retired record types a few more."""
+_HEAD = 1 << 16
+"""Bytes of a DICOMDIR in which all stands that comes before its records."""
 _RETIRED = frozenset(
     (
         *("OVERLAY", "MODALITY LUT", "VOI LUT", "CURVE", "TOPIC", "VISIT", "RESULTS", "INTERPRETATION"),
@@ -199,6 +201,17 @@ def read(source: BinaryIO | bytes, limits: Limits = Limits()) -> Directory:
         records=records,
         problems=problems.found,
     )
+
+
+def read_identity(source: BinaryIO) -> tuple[str, str]:
+    """File-set UID and File-set ID of a DICOMDIR, of which only the beginning is read. FileSetInvalid: it is none."""
+    try:
+        located = part10.locate_in(source, NAME, directory=True)
+    except NotDicom as error:
+        raise FileSetInvalid(str(error)) from None
+    source.seek(0)
+    head, _ = _root(_all(source, _HEAD), located.dataset_offset, syntax_of(located.transfer_syntax_uid), _Problems(0))
+    return located.sop_instance_uid, _text(head.get(_FILE_SET_ID, b""))
 
 
 def _all(source: BinaryIO, limit: int) -> bytes:

@@ -17,7 +17,7 @@ from typing import Any
 
 from media import dicomdir_reader, manifest, readme, setcatalogue, signing, verify_manifest, verify_set
 from media.discfacts import DiscFacts, from_readme, from_set, volume_date
-from media.header import header_in
+from media.headermemory import HeaderMemory
 from media.identity import Identity, identify
 from media.isolayout import SECTOR
 from media.items import Header
@@ -153,6 +153,7 @@ class _Reading:
         names = entries if entries is not None else self._candidates()
         self._positions: Mapping[str, int] = {name: number for number, name in enumerate(names, start=1)}
         self._entries = entries
+        self._memory = HeaderMemory()
         self._headers: dict[str, int] = {}
         self._offsets: dict[str, int] = {}
 
@@ -250,11 +251,18 @@ class _Reading:
                 meta, _ = read_meta(file.head)
                 if meta is None:
                     raise NotDicom("It is no PS3.10 file")
-                offset, syntax = meta.dataset_offset, meta.transfer_syntax_uid
+                offset, syntax, like = meta.dataset_offset, meta.transfer_syntax_uid, meta.sop_class_uid
             else:
                 located = locate_in(stream, name)  # type: ignore[arg-type]
-                offset, syntax = located.dataset_offset, located.transfer_syntax_uid
-            header = header_in(stream, offset=offset, transfer_syntax_uid=syntax, length=file.size - offset)  # type: ignore[arg-type]
+                offset, syntax, like = located.dataset_offset, located.transfer_syntax_uid, located.sop_class_uid
+            header = self._memory.header_in(
+                stream,  # type: ignore[arg-type]
+                file.head,
+                offset=offset,
+                transfer_syntax_uid=syntax,
+                length=file.size - offset,
+                like=like,
+            )
         except NotDicom as error:
             self.found.lost[name] = str(error)
             return

@@ -8,43 +8,42 @@ from typing import Any, BinaryIO
 
 from media import charsets, datasource, records
 from media.encoding import DEFLATED, EXPLICIT_LE, encode, syntax_of, tag_text
-from media.headerwalk import VERIFICATION_DATETIME, HeaderWalk
+from media.headerwalk import VERIFICATION_DATETIME, HeaderWalk, Plain, Wanted
 from media.items import Header
 from media.problems import NotDicom
 
-# Attributes of Header that are text, with their tags.
 _TEXT = {
-    "specific_character_set": 0x00080005,
-    "patient_id": 0x00100020,
-    "issuer_of_patient_id": 0x00100021,
-    "patient_birth_date": 0x00100030,
-    "patient_sex": 0x00100040,
-    "study_date": 0x00080020,
-    "study_time": 0x00080030,
-    "study_id": 0x00200010,
-    "study_description": 0x00081030,
-    "accession_number": 0x00080050,
-    "modality": 0x00080060,
-    "series_description": 0x0008103E,
-    "body_part_examined": 0x00180015,
-    "institution_name": 0x00080080,
-    "station_name": 0x00081010,
-    "manufacturer": 0x00080070,
-    "photometric_interpretation": 0x00280004,
+    0x00080005: "specific_character_set",
+    0x00100020: "patient_id",
+    0x00100021: "issuer_of_patient_id",
+    0x00100030: "patient_birth_date",
+    0x00100040: "patient_sex",
+    0x00080020: "study_date",
+    0x00080030: "study_time",
+    0x00200010: "study_id",
+    0x00081030: "study_description",
+    0x00080050: "accession_number",
+    0x00080060: "modality",
+    0x0008103E: "series_description",
+    0x00180015: "body_part_examined",
+    0x00080080: "institution_name",
+    0x00081010: "station_name",
+    0x00080070: "manufacturer",
+    0x00280004: "photometric_interpretation",
 }
-_NAMES = {"patient_name": 0x00100010, "referring_physician_name": 0x00080090}
-_INTEGERS = {"series_number": 0x00200011, "instance_number": 0x00200013, "number_of_frames": 0x00280008}
-_WORDS = {"rows": 0x00280010, "columns": 0x00280011}
+"""Attributes of Header that are text, by tag."""
+_NAMES = {0x00100010: "patient_name", 0x00080090: "referring_physician_name"}
+_INTEGERS = {0x00200011: "series_number", 0x00200013: "instance_number", 0x00280008: "number_of_frames"}
+_WORDS = {0x00280010: "rows", 0x00280011: "columns"}
 _UIDS = {
-    "sop_class_uid": (0x00080016, "SOP Class UID"),
-    "sop_instance_uid": (0x00080018, "SOP Instance UID"),
-    "study_instance_uid": (0x0020000D, "Study Instance UID"),
-    "series_instance_uid": (0x0020000E, "Series Instance UID"),
+    0x00080016: ("sop_class_uid", "SOP Class UID"),
+    0x00080018: ("sop_instance_uid", "SOP Instance UID"),
+    0x0020000D: ("study_instance_uid", "Study Instance UID"),
+    0x0020000E: ("series_instance_uid", "Series Instance UID"),
 }
+_SOP_UIDS = (0x00080016, 0x00080018)
 _VERIFICATION_FLAG = 0x0040A493
-_HEADER_TAGS = frozenset(
-    (*_TEXT.values(), *_NAMES.values(), *_INTEGERS.values(), *_WORDS.values(), *(tag for tag, _ in _UIDS.values()))
-)
+HEADER_TAGS = frozenset((*_TEXT, *_NAMES, *_INTEGERS, *_WORDS, *_UIDS))
 
 _TEXT_VRS = frozenset(b"AE AS CS DA DS DT IS LO LT PN SH ST TM UC UI UR UT".split())
 _UID = re.compile(r"\d+(\.\d+)*")
@@ -82,72 +81,105 @@ def header_in(stream: BinaryIO, *, offset: int, transfer_syntax_uid: str, length
     source, syntax, base = datasource.from_file(stream, offset, length), syntax_of(transfer_syntax_uid), offset
     if transfer_syntax_uid in DEFLATED:
         source, syntax, base = datasource.inflated(source, length), EXPLICIT_LE, 0
-    walk = HeaderWalk(source, syntax, base, _HEADER_TAGS)
+    walk = HeaderWalk(source, syntax, base, HEADER_TAGS)
     walk.run()
-    return _header(walk, transfer_syntax_uid, length)
+    return header_of_walk(walk, transfer_syntax_uid, length)
 
 
-def _header(walk: HeaderWalk, transfer_syntax_uid: str, length: int) -> Header:
-    plain = walk.plain
-    codecs = charsets.codecs_of(_ascii(plain.get(records.SPECIFIC_CHARACTER_SET, (b"", b""))[1]))
+def text_of(value: bytes, codecs: tuple[str, ...], name: bool) -> str:
+    """A text as a column has it."""
+    decoded = charsets.decode(value, codecs, name=name).strip(" \0")
+    # Control characters, above all NUL, are legal in no such text and poison to databases and terminals.
+    return decoded if decoded.isprintable() else decoded.translate(_CONTROLS)
 
-    def text(tag: int, *, name: bool = False) -> str:
-        pair = plain.get(tag)
-        if pair is None:
-            return ""
-        decoded = charsets.decode(pair[1], codecs, name=name).strip(" \0")
-        # Control characters, above all NUL, are legal in no such text and poison to databases and terminals.
-        return decoded if decoded.isprintable() else decoded.translate(_CONTROLS)
 
-    texts = {attribute: text(tag) for attribute, tag in _TEXT.items()}
-    texts |= {attribute: text(tag, name=True) for attribute, tag in _NAMES.items()}
-    texts |= {attribute: _uid(walk, attribute) for attribute in _UIDS}
-    numbers = {attribute: _integer(text(tag)) for attribute, tag in _INTEGERS.items()}
-    numbers |= {attribute: _word(*plain.get(tag, (b"", b""))) for attribute, tag in _WORDS.items()}
-    fields: dict[str, Any] = texts | numbers
+def key_of(tag: int, vr: bytes, given: bytes, value: bytes) -> bytes:
+    """A directory key, which is no sequence, encoded; nothing where it has no value, or none that it can have.
+
+    ``given``: the VR as received.
+    """
+    if not (value.strip(b" \0") if vr in _TEXT_VRS else value):
+        return b""
+    if tag == records.SPECIFIC_CHARACTER_SET and not _CHARACTER_SET.fullmatch(value):
+        return b""  # would make others fail on the whole record
+    if given == vr or given in (b"", b"UN") or (given in _TEXT_VRS and vr in _TEXT_VRS):
+        return encode(tag, vr, value)
+    return b""
+
+
+def header_of_walk(walk: HeaderWalk, transfer_syntax_uid: str, length: int) -> Header:
+    """The Header of a data set that was walked through."""
+    fields = fields_of(walk.plain, codecs_of(walk.plain))
+    return header_of(walk, fields, keys_of(walk.plain, walk.wanted), transfer_syntax_uid, length)
+
+
+def codecs_of(plain: Plain) -> tuple[str, ...]:
+    """Of the data set's Specific Character Set."""
+    return charsets.codecs_of(_ascii(plain.get(records.SPECIFIC_CHARACTER_SET, (b"", b""))[1]))
+
+
+def fields_of(plain: Plain, codecs: tuple[str, ...]) -> dict[str, Any]:
+    """The attributes of Header that these elements are. NotDicom where a UID is none."""
+    fields: dict[str, Any] = {}
+    for tag, (vr, value) in plain.items():
+        if tag in _TEXT:
+            fields[_TEXT[tag]] = text_of(value, codecs, False)
+        elif tag in _UIDS:
+            fields[_UIDS[tag][0]] = _uid(tag, value)
+        elif tag in _INTEGERS:
+            fields[_INTEGERS[tag]] = _integer(text_of(value, codecs, False))
+        elif tag in _NAMES:
+            fields[_NAMES[tag]] = text_of(value, codecs, True)
+        elif tag in _WORDS:
+            fields[_WORDS[tag]] = _word(vr, value)
+    return fields
+
+
+def keys_of(plain: Plain, wanted: Wanted) -> dict[int, bytes]:
+    """Those of these elements that are keys, as received but for VR, byte order and lengths."""
+    vrs = wanted.keys
+    return {tag: key_of(tag, vrs[tag], given, value) for tag, (given, value) in plain.items() if tag in vrs}
+
+
+def header_of(
+    walk: HeaderWalk, fields: dict[str, Any], keys: dict[int, bytes], transfer_syntax_uid: str, length: int
+) -> Header:
+    """The Header with these attributes and keys, and the sequences that were met.
+
+    NotDicom where a UID that identifies the instance is missing.
+    """
+    for tag in _SOP_UIDS:
+        attribute, name = _UIDS[tag]
+        if not fields.get(attribute):
+            raise NotDicom(f"{tag_text(tag)} {name} is missing")
+    for others in (walk.sequences, walk.shared):
+        for tag, element in others.items():
+            if tag == VERIFICATION_DATETIME and not _is_verified(walk):
+                continue
+            if tag in walk.wanted.keys:
+                keys.setdefault(tag, element)
     return Header(
         transfer_syntax_uid=transfer_syntax_uid,
         has_pixel_data=walk.has_pixel_data,
-        directory_keys=_directory_keys(walk),
+        directory_keys=b"".join([keys[tag] for tag in sorted(keys)]),
         dataset_bytes=length,
         **fields,
     )
 
 
-def _directory_keys(walk: HeaderWalk) -> bytes:
-    """The elements met that are keys and have a value, as received but for VR, byte order and lengths."""
-    plain, sequences, shared = walk.plain, walk.sequences, walk.shared
-    parts = []
-    for tag, vr in walk.wanted.keys:
-        if tag in plain:
-            given, value = plain[tag]
-            if value.strip(b" \0") if vr in _TEXT_VRS else value:
-                if tag == records.SPECIFIC_CHARACTER_SET and not _CHARACTER_SET.fullmatch(value):
-                    continue  # would make others fail on the whole record
-                if given == vr or given in (b"", b"UN") or (given in _TEXT_VRS and vr in _TEXT_VRS):
-                    parts.append(encode(tag, vr, value))
-                continue
-        if tag == VERIFICATION_DATETIME and plain.get(_VERIFICATION_FLAG, (b"", b""))[1].strip(b" \0") != b"VERIFIED":
-            continue
-        if element := sequences.get(tag) or shared.get(tag):
-            parts.append(element)
-    return b"".join(parts)
+def _is_verified(walk: HeaderWalk) -> bool:
+    return walk.plain.get(_VERIFICATION_FLAG, (b"", b""))[1].strip(b" \0") == b"VERIFIED"
 
 
 def _ascii(value: bytes) -> str:
     return value.decode("ascii", "replace").strip(" \0")
 
 
-def _uid(walk: HeaderWalk, attribute: str) -> str:
+def _uid(tag: int, value: bytes) -> str:
     """A UID that identifies the instance or places it; NotDicom where it is none (PS3.5 9.1)."""
-    tag, name = _UIDS[attribute]
-    text = _ascii(walk.plain.get(tag, (b"", b""))[1])
-    if not text:
-        if attribute.startswith("sop"):
-            raise NotDicom(f"{tag_text(tag)} {name} is missing")
-        return ""
-    if len(text) > 64 or not _UID.fullmatch(text) or not text.isascii():
-        raise NotDicom(f"{tag_text(tag)} {name} is not a UID: {text[:80]!r}")
+    text = _ascii(value)
+    if text and (len(text) > 64 or not _UID.fullmatch(text) or not text.isascii()):
+        raise NotDicom(f"{tag_text(tag)} {_UIDS[tag][1]} is not a UID: {text[:80]!r}")
     return text
 
 

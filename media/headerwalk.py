@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from media import records
@@ -30,7 +29,7 @@ from media.encoding import (
 from media.problems import NotDicom
 
 VERIFICATION_DATETIME = 0x0040A030
-_SOP_CLASS_UID = 0x00080016
+SOP_CLASS_UID = 0x00080016
 _SHARED_FUNCTIONAL_GROUPS = 0x52009229
 _VERIFYING_OBSERVERS = 0x0040A073
 _RELATIONSHIP_TYPE = 0x0040A010
@@ -46,18 +45,46 @@ _ITEM_VALUE = b"\xfe\xff\x00\xe0"
 class Wanted(NamedTuple):
     """What to take of a data set whose record type is known."""
 
-    keys: tuple[tuple[int, bytes], ...]
-    """Tags and VRs of what may stand in ``Header.directory_keys``, sorted."""
+    keys: dict[int, bytes]
+    """VRs of what may stand in ``Header.directory_keys``, by tag, sorted."""
     plain: frozenset[int]
-    """Those of them that are no sequences."""
+    """Those of them that are no sequences, and the others that are wanted."""
     sequences: dict[int, records.Key | None]
     """None: not a key itself, but keys are derived from it."""
     shared: dict[int, records.Key]
 
 
+Plain = dict[int, tuple[bytes, bytes]]
+"""VR as received and value, little endian, by tag."""
+
+
+class Run(NamedTuple):
+    """What the walk gave of some elements, one behind the other, and gives of the same bytes again."""
+
+    data: bytes
+    wanted: Wanted
+    """What was wanted then; where other things are, it gives others."""
+    plain: Plain
+    sequences: dict[int, bytes]
+    has_pixel_data: bool
+
+
+class Runs:
+    """Runs of elements that are looked for (``media.headermemory``)."""
+
+    __slots__ = ("by_tag", "missed")
+
+    def __init__(self) -> None:
+        self.by_tag: dict[bytes, Run] = {}
+        """By the first four bytes."""
+        self.missed = True
+        """Whether one that was looked for was not there."""
+
+
 @functools.cache
-def wanted_for(record_type: str | None) -> Wanted:
-    """For one record type; for None (a SOP class without one, or not yet known) what any could need."""
+def wanted_for(record_type: str | None, others: frozenset[int] = frozenset()) -> Wanted:
+    """For one record type, with other elements; for None (a SOP class without one, or not yet known) what any could
+    need."""
     names = records.levels(record_type) if record_type else tuple(records.TYPES)
     keys = {key.tag: key for key in records.QUERY_KEYS}
     keys |= {key.tag: key for name in names for key in records.TYPES[name].keys}
@@ -70,31 +97,39 @@ def wanted_for(record_type: str | None) -> Wanted:
         sequences[_SHARED_FUNCTIONAL_GROUPS] = None
     if VERIFICATION_DATETIME in keys:
         sequences[_VERIFYING_OBSERVERS] = None
-    return Wanted(tuple(sorted(vrs.items())), frozenset(vrs) - sequences.keys(), sequences, shared)
+    return Wanted(dict(sorted(vrs.items())), (frozenset(vrs) - sequences.keys()) | others, sequences, shared)
+
+
+_NO_RUNS: dict[bytes, Run] = {}
 
 
 class HeaderWalk:
     """One walk through one data set. Methods take a position in the source's window and give the one behind."""
 
-    def __init__(self, source: DataSource, syntax: Syntax, offset: int, others: Iterable[int]) -> None:
+    def __init__(self, source: DataSource, syntax: Syntax, offset: int, others: frozenset[int]) -> None:
         """``offset`` is added to the offsets that messages name; ``others`` are tags that are wanted beside keys."""
-        self.plain: dict[int, tuple[bytes, bytes]] = {}
-        """VR as received and value, little endian, by tag."""
+        self.plain: Plain = {}
         self.sequences: dict[int, bytes] = {}
         """Whole encoded elements: wanted sequences, and keys that were derived from one."""
         self.shared: dict[int, bytes] = {}
         """Whole encoded elements from the Shared Functional Groups Sequence."""
         self.has_pixel_data = False
-        self.wanted = wanted_for(None)
+        self.again: list[Run] = []
+        """Runs that stood there again."""
+        self.wanted = wanted_for(None, others)
         self._source = source
         self._syntax = syntax
         self._offset = offset
-        self._others = frozenset(others)
+        self._others = others
 
-    def run(self) -> None:
-        """Every top level element to the end. NotDicom names the element and offset where it is malformed."""
+    def run(self, runs: Runs | None = None) -> None:
+        """Every top level element to the end. NotDicom names the element and offset where it is malformed.
+
+        With ``runs`` those that stand there are passed over at once, and offsets in messages may be earlier ones.
+        """
+        by_tag = runs.by_tag if runs is not None else _NO_RUNS
         source, syntax = self._source, self._syntax
-        plain, sequences = self.wanted.plain | self._others, self.wanted.sequences
+        plain, sequences = self.wanted.plain, self.wanted.sequences
         at = tag = where = 0
         try:
             while True:
@@ -105,14 +140,20 @@ class HeaderWalk:
                     if len(data) - at < 8:
                         self._padding(at)
                         return
+                if by_tag and (run := by_tag.get(data[at : at + 4])) is not None:
+                    if run.wanted is self.wanted and data.startswith(run.data, at):
+                        self._again(run)
+                        at += len(run.data)
+                        continue
+                    runs.missed = True  # type: ignore[union-attr]
                 where = source.base + at
                 tag, vr, at, count = element_head(data, at, syntax)
                 if tag in plain and count != UNDEFINED:
                     at = self._keep(tag, vr, at, count)
-                    if tag == _SOP_CLASS_UID:
+                    if tag == SOP_CLASS_UID:
                         uid = self.plain[tag][1].decode("latin_1").strip(" \0")
-                        self.wanted = wanted_for(records.record_type(uid))
-                        plain, sequences = self.wanted.plain | self._others, self.wanted.sequences
+                        self.wanted = wanted_for(records.record_type(uid), self._others)
+                        plain, sequences = self.wanted.plain, self.wanted.sequences
                 elif tag in sequences:
                     at = self._keep_sequence(tag, at, count, IMPLICIT_LE if vr == b"UN" else syntax)
                 elif count == UNDEFINED:
@@ -135,6 +176,15 @@ class HeaderWalk:
         except NotDicom as error:
             problem = str(error)
         raise NotDicom(f"{problem}, at offset {self._offset + where}")
+
+    def _again(self, run: Run) -> None:
+        """Take what a run gave."""
+        if not self.plain.keys().isdisjoint(run.plain):
+            raise NotDicom("An element occurs twice")  # with another value, perhaps
+        self.plain.update(run.plain)
+        self.sequences.update(run.sequences)
+        self.has_pixel_data |= run.has_pixel_data
+        self.again.append(run)
 
     def _padding(self, at: int) -> None:
         """Zeros up to the end are harmless; anything else there is no element."""

@@ -47,8 +47,8 @@ def identify(tree: FileTree) -> Identity:
             uid = meta.sop_instance_uid if meta is not None else ""
             stream.seek(0)
             with contextlib.suppress(MediaError, OSError):
-                directory = dicomdir_reader.read(stream)
-                return Identity(directory.file_set_uid or uid, directory.file_set_id or label, maker, ours)
+                said, file_set_id = dicomdir_reader.read_identity(stream)
+                return Identity(said or uid, file_set_id or label, maker, ours)
     except OSError:
         return Identity(file_set_id=label)
     return Identity(uid, label, maker, ours)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Table, insert, select, update
 from sqlalchemy.orm import Session
 
 from media.items import Header
@@ -31,6 +31,10 @@ from store.registration import (
 )
 from store.search import folded
 from store.states import JobState
+
+_INSTANCES: Table = Instance.__table__  # type: ignore[assignment]
+"""Rows of tables are entered without the ORM, which takes as long for a row as all else."""
+_REQUESTED: Table = RequestInstance.__table__  # type: ignore[assignment]
 
 SOURCE = "rebuild"
 """``Request.source`` of what was never asked for here; lists of jobs may leave it out."""
@@ -101,9 +105,10 @@ def enter_instances(
             }
             for one, series_id in zip(new, series, strict=True)
         ]
-        session.execute(insert(Instance), values)
-        settle_conflicts(session, {uid for uid, _ in fresh})
+        connection.execute(insert(_INSTANCES), values)
         known = _known(session, arrived)
+        if len(known) > len({uid for uid, _ in known}):
+            settle_conflicts(session, {uid for uid, _ in fresh})
     return [known[one.header.sop_instance_uid, one.digest] for one in arrived], len(fresh)
 
 
@@ -275,7 +280,7 @@ def add_requested(session: Session, request_id: int, ids: Sequence[int]) -> None
     )
     new = [{"request_id": request_id, "instance_id": row_id} for row_id in sorted(wanted - there)]
     if new:
-        session.execute(insert(RequestInstance), new)
+        session.connection().execute(insert(_REQUESTED), new)
         _take_for_pool(session, session.get_one(Request, request_id), [row["instance_id"] for row in new])
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import Table, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -36,6 +36,8 @@ _TRIES = 4
 _BLANK_ID = re.compile(r"[^A-Z0-9_ ]")
 
 OptionsOf = Callable[[Mapping[str, Any]], dict[str, Any]]
+_FILES: Table = VolumeInstance.__table__  # type: ignore[assignment]
+
 """Makes complete options of a request (``jobs.options``) of what is known of them."""
 
 
@@ -340,7 +342,7 @@ class _Entry:
             for (one, _, _), row_id in zip(good, ids, strict=True)
         ]
         if rows:
-            self._session.execute(insert(VolumeInstance), rows)
+            self._session.connection().execute(insert(_FILES), rows)
             entering.add_requested(self._session, plan.request_id, ids)
         self._result.instances += len(rows)
         self._result.new_instances += new

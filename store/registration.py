@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Table, insert, select, text, update
@@ -127,14 +127,20 @@ def patient_identity(header: Header) -> str:
     Patient ID, issuer, name and birth date; where there is no Patient ID also the study. Names are the same without
     regard to case, blanks and trailing empty components.
     """
-    parts = [
-        header.patient_id.strip(),
-        header.issuer_of_patient_id.strip(),
-        plain_name(header.patient_name),
-        header.patient_birth_date.strip(),
-    ]
+    return _identity(
+        header.patient_id,
+        header.issuer_of_patient_id,
+        header.patient_name,
+        header.patient_birth_date,
+        "" if header.patient_id.strip() else header.study_instance_uid,
+    )
+
+
+@lru_cache(256)
+def _identity(patient_id: str, issuer: str, name: str, birth_date: str, study: str) -> str:
+    parts = [patient_id.strip(), issuer.strip(), plain_name(name), birth_date.strip()]
     if not parts[0]:
-        parts.append(header.study_instance_uid)
+        parts.append(study)
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
