@@ -163,7 +163,7 @@ def _database(settings: Settings, db: Database | None, found: _Findings) -> None
 def _contents(db: Database, found: _Findings) -> None:
     from sqlalchemy import func, or_, select
 
-    from store import copies
+    from store import atrisk, copies
     from store.checks import DAMAGED, counts
     from store.models import Instance
     from store.models_jobs import Disc, Job, Volume
@@ -185,6 +185,7 @@ def _contents(db: Database, found: _Findings) -> None:
             select(func.count()).select_from(Volume).where(Volume.good_copies < Volume.wanted_copies)
         )
         miscounted = copies.wrong(session, limit=10)
+        unsure = atrisk.unconfirmed_discs(session)
     found.state["volumes on too few discs"] = f"{short}; see `burnish at-risk --in-spool`" if short else "none"
     if miscounted:
         named = ", ".join(one["file_set_id"] for one in miscounted)
@@ -196,6 +197,8 @@ def _contents(db: Database, found: _Findings) -> None:
     found.state["conflicts"] = str(conflicts)
     found.state["jobs"] = ", ".join(f"{count} {state}" for state, count in sorted(jobs.items())) or "none yet"
     found.state["verified discs"] = str(discs) + (f", and {len(damaged)} lost or damaged" if damaged else "")
+    if unsure:
+        found.state["discs of unknown purpose"] = f"{unsure}, not counted on: `burnish discs list --purpose unknown`"
 
 
 def _folders(settings: Settings, found: _Findings) -> None:

@@ -16,6 +16,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from jobs.context import Context
+from store import atrisk
 from store.models import Instance
 from store.models_archive import Recall
 from store.models_audit import AuditRecord, Notice
@@ -64,6 +65,11 @@ class _Figures(Collector):
                 "burnish_volumes_short",
                 "Volumes with fewer good copies than wanted",
                 session.scalar(select(func.count()).where(Volume.good_copies < Volume.wanted_copies)),
+            )
+            yield _gauge(
+                "burnish_discs_purpose_unknown",
+                "Discs of which nobody said what they are for",
+                atrisk.unconfirmed_discs(session),
             )
             yield _gauge(
                 "burnish_instances_received",

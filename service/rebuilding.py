@@ -17,6 +17,7 @@ from service.bulk import media_in
 from service.contract import Document, OnProgress
 from service.errors import NotDone, UsageError
 from store import rebuild
+from store.checks import UNKNOWN
 from store.rebuild import Entered, Run
 from store.rebuild_sets import Sighted, missing_volumes
 
@@ -110,6 +111,7 @@ def _one(
 _NOTHING: Mapping[str, Any] = {
     "disc": None,
     "new_disc": False,
+    "purpose": "",
     "file_set_id": "",
     "file_set_uid": "",
     "volume": None,
@@ -140,6 +142,7 @@ def _document(found: DiscFound, entered: Entered) -> Document:
         "reason": "",
         "disc": entered.disc or None,
         "new_disc": entered.new_disc,
+        "purpose": entered.purpose,
         "file_set_id": entered.file_set_id,
         "file_set_uid": entered.file_set_uid,
         "volume": found.number,
@@ -165,6 +168,7 @@ def summary(discs: Sequence[Document], missing: Sequence[Document]) -> Document:
         "damaged": results.count("DAMAGED"),
         "not_entered": results.count("NOT ENTERED") + results.count("NO DISC"),
         "new_discs": sum(disc["new_disc"] for disc in discs),
+        "purpose_unknown": sum(disc["purpose"] == UNKNOWN for disc in discs),
         "instances": sum(disc["instances"] for disc in discs),
         "new_instances": sum(disc["new_instances"] for disc in discs),
         "lost": sum(disc["lost_count"] for disc in discs),

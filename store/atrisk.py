@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import ScalarSelect, case, distinct, func, select
+from sqlalchemy import ScalarSelect, case, distinct, exists, func, select
 from sqlalchemy.orm import Session
 
-from store.checks import counts
+from store.checks import ARCHIVE, counts, is_unconfirmed
 from store.models import Instance, Patient, Series, Study
 from store.models_jobs import Disc, Volume, VolumeInstance
 from store.states import DiscState
@@ -101,6 +101,33 @@ def on_nothing(session: Session, volume_id: int) -> int:
     ).scalar_one()
 
 
+def unconfirmed(session: Session) -> dict[str, int]:
+    """``{"discs", "volumes"}``: discs of which nobody said what they are for, and how many volumes hold something that
+    is neither in the spool nor on a disc that counts, but on these. It ends when somebody says what they are for."""
+    on_these_alone = exists().where(
+        VolumeInstance.volume_id == Volume.id,
+        Instance.id == VolumeInstance.instance_id,
+        Instance.spool_path.is_(None),
+        copies_of_instance() == 0,
+    )
+    volumes = (
+        select(func.count())
+        .select_from(Volume)
+        .where(
+            Volume.id.in_(select(Disc.volume_id).where(is_unconfirmed())),
+            Volume.good_copies == 0,
+            on_these_alone,
+        )
+    )
+    discs = unconfirmed_discs(session)
+    return {"discs": discs, "volumes": session.execute(volumes).scalar_one() if discs else 0}
+
+
+def unconfirmed_discs(session: Session) -> int:
+    """How many discs there are of which nobody said what they are for."""
+    return session.execute(select(func.count()).select_from(Disc).where(is_unconfirmed())).scalar_one()
+
+
 def summary(session: Session) -> dict[str, int]:
     """``{"short", "at_risk", "gone"}``: volumes on too few discs, those with something at risk, and those with
     something that is on no counted disc at all."""
@@ -154,7 +181,7 @@ def disc_counts(disc: Disc) -> bool:
     """``store.checks.counts`` for a row that was read."""
     return (
         disc.state == DiscState.VERIFIED
-        and disc.purpose == "archive"
+        and disc.purpose == ARCHIVE
         and disc.marked is None
         and disc.checked_result != "DAMAGED"
     )

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, String, and_, func, literal_column, or_, s
 from sqlalchemy.orm import Session, defer
 
 from media.ecc import redundancy
-from store.checks import ARCHIVE, check_of
+from store.checks import ARCHIVE, UNKNOWN, check_of
 from store.matching import has_wildcard, patient_name_condition
 from store.models import Derived, Instance, Patient, Series, Study
 from store.models_jobs import Disc, Volume, VolumeInstance
@@ -71,9 +71,10 @@ def find(
     """Discs of the archive that hold what is looked for (the ``burnish find --json`` document), with what matched.
 
     Discs of every state are told, so that nobody takes a failed one for good: ``state`` and ``verified_by`` say how
-    much a disc can be relied upon. Empty criteria do not narrow the search. What was corrected, or given a new UID, on
-    its way to the disc is found by either value; ``instances`` are UIDs as on the disc, ``originals`` has, by these,
-    the UIDs as received of those that got a new one.
+    much a disc can be relied upon, ``purpose`` whether it is one of which nobody said what it is for. Empty criteria
+    do not narrow the search. What was corrected, or given a new UID, on its way to the disc is found by either value;
+    ``instances`` are UIDs as on the disc, ``originals`` has, by these, the UIDs as received of those that got a new
+    one.
     """
     facts = Facts(session)
     query = (
@@ -85,7 +86,7 @@ def find(
         .outerjoin(Series, Series.id == Instance.series_id)
         .outerjoin(Study, Study.id == Series.study_id)
         .outerjoin(Patient, Patient.id == Study.patient_id)
-        .where(Disc.state != "PLANNED", Disc.purpose == ARCHIVE)
+        .where(Disc.state != "PLANNED", Disc.purpose.in_((ARCHIVE, UNKNOWN)))
     )
     criteria: tuple[tuple[Any, Any, str], ...] = (
         (Instance.sop_instance_uid, Derived.new_sop_instance_uid, sop),
@@ -122,6 +123,7 @@ def find(
             "disc": f"D{disc.id}",
             "protection": volume.protection,
             "redundancy": round(redundancy(volume.protection_roots), 1) if volume.protection_roots else None,
+            "purpose": disc.purpose,
             "pool": disc.pool,
             "shelf": disc.shelf,
             "checked_out_to": disc.checked_out_to,

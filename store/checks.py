@@ -21,15 +21,35 @@ WORN = "WORN"
 """All of it can be read, but worse than before: time for another copy."""
 DAMAGED = "DAMAGED"
 ARCHIVE = "archive"
+HANDOUT = "handout"
+UNKNOWN = "unknown"
+"""Nobody said what the disc is for: it was entered from itself and does not tell. What is on it is found and can be
+recalled; whether the disc is kept here nobody knows, so nobody counts on it."""
+PURPOSES = (ARCHIVE, "backup", HANDOUT)
+"""That a person may say."""
 
 
 def counts() -> ColumnElement[bool]:
     """True for a Disc that is counted on: of the archive, verified when it was made, and since then neither found
     damaged nor marked as lost or damaged by a person."""
+    return and_(_good(), Disc.purpose == ARCHIVE)
+
+
+def is_place() -> ColumnElement[bool]:
+    """True for a Disc where what it holds is found: one that counts, or would if it was known to be kept here."""
+    return and_(_good(), Disc.purpose.in_((ARCHIVE, UNKNOWN)))
+
+
+def is_unconfirmed() -> ColumnElement[bool]:
+    """True for a Disc that somebody is to say of what it is for."""
+    return and_(Disc.state == DiscState.VERIFIED, Disc.purpose == UNKNOWN, Disc.marked.is_(None))
+
+
+def _good() -> ColumnElement[bool]:
     sound = or_(Disc.checked_result.is_(None), Disc.checked_result != DAMAGED)
     # Nearly every disc is verified: they are to be found by volume.
     verified = unindexed(Disc.state) == DiscState.VERIFIED
-    return and_(verified, Disc.purpose == ARCHIVE, Disc.marked.is_(None), sound)
+    return and_(verified, Disc.marked.is_(None), sound)
 
 
 def volume_document(session: Session, *, file_set_uid: str = "", file_set_id: str = "") -> dict[str, Any] | None:

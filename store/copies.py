@@ -58,7 +58,12 @@ def recount(session: Session, volume_id: int) -> None:
 
 def recount_pool(session: Session, pool: str) -> None:
     """The same for every volume that has a disc of a pool: the pool demands another number of copies."""
-    volumes = session.scalars(select(Disc.volume_id).where(Disc.pool == pool).distinct().order_by(Disc.volume_id)).all()
+    recount_many(session, session.scalars(select(Disc.volume_id).where(Disc.pool == pool)))
+
+
+def recount_many(session: Session, volume_ids: Iterable[int]) -> None:
+    """The same for these volumes."""
+    volumes = sorted(set(volume_ids))
     for start in range(0, len(volumes), _BATCH):
         chunk = volumes[start : start + _BATCH]
         lock(session, chunk)

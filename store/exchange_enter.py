@@ -14,6 +14,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from store import copies, entering
+from store.checks import PURPOSES, UNKNOWN
 from store.exchange_values import BadRecord, Record, moment_of, require, sound, text_of, values_of, whole_of
 from store.models import Derived, Instance, Patient, Series, Study
 from store.models_archive import DiscCheck, Pool
@@ -26,7 +27,6 @@ _UID = re.compile(r"[0-9][0-9.]{0,63}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _FILE_ID = re.compile(r"[^\x00-\x1f\x7f/\\]+(/[^\x00-\x1f\x7f/\\]+)*")
 _ORIGINS = ("own", "rebuilt", "foreign")
-_PURPOSES = ("archive", "backup", "handout")
 
 
 Options = Callable[[Mapping[str, Any]], dict[str, Any]]
@@ -333,7 +333,7 @@ class _Entering:
             if volume is None or volume not in jobs:
                 raise BadRecord(f"record {number} names a volume that is not there")
             one = values_of(Disc, number, record, "job_id", "volume_id", "ticket", "node", "epoch", "progress")
-            if one["state"] not in DISC_FINAL or one["purpose"] not in _PURPOSES:
+            if one["state"] not in DISC_FINAL or one["purpose"] not in (*PURPOSES, UNKNOWN):
                 raise BadRecord(f"record {number}: state or purpose is none that a disc may have")
             own = {"volume_id": volume, "job_id": jobs[volume], "ticket": None, "node": None, "epoch": None}
             values.append({**one, **own, "progress": 1.0})

@@ -224,7 +224,8 @@ class Disc(Base):
     checked_how: Mapped[str | None] = mapped_column(String(255))
     """... and what was read, and by which program."""
     purpose: Mapped[str] = mapped_column(String(8), default="archive")
-    """``archive``: the disc is a place where the catalogue finds its instances; ``backup``, ``handout``: it is none."""
+    """``archive``: the disc is a place where the catalogue finds its instances; ``backup``, ``handout``: it is none.
+    ``unknown``: it is such a place, and nobody counts on it (``store.checks.UNKNOWN``)."""
     pool: Mapped[str | None] = mapped_column(String(32), index=True)
     shelf: Mapped[str | None] = mapped_column(String(255))
     """Where people keep the disc: room, shelf, slot; or a robot's bin."""

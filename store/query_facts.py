@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, distinct, func, select
 from sqlalchemy.orm import Session
 
-from store.checks import counts
+from store.checks import is_place
 from store.models import Derived, Instance, Series, Study
 from store.models_jobs import Disc, Volume, VolumeInstance
 from store.presence import has_restored, is_here
@@ -206,7 +206,7 @@ def _find_purged(
 
 @dataclass(frozen=True, slots=True)
 class VerifiedVolume:
-    """A volume of which there are verified discs."""
+    """A volume of which there are verified discs that are a place to find it."""
 
     file_set_id: str
     uid: str
@@ -220,7 +220,7 @@ def verified_volumes(session: Session, ids: Collection[int]) -> dict[int, Verifi
     statement = (
         select(Volume.id, Volume.file_set_id, Volume.file_set_uid, Disc.image)
         .join(Disc, Disc.volume_id == Volume.id)
-        .where(Volume.id.in_(list(ids)), counts())
+        .where(Volume.id.in_(list(ids)), is_place())
         .order_by(Disc.id)
     )
     for volume, file_set_id, uid, image in session.execute(statement):

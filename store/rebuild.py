@@ -20,6 +20,7 @@ from media.setcatalogue import SetStudy
 from media.setcatalogue_read import received_keys
 from media.verify_meta import is_uid
 from store import copies, entering
+from store.checks import UNKNOWN
 from store.db import Database
 from store.discs import record
 from store.entering import Arrived, Made, NewSet
@@ -48,6 +49,8 @@ class Entered:
     known: bool = False
     """Whether the catalogue had this volume before."""
     disc: str = ""
+    purpose: str = ""
+    """Of the disc: ``unknown`` where it does not tell, and the catalogue did not know."""
     new_disc: bool = False
     instances: int = 0
     """That are on it and in the catalogue now ..."""
@@ -243,7 +246,11 @@ class _Entry:
 
     def _purpose(self) -> str:
         facts = self._found.set_catalogue.facts if self._found.set_catalogue is not None else None
-        return facts.purpose if facts is not None and facts.purpose in ("archive", "backup") else "archive"
+        return facts.purpose if facts is not None and facts.purpose in ("archive", "backup") else UNKNOWN
+
+    def _pool(self) -> str | None:
+        facts = self._found.set_catalogue.facts if self._found.set_catalogue is not None else None
+        return facts.pool or None if facts is not None else None
 
     def _complete(self, volume: Volume) -> None:
         """What an earlier, damaged copy could not tell."""
@@ -412,7 +419,10 @@ class _Entry:
             disc.image = str(place)
             if disc.location is None or disc.location.startswith("/"):
                 disc.location = str(place)
-        result.disc = f"D{disc.id}"
+        if disc.purpose == UNKNOWN:  # an earlier reading may not have got so far as to know
+            disc.purpose = self._purpose()
+            disc.pool = self._pool()
+        result.disc, result.purpose = f"D{disc.id}", disc.purpose
         self._session.flush()
         damaged = bool(result.lost) or found.damaged
         self._session.add(
@@ -466,8 +476,9 @@ class _Entry:
         job = entering.enter_job(self._session, plan, 1)
         taken = self._session.scalars(select(Disc.copy).where(Disc.volume_id == volume.id)).all()
         facts = self._found.set_catalogue.facts if self._found.set_catalogue is not None else None
-        # What was ordered to be handed out is no place of the archive, though its disc does not say so.
-        ordered = str(self._session.get_one(Request, plan.request_id).options.get("purpose") or self._purpose())
+        # What was ordered here is known, though its disc does not say so.
+        asked = self._session.get_one(Request, plan.request_id).options if volume.origin != "foreign" else {}
+        ordered = str(asked.get("purpose") or self._purpose())
         at = now()
         disc = Disc(
             job_id=job.id,
@@ -486,7 +497,7 @@ class _Entry:
             verified_by="read-back",
             verified_at=at,
             purpose=ordered if facts is None else self._purpose(),
-            pool=(facts.pool or None) if facts is not None else None,
+            pool=self._pool(),
             times_read=0,
             error=None,
             created_at=self._created,

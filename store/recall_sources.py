@@ -1,8 +1,8 @@
 """Where instances can be read back from: which volumes hold them, which disc of each is the best one to read.
 
 Best is an image that is online, then the nearest shelf, then the disc that was read least. A disc that is checked out,
-a backup, or one that was found damaged is taken only where there is no better; a lost one, or one that was handed out,
-never.
+a backup, one of which nobody said what it is for, or one that was found damaged is taken only where there is no better;
+a lost one, or one that was handed out, never.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from store.checks import DAMAGED, counts
+from store.checks import DAMAGED, HANDOUT, UNKNOWN, counts
 from store.models import Instance
 from store.models_jobs import Disc, Volume, VolumeInstance
 from store.query_facts import on_disc
@@ -35,7 +35,9 @@ class Rank(IntEnum):
     SHELF = 1
     CHECKED_OUT = 2
     BACKUP = 3
-    DAMAGED = 4
+    UNKNOWN = 4
+    """Nobody said that it is kept here."""
+    DAMAGED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,8 @@ class Candidate:
         where = f", {shelf_words(self.shelf)}" if self.shelf else f", last at {self.location}" if self.location else ""
         out = f", checked out to {self.checked_out_to}" if self.checked_out_to else ""
         bad = ", although it was found damaged" if self.rank is Rank.DAMAGED else ""
-        return f"please insert {name}{where}{out}{bad}{f', {drive}' if drive else ''}"
+        unsure = ", if it is kept here (nobody said what it is for)" if self.rank is Rank.UNKNOWN else ""
+        return f"please insert {name}{where}{out}{bad}{unsure}{f', {drive}' if drive else ''}"
 
 
 def candidates(
@@ -88,7 +91,7 @@ def candidates(
             .where(
                 Disc.volume_id.in_(chunk),
                 Disc.state == DiscState.VERIFIED,
-                Disc.purpose != "handout",
+                Disc.purpose != HANDOUT,
                 or_(Disc.marked.is_(None), Disc.marked != LOST),
             )
             .order_by(Disc.id)
@@ -136,6 +139,8 @@ def _rank(disc: Disc, image: Path | None, sound: bool) -> Rank:
         return Rank.DAMAGED
     if image is not None:
         return Rank.ONLINE
+    if disc.purpose == UNKNOWN:
+        return Rank.UNKNOWN
     if disc.checked_out_to:
         return Rank.CHECKED_OUT
     return Rank.SHELF if sound else Rank.BACKUP
@@ -252,7 +257,7 @@ def _why_none(session: Session, missing: Collection[int], held: Mapping[int, set
             .where(Volume.id.in_(chunk))
         )
         for volume, file_set_id, marked, state, purpose in rows:
-            if state == DiscState.VERIFIED and purpose != "handout":
+            if state == DiscState.VERIFIED and purpose != HANDOUT:
                 names[volume] = (
                     f"{file_set_id} is {str(marked).lower()}" if marked else f"{file_set_id} did not give it"
                 )

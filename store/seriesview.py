@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import BigInteger, cast, func, select
 from sqlalchemy.orm import Session
 
-from store.checks import counts
+from store.checks import is_place
 from store.models import Instance, Patient, Series, Study
 from store.models_jobs import Disc, Volume, VolumeInstance
 
@@ -100,7 +100,7 @@ def instance_ids(session: Session, study_id: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class OnDisc:
-    """A disc that holds something of a study and is counted on."""
+    """A disc that holds something of a study and can be read."""
 
     id: int
     file_set_id: str
@@ -111,6 +111,8 @@ class OnDisc:
     location: str | None
     instances: int
     """Of the study."""
+    purpose: str
+    """As of a Disc: ``archive``, or ``unknown``."""
 
 
 def discs_of(session: Session, study_id: int) -> list[OnDisc]:
@@ -133,10 +135,11 @@ def discs_of(session: Session, study_id: int) -> list[OnDisc]:
             Disc.shelf,
             Disc.location,
             held.c.instances,
+            Disc.purpose,
         )
         .join(Volume, Volume.id == Disc.volume_id)
         .join(held, held.c.volume_id == Volume.id)
-        .where(counts())
+        .where(is_place())
         .order_by(Volume.file_set_id, Disc.copy)
         .limit(200)
     )

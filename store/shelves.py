@@ -8,22 +8,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
 from store import atrisk, copies
-from store.checks import DAMAGED
+from store.checks import DAMAGED, PURPOSES, UNKNOWN, is_unconfirmed
 from store.guard import rows_changed
 from store.models_base import now
-from store.models_jobs import Disc
+from store.models_jobs import Disc, Volume
 from store.models_nodes import Event
 from store.rereading import NoSuchDisc
 from store.states import DiscState
 
 LOST = "LOST"
 MARKS = (LOST, DAMAGED)
-PURPOSES = ("archive", "backup", "handout")
 _LONGEST = 255
+_BATCH = 500
 
 
 class DiscError(Exception):
@@ -103,20 +103,76 @@ def found(session: Session, disc_id: int, *, reason: str = "", by: str = "cli") 
 
 def dedicate(session: Session, disc_id: int, purpose: str, *, by: str = "cli") -> Disc:
     """A disc is for something else from now on: one of the archive was handed out, say. Raises as above."""
-    if purpose not in PURPOSES:
-        raise BadPlace(f"{purpose!r} is no purpose of a disc; there are {', '.join(PURPOSES)}")
+    _require_purpose(purpose)
     disc = _made(session, disc_id)
-    if disc.purpose == purpose:
+    before = disc.purpose
+    if before == purpose:
         return disc
-    disc = _change(session, disc, "mark", disc.purpose, purpose, {"by": by, "action": "purpose"}, purpose=purpose)
+    disc = _change(session, disc, "mark", before, purpose, {"by": by, "action": "purpose"}, purpose=purpose)
     copies.recount(session, disc.volume_id)
     # With its last disc of the archive a volume wants no copies any more, so nobody would be told what it alone holds.
-    if copies.wanted_of(session, disc.volume_id) == 0 and (left := atrisk.on_nothing(session, disc.volume_id)):
+    # (Nobody counted on a disc of unknown purpose: what is said of it is the truth, whatever it alone holds.)
+    last = before != UNKNOWN and copies.wanted_of(session, disc.volume_id) == 0
+    if last and (left := atrisk.on_nothing(session, disc.volume_id)):
         raise DiscError(
             "LAST_DISC",
             f"{left} instances are on D{disc_id} alone; `burnish reburn D{disc_id}` makes another disc of them",
         )
     return disc
+
+
+def dedicate_unknown(session: Session, purpose: str, *, file_set_id: str = "", by: str = "cli") -> list[int]:
+    """Every disc of which nobody said what it is for is for this from now on, but those that are marked as lost or
+    damaged; returns their ids.
+
+    ``file_set_id``: of these only, ``*`` and ``?`` stand for any characters, and for one. Raises BadPlace.
+    """
+    _require_purpose(purpose)
+    wanted = select(Disc.id).where(is_unconfirmed())
+    if file_set_id:
+        wanted = wanted.join(Volume, Volume.id == Disc.volume_id)
+        wanted = wanted.where(Volume.file_set_id.like(_pattern(file_set_id.strip().upper()), escape="\\"))
+    found: list[int] = []
+    rows = session.execute(
+        select(Disc.id, Disc.job_id, Disc.volume_id).where(Disc.id.in_(wanted)).order_by(Disc.id).with_for_update()
+    ).all()
+    detail = {"by": by, "action": "purpose", "old": UNKNOWN, "new": purpose}
+    for start in range(0, len(rows), _BATCH):
+        chunk = rows[start : start + _BATCH]
+        at = now()
+        ids = [row.id for row in chunk]
+        statement = update(Disc).where(Disc.id.in_(ids), Disc.purpose == UNKNOWN)
+        rows_changed(session, statement.values(purpose=purpose, updated_at=at))
+        session.execute(
+            insert(Event),
+            [
+                {
+                    "at": at,
+                    "kind": "mark",
+                    "job_id": row.job_id,
+                    "disc_id": row.id,
+                    "old": UNKNOWN,
+                    "new": purpose,
+                    "detail": detail,
+                }
+                for row in chunk
+            ],
+        )
+        found += ids
+    copies.recount_many(session, {row.volume_id for row in rows})
+    return found
+
+
+def _require_purpose(purpose: str) -> None:
+    if purpose not in PURPOSES:
+        raise BadPlace(f"{purpose!r} is no purpose of a disc; there are {', '.join(PURPOSES)}")
+
+
+def _pattern(text: str) -> str:
+    """A text with ``*`` and ``?`` as LIKE takes it."""
+    for special in ("\\", "%", "_"):
+        text = text.replace(special, f"\\{special}")
+    return text.replace("*", "%").replace("?", "_")
 
 
 def _made(session: Session, disc_id: int) -> Disc:

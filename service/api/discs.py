@@ -53,6 +53,12 @@ class PurposeBody(_Body):
     purpose: Literal["archive", "backup", "handout"]
 
 
+class PurposesBody(PurposeBody):
+    discs: list[Annotated[str, Field(pattern=r"^[Dd]?[0-9]{1,18}$")]] = Field(default=[], max_length=10_000)
+    all_unknown: bool = False
+    file_set_id: str = Field(default="", max_length=16)
+
+
 class FoundBody(_Body):
     reason: str = Field(default="", max_length=2000)
 
@@ -83,7 +89,7 @@ def discs(
     ctx: Ctx,
     *,
     pool: Annotated[str, Query(max_length=32)] = "",
-    purpose: Literal["", "archive", "backup", "handout"] = "",
+    purpose: Literal["", "archive", "backup", "handout", "unknown"] = "",
     shelf: Annotated[str, Query(max_length=255, description="How the shelf begins")] = "",
     file_set_id: Annotated[str, Query(max_length=16)] = "",
     marked: Annotated[bool, Query(description="Lost or damaged, as a person said")] = False,
@@ -206,6 +212,24 @@ def dedicate(
     return _told(ctx, changed)
 
 
+@router.post(
+    "/discs/purpose", summary="Several discs are for something else from now on", responses=answers.problems(404, 409)
+)
+def dedicate_many(ctx: Ctx, body: PurposesBody, actor: Annotated[Actor, needs("discs.manage")]) -> dict[str, Any]:
+    """Either the discs named, or with ``all_unknown`` or ``file_set_id`` (a pattern, ``*`` and ``?``) those of which
+    nobody said what they are for. All or none."""
+    if bool(body.discs) == (body.all_unknown or bool(body.file_set_id)):
+        raise UsageError("say which discs: by number, or all_unknown or file_set_id for those of unknown purpose")
+    with ctx.db.begin() as session:
+        if body.discs:
+            wanted = sorted({number("D", one.upper()) for one in body.discs})
+            changed = [shelves.dedicate(session, one, body.purpose, by=actor.name).id for one in wanted]
+        else:
+            changed = shelves.dedicate_unknown(session, body.purpose, file_set_id=body.file_set_id, by=actor.name)
+        left = atrisk.unconfirmed_discs(session)
+    return {"purpose": body.purpose, "discs": [f"D{one}" for one in changed], "purpose_unknown": left}
+
+
 @router.get("/at-risk", summary="What is on too few discs", dependencies=[needs("discs.read")])
 def at_risk(
     ctx: Ctx,
@@ -215,10 +239,13 @@ def at_risk(
     cursor: answers.Cursor = None,
 ) -> dict[str, Any]:
     after = answers.read_cursor(cursor, int)[0] if cursor else 0
+    """``purpose_unknown`` of the first page: discs of which nobody said what they are for, and volumes that nothing
+    else holds."""
     with ctx.db.read() as session:
         short = atrisk.volumes(session, in_spool_too=in_spool, after=after, limit=limit + 1)
+        unsure = atrisk.unconfirmed(session) if cursor is None else None
     more = answers.cursor(short[limit - 1]["volume_id"]) if len(short) > limit else None
-    return answers.listing(short[:limit], more)
+    return {**answers.listing(short[:limit], more), "purpose_unknown": unsure}
 
 
 @router.post(

@@ -233,3 +233,9 @@ def _tell(document: dict[str, Any]) -> None:
         f"{total['damaged']} damaged, {total['not_entered']} not entered; {total['instances']} instances, "
         f"{total['new_instances']} new; {total['lost']} lost; {total['missing_volumes']} volumes missing"
     )
+    if total["purpose_unknown"]:
+        say(
+            f"{total['purpose_unknown']} of these discs do not say what they are for: they are found, but nothing is "
+            "purged because of them until somebody says that they are kept here: "
+            "burnish discs purpose --all-unknown archive"
+        )

@@ -36,6 +36,7 @@ from service.commands.show import phases
 from service.errors import UsageError
 
 _PAGE = 1000
+_PURPOSES = ("archive", "backup", "handout")
 
 discs = typer.Typer(help="Discs: where they are, who has them, which are lost.", no_args_is_help=True)
 DiscArgument = Annotated[str, typer.Argument(metavar="DISC", help="The disc, D12, as `burnish discs list` names it.")]
@@ -58,7 +59,7 @@ def everything(call: Any, path: str, **query: Any) -> list[dict[str, Any]]:
 def list_(
     *,
     pool: Annotated[str, typer.Option("--pool", metavar="NAME", help="Of this pool.")] = "",
-    purpose: Annotated[str, typer.Option("--purpose", metavar="P", help="archive, backup or handout.")] = "",
+    purpose: Annotated[str, typer.Option("--purpose", metavar="P", help="archive, backup, handout or unknown.")] = "",
     shelf: Annotated[str, typer.Option("--shelf", metavar="TEXT", help="Whose shelf begins so.")] = "",
     volume: Annotated[str, typer.Option("--volume", metavar="ID", help="Copies of this volume (File-set ID).")] = "",
     marked: Annotated[bool, typer.Option("--marked", help="Marked as lost or damaged.")] = False,
@@ -290,17 +291,41 @@ def found(
 
 @discs.command("purpose")
 def purpose(
-    disc: DiscArgument,
-    what: Annotated[str, typer.Argument(metavar="archive|backup|handout", help="What it is for from now on.")],
+    which: Annotated[
+        list[str],
+        typer.Argument(metavar="[DISC]... archive|backup|handout", help="Discs, and what they are for from now on."),
+    ],
+    *,
+    all_unknown: Annotated[
+        bool, typer.Option("--all-unknown", help="Every disc of which nobody said what it is for.")
+    ] = False,
+    volume: Annotated[
+        str, typer.Option("--volume", metavar="PATTERN", help="Those of them whose File-set ID is so; * and ?.")
+    ] = "",
     json: JsonOption = False,
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Say that a disc is for something else; only those of the archive are counted on."""
-    document = _post(disc, "purpose", {"purpose": what}, config, data, json=json)
-    say(f"{document['disc']} is for {document['purpose']}")
-    if document["too_few"] and not json:
-        show_volume(document["too_few"])
+    """Say what discs are for; only those of the archive are counted on."""
+    *named, what = which
+    if what not in _PURPOSES:
+        raise UsageError(f"{what[:40]!r} is no purpose of a disc; the last word may be {', '.join(_PURPOSES)}")
+    if len(named) == 1 and not all_unknown and not volume:
+        document = _post(named[0], "purpose", {"purpose": what}, config, data, json=json)
+        say(f"{document['disc']} is for {document['purpose']}")
+        if document["too_few"] and not json:
+            show_volume(document["too_few"])
+        return
+    names = [one.strip() for one in named]
+    body = {"purpose": what, "discs": names, "all_unknown": all_unknown, "file_set_id": volume}
+    with api(load_settings(config, data)) as call:
+        document = call("POST", "/discs/purpose", body)
+    if json:
+        print_json(document)
+    count = len(document["discs"])
+    say(f"{count} {'disc is' if count == 1 else 'discs are'} for {document['purpose']}")
+    if left := document["purpose_unknown"]:
+        say(f"of {left} discs nobody said what they are for: burnish discs list --purpose unknown")
 
 
 def _marked(disc: str, what: str, reason: str, config: Any, data: Any, *, json: bool) -> None:
@@ -338,16 +363,23 @@ def at_risk(
     config: ConfigOption = None,
 ) -> None:
     """What is on too few discs and not in the spool, and from what it can be made again. Exit status 1 if anything."""
+    query: dict[str, Any] = {"in_spool": "true"} if in_spool else {}
     with api(load_settings(config, data)) as call:
-        documents = everything(call, "/at-risk", **({"in_spool": "true"} if in_spool else {}))
+        documents = everything(call, "/at-risk", **query)
+        unsure = call("GET", "/at-risk", limit=1, **query)["purpose_unknown"]
     if json:
         print_json(documents)
     else:
         for document in documents:
             show_volume(document)
-        if not documents:
-            say("nothing is at risk")
-    if any(document["at_risk"] for document in documents):
+    if unsure["volumes"]:
+        say(
+            f"{unsure['volumes']} volumes are on discs alone of which nobody said what they are for: say of those that "
+            "are kept here `burnish discs purpose --all-unknown archive` (`burnish discs list --purpose unknown`)"
+        )
+    elif not documents:
+        say("nothing is at risk")
+    if unsure["volumes"] or any(document["at_risk"] for document in documents):
         raise typer.Exit(1)
 
 

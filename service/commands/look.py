@@ -81,7 +81,8 @@ def find(
                     f"found {disc['checked_result']} {disc['checked_at'][:10]}"
                     if disc["checked_result"]
                     else disc["state"]
-                ),
+                )
+                + (", purpose unknown" if disc["purpose"] == "unknown" else ""),
                 f"{disc['verified_at'][:16].replace('T', ' ')} by {disc['verified_by']}" if disc["verified_at"] else "",
                 len(disc["instances"]),
                 _where(disc),

@@ -174,6 +174,14 @@ def test_the_best_copy(house: House, tmp_path: Path) -> None:
     assert asked() == f"D{first} ASKED"
     put(first, marked="LOST")
     assert asked() == f"D{fourth} ASKED"
+    put(fourth, purpose="unknown", shelf="A/1")
+    number = start(house)
+    (ask,) = document(house.ctx, number)["asks"]
+    assert (ask["disc"], "if it is kept here" in ask["words"]) == (f"D{fourth}", True)
+    refuse(house.ctx, number, reason="", by="test")
+    put(first, marked=None, checked_out_to="Dr Who")
+    assert asked() == f"D{first} ASKED"
+    put(first, marked="LOST")
     put(fourth, purpose="handout")
     assert asked() == f"D{third} ASKED"
     put(third, image=str(discs[2].image))

@@ -7,20 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 from typer.testing import CliRunner
 
+from config.settings import load
 from service import opening
 from service.cli import app
 from store import copies
 from store.db import Database
+from store.models_jobs import Disc
 from tests.rows import add_disc, add_instance
 
 
 @pytest.fixture
 def archive(data: Path) -> Path:
     """A data folder with a disc of a study that left the spool."""
-    from config.settings import load
-
     context = opening.open_context(load(data=data))
     try:
         _fill(context.db)
@@ -70,6 +71,23 @@ def test_a_lost_disc_puts_a_study_at_risk(archive: Path) -> None:
     assert (volume["gone"], volume["discs"][0]["marked"]) == (True, "LOST")
     assert "counted on again" in _run(archive, "discs", "found", "D1")
     assert _json(archive, "at-risk") == []
+
+
+def test_discs_of_which_nobody_said_what_they_are_for(archive: Path) -> None:
+    context = opening.open_context(load(data=archive))
+    try:
+        with context.db.begin() as session:
+            session.execute(update(Disc).values(purpose="unknown"))
+            copies.recount_all(session)
+    finally:
+        opening.close_context(context)
+    assert "1 volumes are on discs alone of which nobody said" in _run(archive, "at-risk", status=1)
+    assert "purpose unknown" in _run(archive, "find", "--sop", "1.1")
+    assert "'D1' is no purpose" in _run(archive, "discs", "purpose", "D1", status=2)
+    assert "say which discs" in _run(archive, "discs", "purpose", "D1", "archive", "--all-unknown", status=2)
+    assert "1 disc is for archive" in _run(archive, "discs", "purpose", "archive", "--all-unknown")
+    assert _json(archive, "discs", "purpose", "D1", "d1", "archive")["discs"] == ["D1"]
+    assert "nothing is at risk" in _run(archive, "at-risk")
 
 
 def test_what_cannot_be(archive: Path) -> None:

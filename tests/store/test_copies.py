@@ -92,7 +92,7 @@ def test_a_pool_says_how_many_there_should_be(database: Database) -> None:
 
 
 def test_a_disc_of_a_backup_or_for_a_patient_is_not_counted(database: Database) -> None:
-    for purpose in ("backup", "handout"):
+    for purpose in ("backup", "handout", "unknown"):
         with database.begin() as session:
             disc = add_disc(session, [add_instance(session, f"1.{purpose}")], state="VERIFYING")
             disc.purpose = purpose
@@ -100,7 +100,7 @@ def test_a_disc_of_a_backup_or_for_a_patient_is_not_counted(database: Database) 
             discs.move_disc(session, disc, DiscState.VERIFIED)
     with database.read() as session:
         found = session.execute(select(Volume.good_copies, Volume.wanted_copies)).tuples().all()
-        assert found == [(0, 0), (0, 0)]
+        assert found == [(0, 0), (0, 0), (0, 0)]
         assert copies.wrong(session) == []
 
 

@@ -103,7 +103,7 @@ def test_a_disc_that_only_its_robot_vouches_for_is_no_reason(store: Store) -> No
     assert store.purge()["instances"] == 1
 
 
-@pytest.mark.parametrize("purpose", ["backup", "handout"])
+@pytest.mark.parametrize("purpose", ["backup", "handout", "unknown"])
 def test_discs_of_no_archive_are_no_reason(store: Store, purpose: str) -> None:
     with store.db.begin() as session:
         session.get_one(Disc, store.on_disc(session, store.add(session, 1))).purpose = purpose

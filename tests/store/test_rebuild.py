@@ -20,7 +20,7 @@ from media.discread import read_disc
 from media.problems import MediaError
 from media.trees import IsoTree
 from media.verify import verify_path
-from store import migrate, rebuild
+from store import atrisk, migrate, rebuild, shelves
 from store.catalogue import find
 from store.db import Database, next_numbers
 from store.instances import Provenance, Registrar, ingest_file
@@ -450,6 +450,14 @@ def test_a_handed_out_disc_and_one_of_before_are_entered_from_readme_and_directo
             return volumes, {(row.sop_instance_uid, row.digest, row.directory_keys) for row in rows}
 
     assert told(db) == told(site.db)
+    assert [one.purpose for one in entered] == ["unknown"] * 2  # nothing on them says that they are kept
+    with db.read() as session:
+        assert set(session.execute(select(Volume.good_copies, Volume.wanted_copies)).tuples()) == {(0, 0)}
+        assert len(find(session)) == 2
+        assert atrisk.volumes(session) == [] and atrisk.unconfirmed(session) == {"discs": 2, "volumes": 2}
+    with db.begin() as session:
+        assert len(shelves.dedicate_unknown(session, "archive", by="ada")) == 2
+        assert set(session.execute(select(Volume.good_copies, Volume.wanted_copies)).tuples()) == {(1, 1)}
     with db.read() as session:
         assert len(set(session.scalars(select(Volume.plan_id)))) == 1
         assert missing_volumes(session, {one.volume_id for one in entered if one.volume_id}) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import select, update
 
-from store import atrisk, discviews, rereading, shelves
+from store import atrisk, catalogue, copies, discviews, rereading, shelves
 from store.db import Database
 from store.models import Instance
 from store.models_jobs import Disc, Volume
@@ -170,3 +170,29 @@ def test_a_disc_that_is_handed_out_is_no_place_of_the_archive(database: Database
     assert _events(database, "mark") == [("archive", "handout", "ada"), ("handout", "archive", "ada")]
     with database.begin() as session, pytest.raises(shelves.BadPlace, match="no purpose"):
         shelves.dedicate(session, disc, "gift")
+
+
+def test_what_nobody_said_of_a_disc_can_be_said_of_all(database: Database, disc: int) -> None:
+    with database.begin() as session:
+        others = [add_disc(session, [add_instance(session, f"1.{n}", in_spool=n == 5)]).id for n in (3, 4, 5)]
+        session.execute(update(Disc).where(Disc.id.in_([disc, *others])).values(purpose="unknown"))
+        session.execute(update(Volume).where(Volume.id == 2).values(file_set_id="A%B_1"))
+        copies.recount_all(session)
+        assert session.scalar(select(Volume.good_copies)) == 0
+        assert atrisk.volumes(session) == [] and atrisk.unconfirmed(session) == {"discs": 4, "volumes": 3}
+        assert [one["purpose"] for one in catalogue.find(session, sop="1.3")] == ["unknown"]
+    for pattern, found in (("X*", []), ("A?B_1", [others[0]])):
+        with database.begin() as session:
+            assert shelves.dedicate_unknown(session, "backup", file_set_id=pattern, by="ada") == found
+    with database.begin() as session:  # the patient has it: that is so, whatever it alone holds
+        assert shelves.dedicate(session, others[1], "handout", by="ada").purpose == "handout"
+    with database.begin() as session:
+        shelves.mark(session, others[2], "LOST", reason="")
+        assert shelves.dedicate_unknown(session, "archive", by="ada") == [disc]
+        assert atrisk.unconfirmed(session) == {"discs": 0, "volumes": 0}
+        first = select(Volume.good_copies, Volume.wanted_copies).order_by(Volume.id)
+        assert session.execute(first).first() == (1, 1)
+        assert copies.wrong(session) == []
+    assert _events(database, "mark")[-1] == ("unknown", "archive", "ada")
+    with database.begin() as session, pytest.raises(shelves.BadPlace, match="no purpose"):
+        shelves.dedicate_unknown(session, "unknown")
