@@ -194,7 +194,7 @@ class Engine:
             "sys_db_pool_size": 5,
             "sys_db_idle_transaction_timeout_sec": float(IDLE_TRANSACTION_SECONDS),
             "use_listen_notify": False,
-            "notification_listener_polling_interval_sec": 0.5,
+            "notification_listener_polling_interval_sec": 0.1,  # a stop waits for it; it asks for nothing of ours
             "scheduler_polling_interval_sec": 3600.0,
         }
         DBOS(config=config)

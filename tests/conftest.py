@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import tempfile
 import uuid
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
+from jobs import engine
 from store import migrate
 from store.db import Database
 
@@ -61,6 +63,7 @@ def postgres_server() -> Iterator[str]:
 
     run(POSTGRES_BIN / "initdb", "-D", folder / "db", "-U", "burnish", "-A", "trust", "-N", "-E", "UTF8")
     options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c max_connections=200"
+    options += " -c fsync=off -c full_page_writes=off -c autovacuum=off"  # nobody cuts this machine's power
     control = [POSTGRES_BIN / "pg_ctl", "-D", folder / "db", "-w", "-l", folder / "log"]
     run(*control, "-o", options, "start")
     try:
@@ -76,14 +79,6 @@ def postgres_url(postgres_server: str) -> str:
     name = f"t{uuid.uuid4().hex}"
     _on_server(postgres_server, f'CREATE DATABASE "{name}"')
     return postgres_server.format(name=name)
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """URL of a new empty database, once of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'burnish.db'}"
-    return str(request.getfixturevalue("postgres_url"))
 
 
 @pytest.fixture(scope="session")
@@ -102,6 +97,63 @@ def postgres_template(postgres_server: str) -> str:
     return "burnish_template"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What every test would wait for is done once in a process.
+
+    A new SQLite file gets our tables as a copy of what Alembic made of the first one, not by all migrations again. A
+    new file of the engine is a copy, too, of the first with the same burners: DBOS looks for new queues once a second.
+    It looks for work more often than elsewhere.
+    """
+    folder = tmp_path_factory.mktemp("prepared")
+    upgrade, launch = migrate.upgrade, engine.Engine._launch
+
+    def upgraded(db: Database, revision: str = "head") -> None:
+        path = make_url(db.url).database if db.is_sqlite else None
+        if revision != "head" or path is None or not _is_empty(path):
+            return upgrade(db, revision)
+        made = folder / "burnish.db"
+        if made.exists():
+            return _copied(made, path)
+        upgrade(db)
+        return _copied(path, made)
+
+    def launched(self: engine.Engine) -> None:
+        path = self._ctx.settings.data / "engine.db"
+        if not self._ctx.db.is_sqlite or path.exists():
+            return launch(self)
+        made = folder / f"engine {' '.join(sorted(self._work.burners.usable))}.db"
+        if made.exists():
+            _copied(made, path)
+        launch(self)
+        return None if made.exists() else _copied(path, made)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(migrate, "upgrade", upgraded)
+        patch.setattr(engine.Engine, "_launch", launched)
+        patch.setattr(engine, "_POLL_SECONDS", 0.05)
+        yield
+
+
+def _is_empty(path: str) -> bool:
+    connection = sqlite3.connect(path, timeout=60)
+    try:
+        return connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None
+    finally:
+        connection.close()
+
+
+def _copied(source: str | Path, target: str | Path) -> None:
+    """A database file that may be open, and in WAL mode."""
+    one, other = sqlite3.connect(source, timeout=60), sqlite3.connect(target, timeout=60)
+    try:
+        other.execute("PRAGMA synchronous=OFF")
+        one.backup(other)
+    finally:
+        one.close()
+        other.close()
+
+
 def _migrated(url: str) -> None:
     db = Database(url)
     migrate.upgrade(db)
@@ -116,20 +168,86 @@ def _on_server(server: str, *statements: str) -> None:
     engine.dispose()
 
 
-@pytest.fixture
-def database(request: pytest.FixtureRequest, database_url: str) -> Iterator[Database]:
-    """A database with our tables, built by Alembic, once of each kind."""
-    url = make_url(database_url)
-    assert url.database is not None
-    if url.get_backend_name() == "sqlite":
-        shutil.copyfile(request.getfixturevalue("sqlite_template"), url.database)
-    else:
-        template = request.getfixturevalue("postgres_template")
+_EMPTY = """
+DO $$ DECLARE one record; used text := '';
+BEGIN
+  FOR one IN SELECT c.oid::regclass AS name FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+    WHERE relkind = 'r' AND nspname IN ('public', 'burnish_engine') AND pg_relation_size(c.oid) > 0
+    AND relname NOT IN ('alembic_version', 'dbos_migrations', 'application_versions', 'queues')
+  LOOP used := used || ', ' || one.name; END LOOP;
+  IF used <> '' THEN EXECUTE 'TRUNCATE ' || substr(used, 3) || ' CASCADE'; END IF;
+  FOR one IN SELECT format('%I.%I', schemaname, sequencename) AS name FROM pg_sequences WHERE last_value IS NOT NULL
+  LOOP EXECUTE 'ALTER SEQUENCE ' || one.name || ' RESTART'; END LOOP;
+  DELETE FROM pg_statistic;
+END $$
+"""
+"""No rows, no counters and no statistics, but what a new database has, too."""
+
+_SCHEMA = """
+SELECT md5(string_agg(line, ';' ORDER BY line)) FROM (
+  SELECT format('%s.%s %s %s %s', attrelid::regclass, attname, atttypid::regtype, attnotnull,
+    (SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = attrelid AND adnum = attnum)) AS line
+    FROM pg_attribute JOIN pg_class c ON c.oid = attrelid
+    WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND attnum > 0 AND NOT attisdropped
+  UNION ALL SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+  UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'
+  UNION ALL SELECT version_num FROM alembic_version) AS lines
+"""
+
+
+class Reused:
+    """A PostgreSQL database with our tables that one test after the other gets empty, under a name of its own."""
+
+    def __init__(self, server: str, template: str) -> None:
+        self._server, self._template = server, template
+        self._name, self._schema = "", ""
+
+    def url(self) -> str:
+        """Of the database, for one more test."""
+        name = f"t{uuid.uuid4().hex}"
+        if not self._name or not self._emptied(name):
+            _on_server(self._server, f'CREATE DATABASE "{name}" TEMPLATE "{self._template}"')
+            self._schema = self._schema or self._asked(name, _SCHEMA)
+        self._name = name
+        return self._server.format(name=name)
+
+    def _emptied(self, name: str) -> bool:
+        """Take the last test's, which no thread of that test can find any more; False where its tables are changed."""
         _on_server(
-            request.getfixturevalue("postgres_server"),
-            f'DROP DATABASE "{url.database}"',
-            f'CREATE DATABASE "{url.database}" TEMPLATE "{template}"',
+            self._server,
+            f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{self._name}'",
+            f'ALTER DATABASE "{self._name}" RENAME TO "{name}"',
         )
-    db = Database(database_url)
+        if self._asked(name, _SCHEMA) == self._schema:
+            self._asked(name, _EMPTY)
+            return True
+        _on_server(self._server, f'DROP DATABASE "{name}"')
+        return False
+
+    def _asked(self, name: str, question: str) -> str:
+        import psycopg
+
+        url = make_url(self._server.format(name=name))
+        with psycopg.connect(
+            dbname=name, user=url.username, host=str(url.query["host"]), autocommit=True
+        ) as connection:
+            cursor = connection.execute(question)
+            return str(cursor.fetchone()) if cursor.description else ""
+
+
+@pytest.fixture(scope="session")
+def reused_postgres(postgres_server: str, postgres_template: str) -> Reused:
+    return Reused(postgres_server, postgres_template)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """A database with our tables, built by Alembic, once of each kind."""
+    if request.param == "sqlite":
+        shutil.copyfile(request.getfixturevalue("sqlite_template"), tmp_path / "burnish.db")
+        url = f"sqlite:///{tmp_path / 'burnish.db'}"
+    else:
+        url = request.getfixturevalue("reused_postgres").url()
+    db = Database(url)
     yield db
     db.close()
