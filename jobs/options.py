@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -129,6 +130,7 @@ class RequestOptions:
         if unknown:
             raise OptionsError(f"unknown option {', '.join(sorted(unknown))}")
         values |= {key: value for key, value in given.items() if value is not None}
+        _require_types(cls, values)
         if values["profile"].lower() == AUTO:
             values["profile"] = AUTO
             if given.get("compress") is None:  # the profile that changes least is wanted
@@ -165,7 +167,30 @@ class RequestOptions:
             raise OptionsError(f"copies is {values['copies']}; it may be 1 to 99")
         if values["capacity_sectors"] is not None and values["capacity_sectors"] < 1:
             raise OptionsError(f"capacity-sectors is {values['capacity_sectors']}; it must be positive")
+        if not re.fullmatch(r"[A-Z0-9_]{0,9}", values["file_set_prefix"]):
+            raise OptionsError("file_set_prefix may have up to 9 characters A-Z 0-9 _")
         return cls(**values)
+
+
+def _require_types(cls: type[RequestOptions], values: Mapping[str, Any]) -> None:
+    """Whoever says ``allow_lossy`` is ``"no"`` does not mean that it is true."""
+    for one in fields(cls):
+        value = values.get(one.name)
+        if value is None or one.type not in _TYPES:
+            continue
+        types, words = _TYPES[one.type]
+        if not isinstance(value, types) or (isinstance(value, bool) and types is not bool):
+            raise OptionsError(f"{one.name} is {value!r:.60}; it must be {words}")
+
+
+_TYPES: dict[Any, tuple[Any, str]] = {
+    "str": (str, "text"),
+    "bool": (bool, "true or false"),
+    "int": (int, "a whole number"),
+    "int | None": (int, "a whole number"),
+    "float": ((int, float), "a number"),
+}
+"""Of the fields of ``RequestOptions``, as they are annotated."""
 
 
 def _rules(settings: Settings, given: Any) -> list[dict[str, Any]]:

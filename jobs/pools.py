@@ -75,8 +75,6 @@ def values_of(settings: Settings, given: Mapping[str, Any], before: Pool | None 
     options = request_options(settings, "", values)
     if options.profile == AUTO:
         raise OptionsError("a pool needs a profile of its own; auto chooses one for each request")
-    if not re.fullmatch(r"[A-Z0-9_]{0,9}", options.file_set_prefix):
-        raise OptionsError("file_set_prefix may have up to 9 characters A-Z 0-9 _")
     require_pair(options)
     return values
 

@@ -77,15 +77,20 @@ def values_of(
     """Rules and options as they are kept. Raises OptionsError."""
     if rules:
         raise OptionsError(f"{', '.join(sorted(rules))}: a schedule that reads discs again has no rules")
-    given = dict(options)
-    if pool is not None:
-        given.setdefault("pool", pool)
-    return {}, asdict(Options.from_json(given))
+    kept = asdict(Options.from_json(options))
+    if pool is not None and kept.pop("pool") not in ("", pool):
+        raise OptionsError(f"two pools are named: {pool}, and {options['pool']} as an option")
+    return {}, kept
+
+
+def _options(firing: Firing) -> Options:
+    """The pool may be the schedule's own, or an option."""
+    return Options.from_json({**firing.options, **({"pool": firing.pool} if firing.pool else {})})
 
 
 def run(ctx: Context, firing: Firing) -> dict[str, Any]:
     """Read what is due. Run again after a crash it goes on: what was read is due no more."""
-    options = Options.from_json(firing.options)
+    options = _options(firing)
     reachable, to_insert, waiting = _due(ctx, options, now())
     results: list[dict[str, Any]] = []
     for one, path in reachable:
@@ -109,7 +114,7 @@ def run(ctx: Context, firing: Firing) -> dict[str, Any]:
 
 def preview(ctx: Context, firing: Firing) -> dict[str, Any]:
     """Which discs would be read now, and which are due but on shelves."""
-    options = Options.from_json(firing.options)
+    options = _options(firing)
     reachable, to_insert, waiting = _due(ctx, options, now())
     read = [{**_named(one), "path": str(path)} for one, path in reachable]
     return {"read": read, "insert": to_insert, "due": waiting + len(reachable)}

@@ -120,8 +120,12 @@ def values_of(
     if triggers.free_from(now(), triggers.blackouts_of(values["blackouts"]), triggers.zone(values["timezone"])) is None:
         raise TriggerError("the blackout windows leave no time at all")
     if values["pool"] is not None:
-        pools.require_open(pools.get(session, values["pool"]))
+        pool = pools.get(session, values["pool"])
+        if values["kind"] == "archive":  # discs of a closed pool are read again
+            pools.require_open(pool)
     rules, options = kind_of(values["kind"]).values_of(settings, values["rules"], values["options"], values["pool"])
+    if options.get("pool"):
+        pools.get(session, options["pool"])
     return values | {"rules": rules, "options": options}
 
 
