@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from config import traces
 from scp.questions import Questions
 from store.processes import die_with_parent
 
@@ -113,7 +114,7 @@ class _Reports(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
         if record.exc_info:
-            text += "\n" + logging.Formatter().formatException(record.exc_info)
+            text += "\n" + traces.formatted(record.exc_info)
         self.say(event="log", level=record.levelno, logger=record.name, text=text)
 
     def say(self, **document: Any) -> None:

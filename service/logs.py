@@ -1,14 +1,17 @@
 """Logs on stderr by structlog, as text or JSON, those of libraries included. No patient data: names, IDs and request
-bodies are never logged; what has to be named is named by its number or UID.
+bodies are never logged; what has to be named is named by its number or UID. An error that nobody foresaw is told
+without its words, which may quote a value.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import structlog
+
+from config import traces
 
 _QUIET = {
     # Libraries that tell in detail what goes by, patient data included.
@@ -36,11 +39,14 @@ def configure(*, level: str, style: Literal["text", "json"]) -> None:
         structlog.processors.StackInfoRenderer(),
     ]
     if style == "json":
-        renderer: list[Any] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        as_text = structlog.processors.ExceptionRenderer(traces.formatted)
+        renderer: list[Any] = [as_text, structlog.processors.JSONRenderer()]
     else:
         renderer = [
             structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback, sort_keys=False
+                colors=sys.stderr.isatty(),
+                exception_formatter=_write_trace,
+                sort_keys=False,
             )
         ]
     handler = logging.StreamHandler(sys.stderr)
@@ -71,6 +77,10 @@ def configure(*, level: str, style: Literal["text", "json"]) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
+
+
+def _write_trace(out: TextIO, exc_info: Any) -> None:
+    out.write("\n" + traces.formatted(exc_info))
 
 
 def logger(name: str) -> Any:

@@ -35,11 +35,15 @@ class Database:
         if self.is_sqlite:
             if parsed.database:
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-            self.engine: Engine = create_engine(url, connect_args={"timeout": 60, "check_same_thread": False})
+            self.engine: Engine = create_engine(
+                url, connect_args={"timeout": 60, "check_same_thread": False}, hide_parameters=True
+            )
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
         else:
-            self.engine = create_engine(url, pool_size=pool_size, max_overflow=32, pool_pre_ping=True)
+            self.engine = create_engine(
+                url, pool_size=pool_size, max_overflow=32, pool_pre_ping=True, hide_parameters=True
+            )
             event.listen(self.engine, "connect", _prepare_queries if for_queries else _prepare_postgresql)
 
     @contextmanager
