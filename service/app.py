@@ -152,7 +152,7 @@ class Service:
 
     def _start(self) -> Document:
         from scp.courier import Courier
-        from scp.server import StorageServer
+        from scp.server import ServerFailed, StorageServer
 
         settings, log = self.settings, logger("service")
         if foreign := checks.foreign_packages():
@@ -187,7 +187,10 @@ class Service:
             answerer=Creating(workshop.context, workshop.engine.submit).answer,
             site=settings.site.institution,
         )
-        dicom_host, dicom_port = storage.start()
+        try:
+            dicom_host, dicom_port = storage.start()
+        except ServerFailed as error:
+            raise NotDone(str(error), "DICOM_PORT") from error
         self._stack.callback(storage.stop)
         workshop.operations.receiving = True
         workshop.receiving.set()

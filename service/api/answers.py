@@ -145,9 +145,18 @@ def read_cursor(text: str, *kinds: type) -> tuple[Any, ...]:
         or len(values) != len(kinds)
         or any(type(value) is not kind for value, kind in zip(values, kinds, strict=True))
         or any(isinstance(value, int) and not 0 <= value < 1 << 62 for value in values)
+        or any(isinstance(value, str) and ("\0" in value or not _encodable(value)) for value in values)
     ):
         raise UsageError("cursor is none of this list; begin again without one", "BAD_CURSOR")
     return tuple(values)
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a pair, which no database takes
+        return False
+    return True
 
 
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="At most so many items")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import Query
@@ -10,6 +10,7 @@ from fastapi import Query
 from service.api import answers
 from service.api.access import Actor, Ctx, needs
 from service.auditing import anchor_of
+from service.errors import UsageError
 from store import audit, auditwhat
 from store.auditmessage import codes
 from store.auditwhat import Who
@@ -63,8 +64,13 @@ def verification(ctx: Ctx, actor: Reader) -> dict[str, Any]:
 
 
 def aware(value: datetime | None) -> datetime | None:
-    """A time without zone is one of the machine's zone."""
-    return value.astimezone() if value is not None and value.tzinfo is None else value
+    """A time without zone is one of the machine's zone. UsageError for one that is none in every zone."""
+    if value is None:
+        return None
+    try:
+        return value.astimezone(UTC)
+    except (OverflowError, ValueError):
+        raise UsageError("since and until must be after the year 1 and before the year 9999") from None
 
 
 def document(row: AuditRecord) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 import threading
 from collections.abc import Callable
@@ -171,6 +172,17 @@ def test_wrong_requests_say_what_is_wrong(
 ) -> None:
     imported(operations, made)
     assert words in is_problem(client.post("/api/v1/jobs", json=body), 422)["detail"]
+
+
+@pytest.mark.parametrize("values", [["\ud800", 1], ["2026\0", 1], ["2026", 1 << 62], ["2026", -1], [["2026"], 1]])
+def test_a_forged_cursor_is_refused(client: TestClient, values: list[Any]) -> None:
+    text = base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
+    assert is_problem(client.get("/api/v1/studies", params={"cursor": text}), 422)["code"] == "BAD_CURSOR"
+
+
+@pytest.mark.parametrize("when", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00"])
+def test_a_time_that_no_zone_knows_is_no_fault_of_the_program(client: TestClient, when: str) -> None:
+    assert client.get("/api/v1/audit", params={"since": when}).status_code in (200, 422)
 
 
 def test_what_does_not_exist_is_404(client: TestClient) -> None:
