@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,8 @@ class Database:
         parsed = make_url(url)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         if self.is_sqlite:
-            if parsed.database:
-                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            if parsed.database not in (None, "", ":memory:"):
+                _made_private(Path(parsed.database))
             self.engine: Engine = create_engine(
                 url, connect_args={"timeout": 60, "check_same_thread": False}, hide_parameters=True
             )
@@ -82,6 +83,13 @@ def next_numbers(session: Session, name: str, count: int = 1) -> int:
     row.value += count
     session.flush()
     return first
+
+
+def _made_private(path: Path) -> None:
+    """A new database holds patients' names, and is its owner's to read; -wal and -shm are made alike by SQLite."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

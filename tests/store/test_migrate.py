@@ -1,5 +1,7 @@
 """The schema is what Alembic makes of it, up and down, on both databases."""
 
+from pathlib import Path
+
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect, select, text
@@ -213,3 +215,16 @@ def test_other_makers_may_have_the_same_file_set_id(database: Database) -> None:
         assert connection.execute(text("SELECT count(*) FROM disc")).scalar_one() == 1
     migrate.upgrade(database)
     assert migrate.current(database) == migrate.head(database)
+
+
+def test_a_new_database_is_its_owners_to_read(tmp_path: Path) -> None:
+    path = tmp_path / "made/burnish.db"
+    database = Database(f"sqlite:///{path}")
+    with database.begin() as session:
+        session.execute(text("CREATE TABLE one (a INTEGER)"))
+        modes = {one.name: one.stat().st_mode & 0o777 for one in path.parent.iterdir()}
+    database.close()
+    assert set(modes.values()) == {0o600}, modes
+    path.chmod(0o640)  # as somebody wants it
+    Database(f"sqlite:///{path}").close()
+    assert path.stat().st_mode & 0o777 == 0o640
