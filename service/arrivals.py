@@ -128,8 +128,10 @@ class Arrival:
 
             taken: list[int] = []
             document = bring_in(cast(Any, door), found, progress=told, reconcile=door.digest, taken=taken)
-        passed = [one for one in document["refused"] if one["reason"].startswith("passed over")]
-        refused = [one for one in document["refused"] if not one["reason"].startswith("passed over")]
+        passed, refused = list[Document](), list[Document]()
+        for one in document["refused"]:
+            is_passed = one["reason"].startswith("passed over") or found.is_no_instance(one)
+            (passed if is_passed else refused).append(one)
         missing = [one for one in refused if any(words in one["reason"] for words in _LOST)]
         result: Document = {
             **{key: document[key] for key in ("imported", "duplicates", "conflicts")},

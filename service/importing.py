@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import BinaryIO
 
 from media.problems import MediaError, Problem
+from media.signing import HELP_FILE, KEY_FILE, SIGNATURE_FILE
 from media.trees import FileTree, FolderTree, TreeFile, canonical, canonical_path, open_tree
 from service.contract import Document, Operations, Source
 from service.errors import Refusal, UsageError, as_refusal
 
 IN_FLIGHT = 8
 """Files on their way at the same time, so that they share commits."""
-_MEDIUM_ONLY = frozenset({"DICOMDIR", "README.TXT", "MANIFEST.TXT", "VOLUMES.TXT"})
+_MEDIUM_ONLY = frozenset({"DICOMDIR", "README.TXT", "MANIFEST.TXT", "VOLUMES.TXT", SIGNATURE_FILE, KEY_FILE, HELP_FILE})
 """Files of a medium that describe it and are no instances (at the DICOMDIR's own level)."""
+_OTHER_FORMAT = ", not DICOM"
+"""End of the reason for which a file is refused that is known to be something else (``media.part10``)."""
 _ISO_MAGIC = (32769, b"CD001")
 
 
@@ -29,6 +32,8 @@ class Found:
 
     sources: list[Source] = field(default_factory=list)
     refused: list[Document] = field(default_factory=list)
+    referenced: set[str] = field(default_factory=set)
+    """What a DICOMDIR says is an instance."""
 
     @property
     def bytes(self) -> int:
@@ -36,6 +41,11 @@ class Found:
 
     def refuse(self, path: str, reason: str) -> None:
         self.refused.append({"path": path, "reason": reason})
+
+    def is_no_instance(self, refused: Document) -> bool:
+        """Whether a file that was refused is just another kind of file, which nothing says is an instance: a text, a
+        viewer's program or picture."""
+        return str(refused["reason"]).endswith(_OTHER_FORMAT) and refused["path"] not in self.referenced
 
 
 def survey(paths: Sequence[Path], stack: ExitStack) -> Found:
@@ -121,7 +131,10 @@ def _survey_directory(tree: FileTree, directory: TreeFile, found: Found) -> None
         if not record.file_id:
             continue
         name = canonical_path("/".join(record.file_id))
-        if f"{_folder(directory.name)}{name}" not in tree.files and name not in missing:
+        file = tree.files.get(f"{_folder(directory.name)}{name}")
+        if file is not None:
+            found.referenced.add(f"{tree.label}/{file.raw}")
+        elif name not in missing:
             missing.add(name)
             found.refuse(
                 f"{tree.label}/{_folder(directory.raw)}{name}", f"{directory.raw} refers to it, but it is absent"

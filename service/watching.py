@@ -86,6 +86,7 @@ class Watcher:
         self.watch = watch
         self.place = operations.context.settings.data / watch.path
         self._ops, self._clock, self._stopped = operations, clock, stopped
+        self._node = operations.context.spool.node
         self._log = logger("service.watching")
         self._lying: dict[Path, _Lying] = {}
         self._sending: dict[int, tuple[float, int]] = {}
@@ -180,7 +181,7 @@ class Watcher:
                 lying.why = why
                 return 0
         try:
-            self._deal(unit, lying)
+            return int(self._deal(unit, lying))
         except Stopped:
             return 0
         except Exception as error:  # noqa: BLE001 - it must not keep the others from being dealt with
@@ -195,25 +196,22 @@ class Watcher:
             return 0
         finally:
             self._status.busy, self._status.phase = "", {}
-        return 1
 
-    def _deal(self, unit: Unit, lying: _Lying) -> None:
+    def _deal(self, unit: Unit, lying: _Lying) -> bool:
+        """False: another node is dealing with it."""
         db, name = self._ops.context.db, self.watch.name
         self._status.busy = _text(unit.path)
         identity = _identity(unit)
-        with db.read() as session:
-            row = watches.seen(session, name, identity)
-        arrival = Arrival(self.watch, self._ops, unit, self._progress, self._stopped, lambda: self._offer(unit))
-        if row is not None and row.result.get("complete"):
-            result = {**row.result, "again": int(row.result.get("again", 0)) + 1}
-            if self.watch.recalls and unit.kind != "file":
-                result["recall"] = self._offer(unit)
-        else:
-            result = self._outcome(arrival)
-            if row is not None and row.result.get("unsent"):
-                result["unsent"] = sorted({*row.result["unsent"], *result.get("unsent", ())})
-        result["signature"] = unit.signature
-        number = watches.keep(db, name, identity, _text(unit.path), result)
+        claimed = watches.claim(db, name, identity, _text(unit.path), self._node)
+        if claimed.by:
+            lying.why, lying.again = f"node {claimed.by} is dealing with it", self._clock() + _AGAIN_SECONDS[0]
+            return False
+        try:
+            result = self._result(unit, claimed)
+            number = watches.keep(db, name, identity, _text(unit.path), result)
+        except BaseException:
+            watches.release(db, name, identity, self._node)
+            raise
         lying.handled, lying.why = True, ""
         if result.get("unsent"):
             self._sending[number] = (0.0, 0)
@@ -222,6 +220,26 @@ class Watcher:
         }
         self._log.info("an arrival was dealt with", watch=name, seen=number, complete=result["complete"], **words)
         self._after(unit, lying, failed=not result["complete"], number=number)
+        return True
+
+    def _result(self, unit: Unit, claimed: watches.Claimed) -> Document:
+        """What comes of a unit that is ours alone now."""
+        before = claimed.result
+        if before.get("complete"):
+            result = dict(before)
+            same = (before.get("signature"), claimed.path) == (unit.signature, _text(unit.path))
+            if same and unit.kind != "drive":
+                return result  # another node has dealt with it while this one waited
+            result["again"] = int(before.get("again", 0)) + 1
+            if self.watch.recalls and unit.kind != "file":
+                result["recall"] = self._offer(unit)
+        else:
+            result = self._outcome(
+                Arrival(self.watch, self._ops, unit, self._progress, self._stopped, lambda: self._offer(unit))
+            )
+            if before.get("unsent"):
+                result["unsent"] = sorted({*before["unsent"], *result.get("unsent", ())})
+        return result | {"signature": unit.signature}
 
     def _outcome(self, arrival: Arrival) -> Document:
         """What comes of it; for what it is itself to blame for, a result that says so."""
@@ -276,6 +294,8 @@ class Watcher:
                 target.mkdir(exist_ok=True)
                 unit.path.rename(free_name(target, unit.path.name))
                 lying.moved = True
+            except FileNotFoundError:
+                lying.moved = True  # by another node that looks here
             except OSError as error:
                 trouble = f"{unit.path.name} cannot be moved: {error.strerror or error}"
         elif self.watch.after == "eject" and unit.kind == "drive":
@@ -295,10 +315,19 @@ class Watcher:
             if row is None or not row.result.get("unsent"):
                 del self._sending[number]
                 continue
+            claimed = watches.claim(db, self.watch.name, row.identity, row.path, self._node)
+            if claimed.by:
+                self._sending[number] = (self._clock() + _AGAIN_SECONDS[0], tries)
+                continue
+            before = claimed.result
+            if not before.get("unsent"):  # another node has sent it meanwhile
+                watches.release(db, self.watch.name, row.identity, self._node)
+                del self._sending[number]
+                continue
             self._status.busy = row.path
-            told = forward(self._ops, self.watch, row.result["unsent"], self._progress, self._stopped)
+            told = forward(self._ops, self.watch, before["unsent"], self._progress, self._stopped)
             self._status.busy, self._status.phase = "", {}
-            result = {**row.result, **told, "tries": int(row.result.get("tries", 0)) + 1}
+            result = {**before, **told, "tries": int(before.get("tries", 0)) + 1}
             if told["unsent"] and result["tries"] >= _TRIES and not self._stopped():
                 # It is said, and can be mended by `burnish send`; it shall not go on for ever.
                 result |= {"unsent": [], "complete": False, "error": f"{len(told['unsent'])} could not be sent on"}

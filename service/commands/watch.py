@@ -73,6 +73,12 @@ def _now(one: dict[str, Any]) -> str:
     return one.get("detail") or waiting
 
 
+def _said(result: dict[str, Any]) -> str:
+    if result.get("busy"):
+        return f"node {result['busy']} is dealing with it"
+    return str(result.get("error") or (result.get("recall") or {}).get("words", ""))
+
+
 def _tell_seen(documents: list[dict[str, Any]]) -> None:
     if not documents:
         say("it has brought nothing yet")
@@ -92,7 +98,7 @@ def _tell_seen(documents: list[dict[str, Any]]) -> None:
                 result.get("duplicates", ""),
                 result.get("refused", ""),
                 sent.get("sent", "") if not one["result"]["to_send"] else f"{one['result']['to_send']} to send",
-                result.get("error") or (result.get("recall") or {}).get("words", ""),
+                _said(result),
             )
         )
     columns = ("N", "When", "What", "File-set", "Verified", "Taken in", "Held", "Refused", "Sent on", "Said")

@@ -23,9 +23,11 @@ from media.iso9660 import IsoImage
 from media.items import DiscFile
 from service import arrivals, checks, opening, reaching
 from service.api.application import build
+from service.contract import Document
 from service.operations import StoreOperations
 from service.shutdown import Stopping
 from service.watching import Watcher
+from store import nodes
 from store.models import Instance, Patient
 from store.models_archive import WatchSeen
 from store.models_jobs import Disc
@@ -171,6 +173,21 @@ def test_an_image_that_was_cut_off_is_told_in_the_end_and_what_is_whole_is_taken
     (place.place / "cut.iso").write_bytes(whole)
     assert place.look() == 1
     assert place.held == 3, "the whole one is another"
+
+
+def test_texts_and_programs_on_a_disc_are_no_refused_instances(bench: Callable[..., Bench], tmp_path: Path) -> None:
+    place = bench(take="all")
+    theirs = fileset(place.place / "theirs", [make("MR", seed=4)])
+    for name in ("README.TXT", "MANIFEST.SIG", "SITEKEY.PEM", "VERIFY.TXT", "autorun.inf"):
+        (theirs / name).write_text("what stands on a disc, too\n")
+    (theirs / "viewer.exe").write_bytes(b"MZ" + bytes(300))
+    broken = fileset(place.place / "broken", [make("CT", seed=5)])
+    (file,) = [one for one in broken.rglob("*") if one.is_file() and one.name != "DICOMDIR"]
+    file.write_text("Dear Sir")  # the DICOMDIR says that it is an instance
+    assert place.look() == 2
+    told = {Path(row.path).name: row.result for row in place.seen}
+    counted = {name: (one["imported"], one["passed_over"], one["refused"]) for name, one in told.items()}
+    assert counted == {"theirs": (1, 2, 0), "broken": (0, 0, 1)}
 
 
 def test_a_folder_and_loose_files_and_images_in_folders(
@@ -449,3 +466,34 @@ def test_wrong_settings_are_told_before_the_start(data: Path, tmp_path: Path) ->
         wrong(f'[[watch]]\nname = "a"\npath = "{tmp_path}"')
     with pytest.raises(SettingsError, match="no AE title"):
         wrong(f'calling_ae = "{"x" * 17}"')
+
+
+def test_of_two_nodes_at_one_folder_one_deals_with_what_comes(
+    bench: Callable[..., Bench], disc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = bench(), bench()
+    for place, node in ((first, "n1"), (second, "n2")):
+        place.operations.context.spool.node = node
+        place.restart()
+        with place.operations.context.db.begin() as session:
+            nodes.acquire(session, node, 60.0)
+    shutil.copy(disc, first.place / "disc.iso")
+    for place in (first, second):
+        assert place.watcher.look() == 0
+        place.clock.now += 11.0
+    deal = arrivals.Arrival.deal
+    seen: list[Any] = []
+
+    def meanwhile(arrival: arrivals.Arrival) -> Document:
+        seen.append(second.watcher.look())
+        seen.extend(second.watcher.document()["waiting"])
+        return deal(arrival)
+
+    monkeypatch.setattr(arrivals.Arrival, "deal", meanwhile)
+    assert first.watcher.look() == 1
+    assert seen == [0, {"path": str(first.place / "disc.iso"), "why": "node n1 is dealing with it"}]
+    second.clock.now += 60.0
+    second.watcher.look()
+    (row,) = first.seen
+    assert (row.result["imported"], row.result.get("again"), len(seen)) == (3, None, 2)
+    assert second.watcher.document()["waiting"] == []
