@@ -1,4 +1,4 @@
-"""The archive: what is at risk, pools, schedules with what they would do, discs and where they are, recalls."""
+"""The archive: what is at risk, discs and where they are, copies made again, recalls, what is held in the spool."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jobs import pools as pool_work
+from jobs import reburning
 from jobs import recalls as recall_work
-from jobs import schedules as schedule_work
 from service.api.access import Actor, Ctx, Ops, needs
 from service.api.places import readable
-from service.contract import number
+from service.contract import Document, number
 from service.recalling import work_of
 from service.web.board import told
+from service.web.make import Planning, Plannings
 from service.web.pages import page
+from service.web.pools import working_on
 from service.web.routes import router
 from service.web.studies import study_uid
-from store import atrisk, discviews, holds, pools, recall_plan, recalls, schedules, seriesview, shelves
+from store import atrisk, discviews, holds, pools, recall_plan, recalls, seriesview, shelves
 from store.selection import Selection, instance_ids
 
 routes = router()
@@ -32,11 +34,11 @@ Text = Annotated[str, Form(max_length=255)]
 def archive(request: Request, ctx: Ctx) -> Response:
     with ctx.db.read() as session:
         asks = recall_plan.asks(session, recall_work.asking_of(ctx))
-        risks = atrisk.volumes(session, limit=PAGE)
+        risks = atrisk.volumes(session, limit=PAGE + 1)
         waiting = [pool_work.pool_document(session, pool) for pool in pools.every(session)]
-        flagged = discviews.discs(session, flagged=True, limit=PAGE)
-        out = discviews.discs(session, out=True, limit=PAGE)
-        held = holds.holds(session, limit=PAGE)
+        flagged = discviews.discs(session, flagged=True, limit=PAGE + 1)
+        out = discviews.discs(session, out=True, limit=PAGE + 1)
+        held = holds.holds(session, limit=PAGE + 1)
     values: dict[str, Any] = {
         "asks": asks,
         "risks": risks,
@@ -44,45 +46,14 @@ def archive(request: Request, ctx: Ctx) -> Response:
         "flagged": flagged,
         "out": out,
         "holds": held,
+        "most": PAGE,
+        "burner_names": list(ctx.settings.burners),
     }
     return page(request, "archive.html", **_drive(ctx), **values)
 
 
 def _drive(ctx: Ctx) -> dict[str, Any]:
     return {"drive": ctx.settings.recall.drive}
-
-
-@routes.get("/archive/pools", dependencies=[_MAY_READ])
-def pools_page(request: Request, ctx: Ctx) -> Response:
-    with ctx.db.read() as session:
-        found = [pool_work.full_document(ctx, session, pool) for pool in pools.every(session, closed=True)]
-    return page(request, "archive_pools.html", pools=found)
-
-
-@routes.get("/archive/schedules", dependencies=[_MAY_READ])
-def schedules_page(request: Request, ctx: Ctx) -> Response:
-    with ctx.db.read() as session:
-        found = [schedule_work.schedule_document(session, row, runs=5) for row in schedules.every(session)]
-    return page(request, "archive_schedules.html", schedules=found)
-
-
-@routes.get("/archive/schedules/{name}/preview", dependencies=[needs("plans.make")])
-def schedule_preview(request: Request, ctx: Ctx, name: str) -> Response:
-    """What it would put on which discs now."""
-    return page(request, "parts/schedule_preview.html", preview=schedule_work.preview(ctx, name))
-
-
-@routes.post("/archive/schedules/{name}/switch")
-def schedule_switch(
-    request: Request,
-    ctx: Ctx,
-    actor: Annotated[Actor, needs("schedules.manage")],
-    name: str,
-    on: Annotated[bool, Form()],
-) -> Response:
-    with ctx.db.begin() as session:
-        schedules.edit(session, name, {"enabled": on}, by=actor.name)
-    return told(request, "archive.told_on" if on else "archive.told_off", name=name)
 
 
 @routes.get("/archive/discs", dependencies=[_MAY_READ])
@@ -120,7 +91,9 @@ def disc(request: Request, ctx: Ctx, disc_id: str) -> Response:
     with ctx.db.read() as session:
         found = discviews.disc(session, number("D", disc_id))
         studies = seriesview.studies_on(session, found["file_set_uid"])
-    return page(request, "archive_disc.html", disc=found, studies=studies)
+    offered = found["state"] == "VERIFIED" and found["purpose"] != "handout"
+    values: dict[str, Any] = {"offered": offered, "burner_names": list(ctx.settings.burners), **_drive(ctx)}
+    return page(request, "archive_disc.html", disc=found, studies=studies, **values)
 
 
 @routes.post("/archive/discs/{disc_id}/move")
@@ -165,6 +138,50 @@ def mark(
     return told(request, "archive.told_marked", disc=disc_id, reload=True)
 
 
+@routes.post("/archive/discs/{disc_id}/purpose")
+def dedicate(
+    request: Request, ctx: Ctx, actor: Annotated[Actor, needs("discs.manage")], disc_id: str, purpose: Text
+) -> Response:
+    with ctx.db.begin() as session:
+        shelves.dedicate(session, number("D", disc_id), purpose, by=actor.name)
+    return told(request, "archive.told_purpose", disc=disc_id, reload=True)
+
+
+@routes.post("/archive/reburn")
+def reburn(
+    request: Request,
+    ctx: Ctx,
+    ops: Ops,
+    actor: Annotated[Actor, needs("discs.manage")],
+    of: Annotated[str, Form(max_length=64)],
+    copies: Annotated[str, Form(pattern=r"^([1-9][0-9]?)?$")] = "",
+    burner: Annotated[str, Form(max_length=32)] = "",
+    path: Annotated[str, Form(max_length=4096)] = "",
+) -> Response:
+    """Another copy of a volume; what it takes is read first, so the answer asks for itself until it is ordered."""
+    where = readable(ctx.settings, actor, path.strip()) if path.strip() else None
+
+    def work(planning: Planning) -> Document:
+        def note(progress: Document) -> None:
+            planning.progress = progress
+
+        ordered = reburning.order(
+            ctx,
+            of,
+            copies=int(copies) if copies else None,
+            burner=burner,
+            path=where,
+            by=actor.name,
+            progress=note,
+            cancelled=lambda: planning.given_up,
+        )
+        ops.submit(ordered.job_id)
+        return {"jobs": [f"J{ordered.job_id}"]}
+
+    plannings: Plannings = request.app.state.plannings
+    return working_on(request, plannings.begin(work, ""))
+
+
 # -- recalls -----------------------------------------------------------------------------------------------------------
 
 
@@ -174,15 +191,16 @@ def recalls_page(request: Request, ctx: Ctx) -> Response:
 
 
 @routes.get("/archive/recalls/part", dependencies=[_MAY_READ])
-def recalls_part(request: Request, ctx: Ctx) -> Response:
-    return page(request, "parts/recalls.html", **_recalls(ctx))
+def recalls_part(request: Request, ctx: Ctx, before: Annotated[int | None, Query(ge=1)] = None) -> Response:
+    return page(request, "parts/recall_rows.html" if before else "parts/recalls.html", **_recalls(ctx, before))
 
 
-def _recalls(ctx: Ctx) -> dict[str, Any]:
+def _recalls(ctx: Ctx, before: int | None = None) -> dict[str, Any]:
     with ctx.db.read() as session:
-        found = recalls.documents(session, all_=True, limit=PAGE)
+        found = recalls.documents(session, all_=True, before=before, limit=PAGE + 1)
         asks = recall_plan.asks(session, recall_work.asking_of(ctx))
-    return {"recalls": found, "asks": asks, **_drive(ctx)}
+    following = number("C", found[PAGE - 1]["recall"]) if len(found) > PAGE else None
+    return {"recalls": found[:PAGE], "next": following, "asks": asks, **_drive(ctx)}
 
 
 @routes.post("/studies/{study_id}/recall")

@@ -26,6 +26,9 @@ routes = router()
 _LOOK_SECONDS = 0.7
 _SLEEP_SECONDS = 0.5
 _HEARTBEAT_SECONDS = 15.0
+_APART = {"board": 0.8, "received": 2.0, "burners": 2.0}
+"""Seconds between two events of a kind. The last of many is told late and never left out: a page whose last news were
+dropped would show an old state for as long as nothing else happens."""
 MAX_STREAMS = 200
 
 
@@ -91,23 +94,28 @@ async def _news(request: Request, pulse: Pulse, texts: Texts) -> AsyncIterator[s
     stopping = request.app.state.stopping
     seen = await run_in_threadpool(pulse.look)
     heard = time.monotonic()
+    due: dict[str, float] = {}
+    told = dict.fromkeys(_APART, 0.0)
     yield "retry: 3000\n\n"
     while not stopping() and not await request.is_disconnected():
         await asyncio.sleep(_SLEEP_SECONDS)
         found = await run_in_threadpool(pulse.look)
-        if found is seen:
-            if time.monotonic() - heard > _HEARTBEAT_SECONDS:
-                heard = time.monotonic()
-                yield ": still here\n\n"
-            continue
-        heard = time.monotonic()
-        for name in ("board", "received", "burners"):
+        at = time.monotonic()
+        for name, apart in _APART.items():
             if getattr(found, name) != getattr(seen, name):
-                yield f"event: {name}\ndata: \n\n"
+                due.setdefault(name, told[name] + apart)
+        for name in [name for name in _APART if name in due and due[name] <= at]:
+            del due[name]
+            told[name] = heard = at
+            yield f"event: {name}\ndata: \n\n"
         if found.event != seen.event:
             for alarm in await run_in_threadpool(pulse.alarms, seen.event):
+                heard = at
                 yield f"event: attention\ndata: {json.dumps(_words(alarm, texts))}\n\n"
         seen = found
+        if at - heard > _HEARTBEAT_SECONDS:
+            heard = at
+            yield ": still here\n\n"
 
 
 def _words(alarm: board.Alarm, texts: Texts) -> dict[str, str]:

@@ -6,7 +6,7 @@ from fastapi import FastAPI
 
 from service.operations import StoreOperations
 from service.rendering import Renderer
-from service.web import account, archive, board, live, make, nodes, static_files, studies, system
+from service.web import account, archive, board, live, make, nodes, pools, schedules, static_files, studies, system
 from service.web.supplies import BurnerWatch
 
 
@@ -18,5 +18,5 @@ def include(app: FastAPI, operations: StoreOperations | None) -> None:
         app.state.plannings = make.Plannings()
         app.state.storage_watch = system.StorageWatch()
         app.state.pulse = live.Pulse(operations.context, app.state.burner_watch)
-    for part in (static_files, account, live, board, studies, make, archive, nodes, system):
+    for part in (static_files, account, live, board, studies, make, archive, pools, schedules, nodes, system):
         app.include_router(part.routes)

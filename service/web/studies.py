@@ -24,6 +24,7 @@ from store.studylist import Query, StudyRow
 
 routes = router()
 PAGE = 30
+_MOST_SHOWN = 600
 THUMBNAIL = 144
 _PICTURE_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 Words = Annotated[str, Form(max_length=255)]
@@ -48,8 +49,9 @@ def found(
     calling_ae: Words = "",
     after_date: Words = "",
     after_id: Annotated[int, Form(ge=0)] = 0,
+    shown: Annotated[int, Form(ge=0)] = 0,
 ) -> Response:
-    """In a body, so that no patient's name stands in an address."""
+    """In a body, so that no patient's name stands in an address. ``shown``: so many are on the page already."""
     query = Query(
         text=text,
         date_range=_range(date_from, date_to),
@@ -57,14 +59,15 @@ def found(
         calling_ae=calling_ae.strip(),
     )
     after = (after_date, after_id) if after_id else None
+    most = min(max(shown, PAGE), _MOST_SHOWN)
     with ctx.db.read() as session:
-        rows = studylist.search(session, query, limit=PAGE + 1, after=after)
+        rows = studylist.search(session, query, limit=most + 1, after=after)
     auditing.looked_for(ctx, request, repr(query))
-    return page(request, "parts/study_rows.html", **_listed(rows), searched=query != Query())
+    return page(request, "parts/study_rows.html", **_listed(rows, most), searched=query != Query())
 
 
-def _listed(rows: list[StudyRow]) -> dict[str, Any]:
-    return {"studies": rows[:PAGE], "next": rows[PAGE - 1].key if len(rows) > PAGE else None}
+def _listed(rows: list[StudyRow], most: int = PAGE) -> dict[str, Any]:
+    return {"studies": rows[:most], "next": rows[most - 1].key if len(rows) > most else None}
 
 
 def _range(first: str, last: str) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
 from tests.web.conftest import STUDIES
@@ -163,10 +166,12 @@ def test_an_error_says_what_to_do(browser: Browser) -> None:
     for field, value in (("node-name", "ourselves"), ("node-ae", "X"), ("node-host", "127.0.0.1")):
         browser.type(f"#{field}", value)
     browser.click("#add-node button.primary")
-    browser.one("#notices .notice.bad", "there is a node 'ourselves' already")
-    browser.one("#notices .notice.bad", "try again")
-    browser.click("#notices [data-dismiss]")
-    browser.gone("#notices .notice")
+    browser.one("#add-node .notice.bad", "there is a node 'ourselves' already")  # beside the form, which stays as it is
+    browser.one("#add-node .notice.bad", "try again")
+    assert browser.one("#node-host").get_attribute("value") == "127.0.0.1"
+    browser.click("#add-node .notice [data-dismiss]")
+    browser.gone("#add-node .notice")
+    browser.click("#add-node [data-close-dialog]")
 
 
 def test_a_node_is_asked_and_studies_are_fetched(browser: Browser) -> None:
@@ -231,3 +236,125 @@ def test_looking_at_images(browser: Browser) -> None:
     browser.wait(lambda: browser.text("#over-frame") != first, "the frames to run")
     browser.click("#play")
     assert browser.errors() == []
+
+
+# -- a page that stays open --------------------------------------------------------------------------------------------
+
+_STUB = """
+window.asked = 0; window.notes = [];
+window.Notification = class {
+  constructor(title, options) { window.notes.push(title + ': ' + options.body); }
+  addEventListener() {}
+  static permission = 'default';
+  static async requestPermission() { window.asked += 1; this.permission = 'granted'; return 'granted'; }
+};
+"""
+
+
+def script(browser: Browser, text: str) -> Any:
+    return browser.driver.execute_script(text)
+
+
+def add_job(site: Site, key: str, error: str) -> int:
+    """A job that has just failed."""
+    from store.models_base import now
+    from store.models_jobs import Job, RequestInstance
+    from store.models_nodes import Event
+    from tests.rows import add_disc, add_instance
+
+    with site.db.begin() as session:
+        instance = add_instance(session, f"1.9.{key}", study=f"1.9.{key}", patient_name=f"Live{key}^L")
+        disc = add_disc(session, [instance], state="FAILED")
+        job = session.get_one(Job, disc.job_id)
+        job.state, job.finished_at, job.error = "FAILED", now(), error
+        session.add(RequestInstance(request_id=job.request_id, instance_id=instance.id))
+        session.add(Event(at=now(), kind="job", job_id=job.id, old=None, new="FAILED", detail={}))
+        return job.id
+
+
+def dismissed(site: Site, *jobs: int) -> None:
+    from jobs import mending
+
+    for job in jobs:
+        mending.dismiss(site.operations.context, job, by="test")
+
+
+@pytest.fixture
+def stubbed(browser: Browser) -> Iterator[Browser]:
+    """With something that looks like the browser's notifications."""
+    known = browser.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": _STUB})
+    yield browser
+    browser.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", known)
+    script(browser, "localStorage.clear()")
+
+
+def test_whoever_types_or_points_is_not_disturbed_by_a_live_update(browser: Browser, site: Site) -> None:
+    from jobs import recalls
+    from tests.rows import add_disc, add_instance
+
+    with site.db.begin() as session:
+        wanted = add_instance(session, "1.8.1", study="1.8.1", in_spool=False)
+        disc = add_disc(session, [wanted]).id
+        session.flush()
+        ids = [wanted.id]
+    recalls.begin(site.operations.context, ids, source="api", by="test", selection={})
+    browser.go("/")
+    browser.type(f"#path-D{disc}", "/srv/half a pa")
+    script(
+        browser,
+        f"window.button = document.querySelector('#ask-D{disc} button');"
+        f"getSelection().selectAllChildren(document.querySelector('#ask-D{disc} .job-facts'));"
+        "window.marked = String(getSelection());"
+        f"const field = document.querySelector('#path-D{disc}'); field.focus(); field.setSelectionRange(4, 6)",
+    )
+    job = add_job(site, "1", "the first")
+    browser.one(f"#J{job}", "the first")
+    assert script(browser, "return button.isConnected")
+    assert script(browser, "const it = document.activeElement; return [it.id, it.value, it.selectionStart]") == [
+        f"path-D{disc}",
+        "/srv/half a pa",
+        4,
+    ]
+    dismissed(site, job)
+    browser.gone(f"#J{job}")
+    assert script(browser, "return document.activeElement.value") == "/srv/half a pa"
+    recalls.refuse(site.operations.context, 1, reason="", by="test")
+    browser.gone(f"#ask-D{disc}")
+
+
+def test_a_call_is_made_only_where_it_was_asked_for(stubbed: Browser, site: Site) -> None:
+    stubbed.go("/")
+    stubbed.wait(lambda: script(stubbed, "return document.querySelector('#alerts') && window.htmx"), "the page")
+    first = add_job(site, "2", "unheard")
+    stubbed.wait(lambda: "unheard" in (script(stubbed, "return document.body.dataset.lastAttention") or ""), "the call")
+    assert script(stubbed, "return [asked, notes.length]") == [0, 0]
+    stubbed.click("#alerts")
+    stubbed.wait(lambda: script(stubbed, "return asked") == 1, "the question")
+    second = add_job(site, "3", "spoilt")
+    stubbed.wait(lambda: script(stubbed, "return notes.length"), "the call")
+    assert script(stubbed, "return notes") == [f"Burnish: J{second} has failed. spoilt"]
+    dismissed(site, first, second)
+
+
+def test_a_session_that_ends_is_told_and_what_is_typed_stays(
+    browser: Browser, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from service.api import access
+    from store import sessions
+
+    monkeypatch.setattr(access, "LOOK_AGAIN_SECONDS", 0.0)
+    secret = site.user("leaving", "operator")
+    browser.driver.delete_all_cookies()
+    browser.sign_in_by_cookie(secret)
+    browser.go("/nodes/ourselves")
+    browser.type("#q-name", "half a na")
+    with site.db.begin() as session:
+        sessions.end(session, secret)
+    job = add_job(site, "4", "whatever")  # the stream looks again who listens
+    browser.one("#connection a", "You are signed out")
+    assert browser.one("#q-name").get_attribute("value") == "half a na"
+    browser.click("#connection a")
+    browser.one("input[name=password]")
+    assert "next=%2Fnodes%2Fourselves" in browser.driver.current_url
+    dismissed(site, job)
+    browser.errors()

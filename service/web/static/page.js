@@ -29,6 +29,38 @@
       target.closest("dialog").close();
     }
   });
+  // -- forms: what went wrong stands beside the form; one that was taken is empty again ------------------------------
+  const errorsOf = (form) => {
+    let found = form.querySelector(":scope > .form-errors");
+    if (!found) {
+      found = document.createElement("div");
+      found.className = "form-errors";
+      found.dataset.own = "";
+      found.setAttribute("role", "alert");
+      form.append(found);
+    }
+    return found;
+  };
+  const formOf = (event) => {
+    const asked = event.detail.requestConfig && event.detail.requestConfig.elt;
+    return asked && asked.tagName === "FORM" && asked.getAttribute("hx-target") === "#notices" ? asked : null;
+  };
+  body.addEventListener("htmx:beforeSwap", (event) => {
+    const form = formOf(event);
+    if (form && event.detail.xhr.status >= 400) event.detail.target = errorsOf(form);
+  });
+  body.addEventListener("htmx:afterRequest", (event) => {
+    const form = formOf(event);
+    if (!form || !event.detail.successful) return;
+    errorsOf(form).replaceChildren();
+    form.reset();
+    const dialog = form.closest("dialog");
+    if (dialog) dialog.close();
+  });
+  body.addEventListener("htmx:beforeRequest", (event) => {
+    const form = formOf(event);
+    if (form) errorsOf(form).replaceChildren();
+  });
   document.addEventListener("click", (event) => {
     for (const menu of document.querySelectorAll("details.menu[open]")) {
       if (!menu.contains(event.target)) menu.open = false;
@@ -60,18 +92,39 @@
   // -- live connection ---------------------------------------------------------------------------------------------
   const connection = document.getElementById("connection");
   let lost = false;
-  body.addEventListener("htmx:sseError", () => {
+  let signedOut = false;
+  const say = (text, link = "") => {
+    const words = document.createElement(link ? "a" : "span");
+    words.textContent = text;
+    if (link) words.href = link;
+    connection.replaceChildren(words);
+    connection.hidden = false;
+  };
+  const ask = async () => {
+    // The stream's own answer cannot be seen by scripts; that of this page can.
+    try {
+      const answer = await fetch("/account", { headers: { "HX-Request": "true", "Burnish-Background": "1" } });
+      signedOut = answer.status === 401;
+    } catch {
+      signedOut = false;
+    }
+    if (signedOut) say(body.dataset.signedOut, `/login?next=${encodeURIComponent(location.pathname)}`);
+    else if (lost) say(body.dataset.lost);
+  };
+  body.addEventListener("htmx:sseError", (event) => {
+    const refused = event.detail.source.readyState === EventSource.CLOSED;
+    if (lost || refused) ask();
+    else setTimeout(() => lost && ask(), 2000);
     lost = true;
-    setTimeout(() => {
-      if (!lost) return;
-      connection.textContent = body.dataset.lost;
-      connection.hidden = false;
-    }, 2000);
   });
   body.addEventListener("htmx:sseOpen", () => {
     if (lost) htmx.trigger(body, "back");
-    lost = false;
+    lost = signedOut = false;
     connection.hidden = true;
+  });
+  // A page that the browser had put aside shows how things stood then.
+  window.addEventListener("pageshow", (event) => {
+    if (event.persisted) htmx.trigger(body, "back");
   });
 
   // -- alerts: only where the person asked for them -------------------------------------------------------------------

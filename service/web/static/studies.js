@@ -38,6 +38,10 @@
     });
     bar.addEventListener("submit", () => sessionStorage.removeItem(key));
   }
+  // What comes by itself leaves as many studies as were asked for before.
+  document.body.addEventListener("htmx:configRequest", (event) => {
+    if (event.detail.elt.id === "received") event.detail.parameters.shown = String(document.querySelectorAll("#found .study").length);
+  });
   document.body.addEventListener("htmx:afterSettle", show);
   window.addEventListener("pageshow", show);
   show();
