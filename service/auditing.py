@@ -58,7 +58,7 @@ class Auditing:
         for _ in range(_BATCHES):
             with self._context.db.read() as session:
                 records = list(audit.unsent(session, self._context.spool.node[:64]))
-            if not records:
+            if not records and not self._sender.has_doubts:
                 return
             try:
                 self._sender.send(records)
@@ -70,6 +70,8 @@ class Auditing:
             if self._away:
                 logger("service.audit").info("the receiver of audit messages is there again")
                 self._away = False
+            if not records:
+                return
             with self._context.db.begin() as session:
                 numbers = [record.number for record in records]
                 session.execute(update(AuditRecord).where(AuditRecord.number.in_(numbers)).values(sent_at=now()))

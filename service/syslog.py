@@ -1,8 +1,8 @@
 """Sending audit messages to a receiver: syslog messages of RFC 5424 over TLS (RFC 5425), as PS3.15 A.6 has it.
 
 Syslog acknowledges nothing. A message counts as sent when the receiver's end of the connection was still open after it
-was written; the messages of a connection that breaks are sent again, so the receiver may get one twice, and none is
-missing but for what it had taken and lost itself.
+was written. What was written lately when a connection breaks may never have been read, and is sent again: the receiver
+may get one twice, and none is missing but for what it had taken and lost itself.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import os
 import re
 import socket
 import ssl
+import time
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,11 @@ _PRI = 10 * 8 + 5
 """Facility 10 (security and authorization), severity 5 (notice), as A.6 recommends."""
 _MESSAGE_ID = "DICOM+RFC3881"
 _TIMEOUT = 10.0
+_DOUBTFUL_SECONDS = 300.0
+_DOUBTFUL_BYTES = 8 << 20
+"""Of what was written so long before a connection broke, and of no more, it is not known whether it was read."""
+_UNANSWERED_MILLISECONDS = 30_000
+"""A receiver whose machine acknowledges nothing for so long is gone."""
 _PORTS = {"tls": 6514, "tcp": 514}
 _NOT_PRINTABLE = re.compile(r"[^!-~]")
 
@@ -63,20 +70,47 @@ class Sender:
     def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
         self._socket: socket.socket | None = None
+        self._written: deque[tuple[float, bytes]] = deque()
+        self._again: list[bytes] = []
 
     def send(self, records: Iterable[AuditRecord]) -> None:
-        """Send all, in their order. Raises SyslogError; then none of them counts as sent."""
+        """Send all, in their order, behind what is to be sent again. Raises SyslogError; then none of them counts as
+        sent.
+        """
         try:
             connection = self._connected()
-            for record in records:
-                message = frame(record)
-                connection.sendall(f"{len(message)} ".encode() + message)
+            messages = [*self._again, *(_counted(frame(record)) for record in records)]
+            for message in messages:
+                connection.sendall(message)
             if _closed(connection):
                 raise OSError("the receiver has closed the connection")
         except (OSError, ssl.SSLError) as error:
-            self.close()
+            self._broken()
             receiver = self._receiver
             raise SyslogError(f"{receiver.scheme}://{receiver.host}:{receiver.port}: {_words(error)}") from error
+        self._again = []
+        self._note(messages)
+
+    @property
+    def has_doubts(self) -> bool:
+        """Whether something is to be sent again, though there may be nothing new."""
+        if self._socket is not None and _closed(self._socket):
+            self._broken()
+        return bool(self._again)
+
+    def _note(self, messages: Iterable[bytes]) -> None:
+        at = time.monotonic()
+        self._written.extend((at, message) for message in messages)
+        size = sum(len(message) for _, message in self._written)
+        while self._written and (size > _DOUBTFUL_BYTES or at - self._written[0][0] > _DOUBTFUL_SECONDS):
+            size -= len(self._written.popleft()[1])
+
+    def _broken(self) -> None:
+        """The connection is gone, and with it what the receiver had not read."""
+        at = time.monotonic()
+        self._again += [message for then, message in self._written if at - then <= _DOUBTFUL_SECONDS]
+        self._written.clear()
+        self.close()
 
     def close(self) -> None:
         """Close the connection, if there is one."""
@@ -86,10 +120,11 @@ class Sender:
 
     def _connected(self) -> socket.socket:
         if self._socket is not None and _closed(self._socket):
-            self.close()
+            self._broken()
         if self._socket is None:
             receiver = self._receiver
             plain = socket.create_connection((receiver.host, receiver.port), timeout=_TIMEOUT)
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNANSWERED_MILLISECONDS)
             if receiver.scheme == "tcp":
                 self._socket = plain
             else:
@@ -108,6 +143,10 @@ def frame(record: AuditRecord) -> bytes:
     # The byte order mark says that the message is UTF-8.
     head = f"<{_PRI}>1 {at} {host} burnish {os.getpid()} {_MESSAGE_ID} - \ufeff"
     return (head + record.message).encode()
+
+
+def _counted(message: bytes) -> bytes:
+    return f"{len(message)} ".encode() + message
 
 
 def _context(receiver: Receiver) -> ssl.SSLContext:

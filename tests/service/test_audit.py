@@ -26,7 +26,7 @@ from service.app import Service
 from service.auditing import Auditing, anchor_of
 from service.cli import app
 from service.operations import StoreOperations
-from service.syslog import SyslogError, receiver_of
+from service.syslog import Sender, SyslogError, receiver_of
 from store import audit, auditevents, auditwhat
 from store.auditwhat import Who
 from store.models import Instance
@@ -182,6 +182,30 @@ def test_messages_reach_a_receiver_of_syslog_over_tls_and_wait_while_it_is_away(
     finally:
         service.stop()
         receiver.leave()
+
+
+def test_what_a_receiver_had_not_read_when_it_died_is_sent_again(opened: Callable[[], StoreOperations]) -> None:
+    context = opened().context
+    with context.db.begin() as session:
+        for number in range(4):
+            context.audit.record(session, auditwhat.authentication("login", Who(f"u{number}")))
+    with context.db.read() as session:
+        rows = list(audit.unsent(session, context.spool.node))
+    listener = socket.create_server(("127.0.0.1", 0))
+    sender = Sender(receiver_of(f"tcp://127.0.0.1:{listener.getsockname()[1]}"))
+    sender.send(rows[:2])
+    assert not sender.has_doubts
+    connection, _ = listener.accept()
+    connection.close()  # without having read anything
+    until(lambda: sender.has_doubts)
+    sender.send(rows[2:3])
+    connection, _ = listener.accept()
+    sender.send(rows[3:])
+    sender.close()
+    with connection.makefile("rb") as stream:
+        assert re.findall(rb'UserID="(u\d)"', stream.read()) == [b"u0", b"u1", b"u2", b"u3"]
+    connection.close()
+    listener.close()
 
 
 def _users(receiver: SyslogReceiver) -> list[str]:
