@@ -27,7 +27,7 @@ from media.protection import protection_of
 from media.setcatalogue_read import SetCatalogue
 from media.spill import Spill
 from media.trees import FileTree, IsoTree, canonical_path, open_tree
-from media.verify_meta import is_part10, read_meta
+from media.verify_meta import MetaMemory, is_part10, read_meta
 from media.verify_read import Digests, FileRead, Pass, read_tree
 
 _DICOMDIR = "DICOMDIR"
@@ -154,6 +154,7 @@ class _Reading:
         self._positions: Mapping[str, int] = {name: number for number, name in enumerate(names, start=1)}
         self._entries = entries
         self._memory = HeaderMemory()
+        self._metas = MetaMemory()
         self._headers: dict[str, int] = {}
         self._offsets: dict[str, int] = {}
 
@@ -248,7 +249,7 @@ class _Reading:
         stream = _Stream(file)
         try:
             if self._entries is not None:
-                meta, _ = read_meta(file.head)
+                meta = self._metas.read(file.head)
                 if meta is None:
                     raise NotDicom("It is no PS3.10 file")
                 offset, syntax, like = meta.dataset_offset, meta.transfer_syntax_uid, meta.sop_class_uid

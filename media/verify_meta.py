@@ -18,6 +18,8 @@ _LONG = (b"OB", b"OW", b"UN", b"UT", b"SQ", b"UC", b"UR")
 # PS3.5 9.1 forbids leading zeros in components too, but devices write such UIDs. A medium that holds them is a faithful
 # copy: to change them would break every reference to the instance, so they are no fault of the medium.
 _UID = re.compile(r"(?=.{1,64}\Z)\d+(\.\d+)*", re.ASCII)
+_LENGTHS = 64
+"""Group lengths of which a MetaMemory knows an example."""
 _LONGEST = 65536
 """Bytes of group 2 that are believed; real ones have some two hundred."""
 
@@ -42,6 +44,45 @@ def is_uid(text: str) -> bool:
 def is_part10(head: bytes) -> bool:
     """Whether a file begins with a preamble and the DICM prefix."""
     return head[128:132] == b"DICM"
+
+
+class MetaMemory:
+    """``read_meta`` of many files whose group 2 differs in little more than the SOP Instance UID."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, tuple[int, int, bytes, bytes, Meta]] = {}
+        """By the group length: begin and end of the UID, what stands before and behind it, what was read."""
+
+    def read(self, head: bytes) -> Meta | None:
+        """The file meta information in a file's first bytes. None: it cannot be read on."""
+        known = self._known.get(head[132:144])
+        if known is not None:
+            begin, end, before, behind, meta = known
+            stop = meta.dataset_offset
+            if (
+                head[128:begin] == before
+                and head[end:stop] == behind
+                and head[stop : stop + 2] not in (b"", b"\x02\x00")
+            ):
+                uid = head[begin:end].rstrip(b"\0 ").decode("ascii", "replace")
+                if is_uid(uid):
+                    return meta._replace(sop_instance_uid=uid)
+        found, _ = read_meta(head)
+        if found is not None:
+            self._learn(head, found)
+        return found
+
+    def _learn(self, head: bytes, meta: Meta) -> None:
+        stop, element = meta.dataset_offset, b"\x02\x00\x03\x00UI"
+        at = head.find(element, 132, stop)
+        if at < 0 or head.find(element, at + 1, stop) >= 0:
+            return
+        begin = at + 8
+        end = begin + int.from_bytes(head[at + 6 : begin], "little")
+        if end <= stop and head[begin:end].rstrip(b"\0 ") == meta.sop_instance_uid.encode("ascii", "replace"):
+            if len(self._known) >= _LENGTHS:
+                self._known.clear()
+            self._known[head[132:144]] = (begin, end, head[128:begin], head[end:stop], meta)
 
 
 def read_meta(head: bytes) -> tuple[Meta | None, list[tuple[ProblemKind, str]]]:

@@ -15,6 +15,7 @@ from sqlalchemy import Table, insert, select, update
 from sqlalchemy.orm import Session
 
 from media.items import Header
+from store.bulk import insert_rows
 from store.db import next_numbers
 from store.models import Derived, Instance
 from store.models_archive import Pool, PoolInstance
@@ -33,7 +34,6 @@ from store.search import folded
 from store.states import JobState
 
 _INSTANCES: Table = Instance.__table__  # type: ignore[assignment]
-"""Rows of tables are entered without the ORM, which takes as long for a row as all else."""
 _REQUESTED: Table = RequestInstance.__table__  # type: ignore[assignment]
 
 SOURCE = "rebuild"
@@ -105,7 +105,7 @@ def enter_instances(
             }
             for one, series_id in zip(new, series, strict=True)
         ]
-        connection.execute(insert(_INSTANCES), values)
+        insert_rows(connection, _INSTANCES, values)
         known = _known(session, arrived)
         if len(known) > len({uid for uid, _ in known}):
             settle_conflicts(session, {uid for uid, _ in fresh})
@@ -280,7 +280,7 @@ def add_requested(session: Session, request_id: int, ids: Sequence[int]) -> None
     )
     new = [{"request_id": request_id, "instance_id": row_id} for row_id in sorted(wanted - there)]
     if new:
-        session.connection().execute(insert(_REQUESTED), new)
+        insert_rows(session.connection(), _REQUESTED, new)
         _take_for_pool(session, session.get_one(Request, request_id), [row["instance_id"] for row in new])
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Table, insert, select
+from sqlalchemy import Table, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -20,6 +20,7 @@ from media.setcatalogue import SetStudy
 from media.setcatalogue_read import received_keys
 from media.verify_meta import is_uid
 from store import copies, entering
+from store.bulk import insert_rows
 from store.checks import UNKNOWN
 from store.db import Database
 from store.discs import record
@@ -32,13 +33,13 @@ from store.registration import BadIdentity, Provenance, check_identity, patient_
 from store.rereading import record_check
 from store.states import DiscState
 
-_CHUNK = 400
+_CHUNK = 1000
 _TRIES = 4
 _BLANK_ID = re.compile(r"[^A-Z0-9_ ]")
 
-OptionsOf = Callable[[Mapping[str, Any]], dict[str, Any]]
 _FILES: Table = VolumeInstance.__table__  # type: ignore[assignment]
 
+OptionsOf = Callable[[Mapping[str, Any]], dict[str, Any]]
 """Makes complete options of a request (``jobs.options``) of what is known of them."""
 
 
@@ -349,7 +350,7 @@ class _Entry:
             for (one, _, _), row_id in zip(good, ids, strict=True)
         ]
         if rows:
-            self._session.connection().execute(insert(_FILES), rows)
+            insert_rows(self._session.connection(), _FILES, rows)
             entering.add_requested(self._session, plan.request_id, ids)
         self._result.instances += len(rows)
         self._result.new_instances += new

@@ -16,6 +16,7 @@ from media.headerwalk import HeaderWalk
 from media.items import Header
 from media.part10 import locate_in
 from media.problems import NotDicom
+from media.verify_meta import MetaMemory, read_meta
 from tests.makers import DEFLATED, EXPLICIT_BE, IMPLICIT_LE, KINDS, PATIENTS, make, study
 from tests.media.directory import EXPLICIT_LE
 
@@ -136,3 +137,15 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         read = (one.encoded, 0, EXPLICIT_LE)
         assert remembering(memory, read, like=str(number % 5)) == plainly(read)
         assert len(memory._likes) <= 2
+
+
+def test_file_meta_information_that_is_alike() -> None:
+    memory = MetaMemory()
+    files = [one.part10()[:4096] for one in study("CT", 4, seed=1)] + [make("MR").part10()[:4096]]
+    chance = random.Random(3)
+    for _ in range(400):
+        changed = bytearray(chance.choice(files))
+        for _ in range(chance.choice((0, 0, 1, 2))):
+            changed[chance.randrange(128, 400)] = chance.randrange(256)
+        head = bytes(changed[: chance.choice((4096, 4096, 4096, 300, 200, 140))])
+        assert memory.read(head) == read_meta(head)[0]
