@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -14,10 +16,10 @@ from sqlalchemy.orm import Session
 
 from config.settings import Settings
 from jobs import pools as pool_values
-from jobs.checking import check
+from jobs.checking import Refusal, check
 from jobs.compression import is_lossy_already
 from jobs.context import Context
-from jobs.filling import VolumeSet, sets_of, wanted, window_of
+from jobs.filling import MEDIA_AT_ONCE, VolumeSet, Window, chosen_of, next_media, sets_of, window_of
 from jobs.layout import lay_out
 from jobs.options import AUTO, OptionsError, RequestOptions
 from jobs.preparing import Prepared, profile_and_medium, require_pair
@@ -133,7 +135,6 @@ def preview(ctx: Context, firing: Firing) -> dict[str, Any]:
     which may make them larger or smaller. Of ``refused`` only what rows can tell is known.
     """
     rules = ArchiveRules.from_json(firing.rules)
-    at = now()
     with ctx.db.read() as session:
         pool = pools.get(session, firing.pool) if firing.pool is not None else None
         options = (
@@ -143,36 +144,107 @@ def preview(ctx: Context, firing: Firing) -> dict[str, Any]:
         )
         new = _new(session, rules, firing, options, pool)
         studies = _studies(session, new, pool)
-        size = pool_values.capacity_bytes(ctx, options)
-        window = window_of(studies, _PREVIEWED_MEDIA * size)
-        ids = _instances(new, pool, [study.study_id for study in window.studies])
-        rows = plans.rows_of(session, ids)
-        conflicts = plans.conflicts_of(session, ids)
-        since = waiting.since(session, ids, pool.name) if pool is not None else {}
         counts = session.scalar(select(func.count()).select_from(new.subquery())) or 0
-    prepared = _as_received(ctx, rows, conflicts, options)
-    discs: list[dict[str, Any]] = []
-    if pool is not None:
-        arrived = {row.id: since.get(row.id, at) for row in rows}
-        for one in sets_of(ctx, options, pool, prepared, arrived, at):
-            burnt = wanted(one, pool, everything=False)
-            discs += [_disc(volume, burnt, one) for volume in one.volumes]
-    elif rows:
-        discs = [_disc(volume, True, None) for volume in lay_out(ctx, options, prepared).packing.volumes]
+    shown = _Shown()
+    medium = (
+        _directly(ctx, options, new, studies, shown)
+        if pool is None
+        else _filled(ctx, options, pool, new, studies, shown)
+    )
     return {
         "profile": options.profile,
-        "medium": prepared.medium.name,
+        "medium": medium,
         "copies": options.copies,
         "purpose": options.purpose,
         "pool": firing.pool,
         "instances": counts,
         "studies": len(studies),
         "bytes": sum(study.file_bytes for study in studies),
-        "packed_studies": len(window.studies),
-        "conformed": sum(candidate.changes for candidate in prepared.checked.candidates),
-        "discs": discs,
-        "refused": [refusal.as_json() for refusal in prepared.checked.refused],
+        "packed_studies": shown.studies,
+        "conformed": shown.conformed,
+        "discs": shown.discs,
+        "refused": [refusal.as_json() for refusal in shown.refused],
     }
+
+
+@dataclass(slots=True)
+class _Shown:
+    """What a preview has found so far."""
+
+    discs: list[dict[str, Any]] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
+    conformed: int = 0
+    studies: int = 0
+    """That were packed."""
+
+
+def _directly(
+    ctx: Context, options: RequestOptions, new: Select[int], studies: list[WaitingStudy], shown: _Shown
+) -> str:
+    """The discs of a request of its own; returns the medium."""
+    window = window_of(studies, _PREVIEWED_MEDIA * pool_values.capacity_bytes(ctx, options))
+    with ctx.db.read() as session:
+        ids = _instances(new, None, [study.study_id for study in window.studies])
+        rows, conflicts = plans.rows_of(session, ids), plans.conflicts_of(session, ids)
+    prepared = _as_received(ctx, rows, conflicts, options)
+    if rows:
+        shown.discs += [_disc(volume, True, None) for volume in lay_out(ctx, options, prepared).packing.volumes]
+    shown.refused += prepared.checked.refused
+    shown.conformed = sum(candidate.changes for candidate in prepared.checked.candidates)
+    shown.studies = len(window.studies)
+    return prepared.medium.name
+
+
+def _filled(
+    ctx: Context,
+    options: RequestOptions,
+    pool: Pool,
+    new: Select[int],
+    studies: Sequence[WaitingStudy],
+    shown: _Shown,
+) -> str:
+    """The discs of a pool, window by window as ``jobs.filling.fill`` makes them; returns the medium."""
+    size = pool_values.capacity_bytes(ctx, options)
+    at = now()
+    media = MEDIA_AT_ONCE
+    left, gone = list(studies), set[int]()
+    while True:
+        window = window_of(left, media * size)
+        with ctx.db.read() as session:
+            ids = _instances(new, pool, [study.study_id for study in window.studies])
+            rows = [row for row in plans.rows_of(session, ids) if row.id not in gone]
+            conflicts = plans.conflicts_of(session, ids)
+            since = waiting.since(session, ids, pool.name)
+            of = archiving.studies_of(session, ids)
+        prepared = _as_received(ctx, rows, conflicts, options)
+        sets = sets_of(ctx, options, pool, prepared, {row.id: since.get(row.id, at) for row in rows}, at)
+        placed = {instance for one in sets for instance in one.instances}
+        left_out = {row.id for row in rows} - placed
+        chosen = chosen_of(sets, pool, window, media)
+        shown.discs += [_disc(volume, True, one) for one in chosen for volume in one.volumes]
+        shown.refused += [one for one in prepared.checked.refused if one.row.id not in gone]
+        gone |= left_out | {instance for one in chosen for instance in one.instances}
+        rest = [(of[row.id], since.get(row.id, at), row.file_bytes) for row in rows if row.id not in gone]
+        before, left = len(left), _still_waiting(left, window, rest)
+        if not window.rest or len(shown.discs) >= _PREVIEWED_MEDIA:
+            shown.discs += [_disc(volume, False, one) for one in sets if one not in chosen for volume in one.volumes]
+            shown.conformed += sum(candidate.changes for candidate in prepared.checked.candidates)
+            shown.studies += len(window.studies)
+            return prepared.medium.name
+        shown.conformed += sum(one.changes for one in prepared.checked.candidates if one.row.id in gone)
+        shown.studies += before - len(left)
+        media = next_media(media, progress=bool(chosen or left_out))
+
+
+def _still_waiting(
+    studies: Sequence[WaitingStudy], window: Window, rest: Sequence[tuple[int | None, datetime, int]]
+) -> list[WaitingStudy]:
+    """What is left when of a ``window`` only the ``rest`` waits: study, since when, bytes of each instance."""
+    stay: dict[int | None, WaitingStudy] = {}
+    for study_id, since, size in rest:
+        one = stay.get(study_id, WaitingStudy(study_id, since, 0, 0))
+        stay[study_id] = WaitingStudy(study_id, min(one.since, since), one.instances + 1, one.file_bytes + size)
+    return [stay[one.study_id] for one in window.studies if one.study_id in stay] + list(studies[len(window.studies) :])
 
 
 def _new(
@@ -212,12 +284,12 @@ def _instances(new: Select[int], pool: Pool | None, study_ids: list[int | None])
     of_studies = (
         select(Instance.id)
         .join(Series, Series.id == Instance.series_id)
-        .where(Series.study_id.in_([study for study in study_ids if study is not None]))
+        .where(Series.study_id.in_([study for study in study_ids if study is not None]), Instance.id.in_(new))
     )
     if pool is None:
-        return of_studies.where(Instance.id.in_(new))
-    waits = select(PoolInstance.instance_id).where(waiting.waits(pool.name))
-    return of_studies.where(or_(Instance.id.in_(new), Instance.id.in_(waits)))
+        return of_studies
+    waits = waiting.instances_of(pool.name, study_ids)
+    return select(Instance.id).where(or_(Instance.id.in_(of_studies), Instance.id.in_(waits)))
 
 
 def _as_received(

@@ -36,7 +36,7 @@ from store.waiting import WaitingStudy
 
 _log = logging.getLogger("burnish.pools")
 
-_MEDIA_AT_ONCE = 3
+MEDIA_AT_ONCE = 3
 """What waits is looked at in parts of so many media, beside its largest study: memory has an end."""
 _MOST_MEDIA = 24
 """Where so many give no full set, because studies that each need several media hang together, the largest is taken."""
@@ -161,7 +161,7 @@ def fill(
     Raises NoSuchPool, OptionsError, MediaError, PlanRefused, ``Cancelled``.
     """
     made: list[int] = []
-    media = _MEDIA_AT_ONCE
+    media = MEDIA_AT_ONCE
     while not cancelled():
         with ctx.db.read() as session:
             pool = pools.get(session, name)
@@ -178,9 +178,7 @@ def fill(
                 pools.get(session, name, lock=True)
                 waiting.refuse(session, name, left_out)
                 _event(session, name, "refused", None, {"instances": len(left_out)})
-        chosen = [one for one in sets if wanted(one, pool, everything=everything and not window.rest)]
-        if not chosen and window.rest and media >= _MOST_MEDIA:
-            chosen = [max(sets, key=lambda one: len(one.volumes))] if sets else []
+        chosen = chosen_of(sets, pool, window, media, everything=everything)
         for one in chosen:
             job_id = _order(ctx, pool, options, one, everything=everything)
             if job_id is not None:
@@ -189,7 +187,7 @@ def fill(
         if not window.rest:
             _look_later(ctx, pool, options, window, sets, chosen)
             break
-        media = _MEDIA_AT_ONCE if chosen or left_out else min(_MOST_MEDIA, media * 2)
+        media = next_media(media, progress=bool(chosen or left_out))
     return made
 
 
@@ -204,8 +202,22 @@ def window_of(studies: Sequence[WaitingStudy], most: int) -> Window:
     return Window(list(studies), rest=False)
 
 
-def wanted(one: VolumeSet, pool: Pool, *, everything: bool) -> bool:
-    """Whether discs are made of it now."""
+def chosen_of(
+    sets: Sequence[VolumeSet], pool: Pool, window: Window, media: int, *, everything: bool = False
+) -> list[VolumeSet]:
+    """Those of a window of so many ``media`` of which discs are made now."""
+    found = [one for one in sets if _wanted(one, pool, everything=everything and not window.rest)]
+    if not found and window.rest and media >= _MOST_MEDIA and sets:
+        return [max(sets, key=lambda one: len(one.volumes))]
+    return found
+
+
+def next_media(media: int, *, progress: bool) -> int:
+    """How many media are looked at next; ``progress``: something of this window waits no more."""
+    return MEDIA_AT_ONCE if progress else min(_MOST_MEDIA, media * 2)
+
+
+def _wanted(one: VolumeSet, pool: Pool, *, everything: bool) -> bool:
     return everything or one.due or one.fill * 100 >= pool.min_fill
 
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, exists, func, select, true
-from sqlalchemy.orm import aliased
+from sqlalchemy.orm import Session, aliased
 
 from store.models import Instance, Series, Study
 from store.models_jobs import Request, RequestInstance, Volume, VolumeInstance
@@ -145,6 +145,12 @@ def _discs() -> ColumnElement[int]:
         .correlate(Instance)
         .scalar_subquery()
     )
+
+
+def studies_of(session: Session, ids: Select[int]) -> dict[int, int | None]:
+    """The Study of each Instance, by their ids."""
+    rows = select(Instance.id, Series.study_id).outerjoin(Series, Series.id == Instance.series_id)
+    return dict(session.execute(rows.where(Instance.id.in_(ids))).tuples().all())
 
 
 def not_requested_by(source: str) -> ColumnElement[bool]:

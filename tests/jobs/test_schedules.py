@@ -346,6 +346,22 @@ def test_a_preview_tells_the_discs_and_leaves_no_trace(any_house: House) -> None
     assert len(fill(house.ctx, "arch")) == 1, "as was told"
 
 
+def test_a_preview_of_many_media_is_what_then_happens(house: House) -> None:
+    make_pool(house)
+    for number in range(1, 31):
+        receive(house, number, count=1, size=60_000 + 7_919 * (number * number % 31))
+    add(house, pool="arch")
+    told = schedules.preview(house.ctx, "nightly")["discs"]
+    scheduler(house).run_now("nightly")
+    from jobs.filling import fill
+
+    fill(house.ctx, "arch")
+    with house.db.read() as session:
+        made = {frozenset(one["study"]) for one in session.scalars(select(Request.selection))}
+    assert len(told) > 4
+    assert made == {frozenset(one["study_instance_uid"] for one in disc["studies"]) for disc in told if disc["burnt"]}
+
+
 def test_a_preview_without_a_pool(house: House) -> None:
     for number in range(1, 3):
         receive(house, number)
