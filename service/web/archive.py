@@ -22,6 +22,7 @@ from service.web.pools import working_on
 from service.web.routes import router
 from service.web.studies import study_uid
 from store import atrisk, discviews, holds, pools, recall_plan, recalls, seriesview, shelves
+from store.checks import UNKNOWN
 from store.selection import Selection, instance_ids
 
 routes = router()
@@ -39,6 +40,7 @@ def archive(request: Request, ctx: Ctx) -> Response:
         flagged = discviews.discs(session, flagged=True, limit=PAGE + 1)
         out = discviews.discs(session, out=True, limit=PAGE + 1)
         held = holds.holds(session, limit=PAGE + 1)
+        unknown = atrisk.unconfirmed_discs(session)
     values: dict[str, Any] = {
         "asks": asks,
         "risks": risks,
@@ -46,6 +48,7 @@ def archive(request: Request, ctx: Ctx) -> Response:
         "flagged": flagged,
         "out": out,
         "holds": held,
+        "unknown": unknown,
         "most": PAGE,
         "burner_names": list(ctx.settings.burners),
     }
@@ -75,6 +78,7 @@ def discs(
             marked=show_only == "marked",
             out=show_only == "out",
             flagged=show_only == "flagged",
+            purpose=UNKNOWN if show_only == "unknown" else "",
             after=after,
             limit=PAGE + 1,
         )
@@ -145,6 +149,16 @@ def dedicate(
     with ctx.db.begin() as session:
         shelves.dedicate(session, number("D", disc_id), purpose, by=actor.name)
     return told(request, "archive.told_purpose", disc=disc_id, reload=True)
+
+
+@routes.post("/archive/unknown-discs")
+def dedicate_unknown(
+    request: Request, ctx: Ctx, actor: Annotated[Actor, needs("discs.manage")], purpose: Text
+) -> Response:
+    """All discs of which nobody said what they are for."""
+    with ctx.db.begin() as session:
+        changed = shelves.dedicate_unknown(session, purpose, by=actor.name)
+    return told(request, "archive.told_unknown", n=str(len(changed)), reload=True)
 
 
 @routes.post("/archive/reburn")

@@ -259,3 +259,23 @@ def ordering(client: TestClient, data: dict[str, str]) -> str:
 
     wait_for(ended, "the order")
     return found[-1]
+
+
+def test_discs_of_which_nobody_said_what_they_are_for_are_shown_and_confirmed(
+    client: TestClient, operations: StoreOperations
+) -> None:
+    with operations.context.db.begin() as session:
+        made = [add_disc(session, [add_instance(session, f"1.4.{number}", study="1.4")]) for number in range(3)]
+        for disc in made:
+            disc.purpose = "unknown"
+        first, *others = (disc.id for disc in made)
+    assert "3 discs were read" in client.get("/archive").text
+    listed = client.get("/archive/discs?show_only=unknown").text
+    assert listed.count("It is kept in the archive") == 3
+    assert "Nobody has said what this disc is for" in client.get(f"/archive/discs/D{first}").text
+    assert client.post(f"/archive/discs/D{first}/purpose", data={"purpose": "archive"}).status_code == 200
+    assert "2 discs: noted" in client.post("/archive/unknown-discs", data={"purpose": "handout"}).text
+    with operations.context.db.read() as session:
+        assert [session.get_one(Disc, one).purpose for one in (first, *others)] == ["archive", "handout", "handout"]
+    assert "were read of which" not in client.get("/archive").text
+    assert client.post("/archive/unknown-discs", data={"purpose": "unknown"}).status_code == 422
