@@ -40,7 +40,9 @@ class Connection(H11Protocol):
         if len(self.connections) > MAX_CONNECTIONS:
             # Whoever asks nothing makes room; where all of them do, nobody more is let in.
             idle = [one for one in self.connections if isinstance(one, Connection) and one is not self and one.is_idle]
-            (min(idle, key=lambda one: one._free_since) if idle else self).transport.abort()
+            leaves = min(idle, key=lambda one: one._free_since) if idle else self
+            self.connections.discard(leaves)  # it is told later; of many that come at once each finds another
+            leaves.transport.abort()
         self._watch = self.loop.call_later(_LOOK_SECONDS, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
