@@ -183,7 +183,8 @@ class Acceptor:
             _log.warning("%d files that a dead process had left unfinished were removed", removed)
         trail = Trail(config.node, config.site)
         self._auditor = Auditor(AuditWriter(self._database, trail) if config.audit else None)
-        self._storage = Storage(Registrar(self._database, spool), private_sop_classes=config.private_sop_classes)
+        registrar = Registrar(self._database, spool, derived_dir=Path(config.derived_dir))
+        self._storage = Storage(registrar, private_sop_classes=config.private_sop_classes)
         self._services = Services(
             [
                 media_creation.service(self._database, questions),

@@ -115,8 +115,11 @@ class Workshop:
         deadline = time.monotonic() + _STARTING_PATIENCE * 6
         while self._receives and not self.receiving.wait(0.2) and not stop() and time.monotonic() < deadline:
             pass
+        context = self.context
         exchange = Exchange(
-            self.context, lambda: Registrar(self.context.db, self.context.spool), receiving=self.receiving.is_set()
+            context,
+            lambda: Registrar(context.db, context.spool, derived_dir=context.settings.derived_dir),
+            receiving=self.receiving.is_set(),
         )
         try:
             return exchange.pull(node, criteria, progress, stop)

@@ -134,7 +134,7 @@ class Arrival:
             (passed if is_passed else refused).append(one)
         missing = [one for one in refused if any(words in one["reason"] for words in _LOST)]
         result: Document = {
-            **{key: document[key] for key in ("imported", "duplicates", "conflicts")},
+            **{key: document[key] for key in ("imported", "duplicates", "conflicts", "conformed") if key in document},
             "passed_over": len(passed),
             "refused": len(refused),
             "first_refused": (missing + [one for one in refused if one not in missing])[:_SHOWN],

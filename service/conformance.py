@@ -275,8 +275,10 @@ Comments stand in Error Comment (0000,0902); where one element is to blame, Offe
 
 The same instance received again is answered 0000H and kept once. An instance with the SOP Instance UID of another and
 other content is answered 0000H, too: both are kept, and shown as a conflict; which goes on media the setting
-`plan.conflicts` or the request decides. C-ECHO is answered 0000H. An association that ends within a data set leaves
-nothing of it."""
+`plan.conflicts` or the request decides. An instance as Burnish itself conformed it for a disc, known by the digest of
+its file, is no conflict: it is answered 0000H, and kept where the data set as received is not in the spool any more. It
+is one, and both are kept, where rules gave it another patient. C-ECHO is answered 0000H. An association that ends
+within a data set leaves nothing of it."""
 
 
 def _interfaces() -> str:

@@ -171,6 +171,7 @@ def bring_in(
     ``reconcile``: digest of the rule set that corrects each on its way in. ``taken`` gets the number of each instance.
     """
     counts = {"stored": 0, "duplicate": 0, "conflict": 0}
+    conformed = 0
     refused = list(found.refused)
     changes = _Changes()
     ingest = partial(operations.ingest, reconcile=reconcile) if reconcile else operations.ingest
@@ -179,6 +180,7 @@ def bring_in(
             refused.append({"path": source.shown, "reason": result})
         else:
             counts[result["outcome"]] += 1
+            conformed += bool(result.get("conformed"))
             changes.add(result)
             if taken is not None:
                 taken.append(result["instance"])
@@ -187,6 +189,7 @@ def bring_in(
         "imported": counts["stored"],
         "duplicates": counts["duplicate"],
         "conflicts": counts["conflict"],
+        **({"conformed": conformed} if conformed else {}),
         "refused": refused,
         **(changes.document() if reconcile else {}),
     }

@@ -76,7 +76,8 @@ class StoreOperations:
         """Made when it is first needed: most commands register nothing."""
         with self._guard:
             if self._registrar is None:
-                self._registrar = Registrar(self.context.db, self.context.spool)
+                context = self.context
+                self._registrar = Registrar(context.db, context.spool, derived_dir=context.settings.derived_dir)
             return self._registrar
 
     def submit(self, job_id: int) -> None:
@@ -442,6 +443,8 @@ def _taken(outcome: Outcome) -> Document:
         "sop_instance_uid": outcome.sop_instance_uid,
         "instance": outcome.instance_id,
     }
+    if outcome.conformed:
+        document["conformed"] = True
     if outcome.changes:
         document["changes"] = [change.as_json() for change in outcome.changes]
     return document

@@ -52,19 +52,24 @@ def tick(db: Database, trail: Trail) -> int:
 def _messages(session: Session, events: Sequence[Event]) -> list[Message]:
     found: list[Message] = []
     arrived: list[int] = []
+    back: list[tuple[int, str, str]] = []
     for event in events:
         if event.kind == "received":
             arrived += event.detail.get("instances", ())
+        elif event.kind == "restored" and event.instance_id is not None:
+            back.append((event.instance_id, event.detail["calling_ae"], event.detail["source"]))
         elif event.kind == "disc" and event.disc_id is not None:
             found += _disc(session, event)
         elif event.kind == "recall" and event.new == "read" and event.disc_id is not None:
             found += _read_back(session, event)
-    return _received(session, arrived) + found
+    return _received(session, arrived, back) + found
 
 
-def _received(session: Session, ids: Sequence[int]) -> list[Message]:
-    """What came, by whom it came from."""
+def _received(session: Session, ids: Sequence[int], back: Sequence[tuple[int, str, str]]) -> list[Message]:
+    """What came, by whom it came from. ``back``: what was conformed here for a disc, and came in again."""
     by_peer: dict[tuple[str, str], list[int]] = {}
+    for instance_id, calling_ae, source in back:
+        by_peer.setdefault((calling_ae, source), []).append(instance_id)
     for at in range(0, len(ids), 500):
         rows = session.execute(
             select(Instance.id, Instance.calling_ae, Instance.source).where(Instance.id.in_(ids[at : at + 500]))

@@ -21,6 +21,7 @@ from media.header import read_header
 from media.items import Header
 from media.part10 import Part10, dataset_chunks, file_meta, locate
 from media.problems import NotDicom
+from store import owncopies
 from store.comparison import same_content_aside
 from store.db import Database
 from store.models import Instance
@@ -55,6 +56,8 @@ __all__ = [
 ]
 _GROUP = 64
 _TRIES = 8
+_LOOKS = 3
+"""So often is it looked whether an instance is one that we made ourselves, should that change at this moment."""
 _CHUNK = 1 << 20
 
 
@@ -84,11 +87,18 @@ class Registrar:
     """
 
     def __init__(
-        self, db: Database, spool: Spool, *, same_content: Callable[[Path, Path], bool] = same_content_aside
+        self,
+        db: Database,
+        spool: Spool,
+        *,
+        derived_dir: Path | None = None,
+        same_content: Callable[[Path, Path], bool] = same_content_aside,
     ) -> None:
-        """``same_content`` says whether two PS3.10 files are equal after decoding."""
+        """``same_content`` says whether two PS3.10 files are equal after decoding. ``derived_dir``: where conformed
+        files lie; None: one that comes in stands only for an instance that is in the spool."""
         self.db = db
         self.spool = spool
+        self._derived_dir = derived_dir
         self._same_content = same_content
         self._lock = threading.Lock()
         self._waiting: list[_Ticket] = []
@@ -107,10 +117,17 @@ class Registrar:
         try:
             check_identity(header)
             arrival = Arrival(header, incoming.finish(), provenance, now(), incoming.spool_path, reconciled)
+            looks = 0
+            placed: list[Path] = []
             while not isinstance(outcome := self._answer(ticket := _Ticket(arrival, incoming)), Outcome):
+                looks += 1
+                if looks <= _LOOKS and self._recognise(arrival, incoming, outcome, placed):
+                    continue
+                arrival.own = None
                 for rival in outcome:
                     # Decoding may take long: it happens here, outside of any transaction.
-                    arrival.verdicts[rival.instance_id] = self._equals(incoming.path, rival)
+                    if rival.instance_id not in arrival.verdicts:
+                        arrival.verdicts[rival.instance_id] = self._equals(incoming.path, rival)
         except BaseException:
             if ticket is None or not ticket.tried or self._is_unregistered(incoming.spool_path):
                 incoming.discard()
@@ -119,6 +136,8 @@ class Registrar:
             incoming.settle()
         else:
             incoming.discard()
+        for path in placed[:-1] if arrival.own_kept else placed:
+            path.unlink(missing_ok=True)
         return outcome
 
     def _answer(self, ticket: _Ticket) -> Outcome | list[Rival]:
@@ -195,6 +214,27 @@ class Registrar:
                 if attempt == _TRIES - 1 or not (isinstance(error, IntegrityError) or _state(error) in _RACES):
                     raise
         raise AssertionError("unreachable")
+
+    def _recognise(self, arrival: Arrival, incoming: Incoming, rivals: Sequence[Rival], placed: list[Path]) -> bool:
+        """Whether an instance that would be in conflict is one that we made ourselves of a rival, for a disc.
+
+        Where what was received is not in the spool, the file is put where conformed ones lie (``placed``), before its
+        row says so.
+        """
+        uid, sha256 = arrival.header.sop_instance_uid, arrival.received.file_sha256
+        try:
+            with self.db.read() as session:
+                own = owncopies.recognise(session, uid, [rival.digest for rival in rivals], sha256)
+            arrival.own = own
+            if own is None or (own.spool_path is not None and self.spool.path_of(own.spool_path).exists()):
+                return own is not None
+            if self._derived_dir is None:
+                return False
+            arrival.own = owncopies.placed(own, incoming.path, self._derived_dir)
+            placed += filter(None, (arrival.own.placed,))
+            return True
+        except (OSError, SQLAlchemyError) as error:
+            raise _translated(error) from error
 
     def _equals(self, path: Path, rival: Rival) -> bool:
         held = self.spool.path_of(rival.spool_path) if rival.spool_path else None

@@ -18,6 +18,8 @@ from media.records import ROOT_RECORDS, record_type
 from store.models import Instance, Patient, Series, Study
 from store.models_base import now
 from store.models_nodes import Event
+from store.owncopies import OwnCopy
+from store.owncopies import enter as enter_own
 from store.search import folded, further_groups
 from store.spool import Received, Spool
 
@@ -43,6 +45,8 @@ class Outcome:
     sop_instance_uid: str
     changes: tuple[Change, ...] = ()
     """What was changed in it on its way in."""
+    conformed: bool = False
+    """It is a file that we made of that instance for a disc (``store.owncopies``): a duplicate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ class Rival:
 
     instance_id: int
     spool_path: str | None
+    digest: str
 
 
 @dataclass(slots=True, eq=False)
@@ -78,6 +83,10 @@ class Arrival:
     """What was changed in it on its way in."""
     verdicts: dict[int, bool] = field(default_factory=dict)
     """For each rival that was compared: whether it has equal content."""
+    own: OwnCopy | None = None
+    """It is a file that we made ourselves ..."""
+    own_kept: bool = False
+    """... and the transaction made its row name where it was placed."""
     kept: bool = False
     """Whether the transaction made a row name ``spool_path``."""
 
@@ -175,13 +184,19 @@ def register_group(connection: Connection, spool: Spool, arrivals: Sequence[Arri
     results: dict[int, Outcome | list[Rival]] = {}
     fresh: list[tuple[Arrival, int | None]] = []
     for arrival in arrivals:
-        arrival.kept = False
+        arrival.kept = arrival.own_kept = False
         uid, rows = arrival.header.sop_instance_uid, held.get(arrival.header.sop_instance_uid, [])
         same = next((row for row in rows if row[1] == arrival.received.digest), None)
         if same is not None:
             results[id(arrival)] = _again(connection, spool, arrival, same[0], same[2])
             continue
-        unknown = [Rival(row_id, path) for row_id, _, path in rows if row_id not in arrival.verdicts]
+        if arrival.own is not None:
+            if _is_kept_as_own(connection, spool, arrival, arrival.own, rows):
+                results[id(arrival)] = Outcome("duplicate", arrival.own.instance_id, uid, conformed=True)
+            else:  # something has changed since it was recognised
+                results[id(arrival)] = [Rival(row_id, path, digest) for row_id, digest, path in rows]
+            continue
+        unknown = [Rival(row_id, path, digest) for row_id, digest, path in rows if row_id not in arrival.verdicts]
         equal = next((row_id for row_id, _, _ in rows if arrival.verdicts.get(row_id)), None)
         if equal is not None:
             results[id(arrival)] = Outcome("duplicate", equal, uid)
@@ -226,6 +241,23 @@ def _again(connection: Connection, spool: Spool, arrival: Arrival, row_id: int, 
     # Our own path means that an earlier try was committed although its answer was lost.
     kind: Kind = "stored" if path == arrival.spool_path else "duplicate"
     return Outcome(kind, row_id, arrival.header.sop_instance_uid)
+
+
+def _is_kept_as_own(
+    connection: Connection,
+    spool: Spool,
+    arrival: Arrival,
+    own: OwnCopy,
+    rows: Sequence[tuple[int, str, str | None]],
+) -> bool:
+    """Whether what a file that we made ourselves was made of is in the spool, or else the file itself stands for it."""
+    received = next((path for row_id, _, path in rows if row_id == own.instance_id), None)
+    if received is not None and spool.path_of(received).exists():
+        return True
+    come = arrival.provenance
+    entered = enter_own(connection, own, calling_ae=come.calling_ae, source=come.source)
+    arrival.own_kept = entered and own.placed is not None
+    return entered
 
 
 def _note_received(connection: Connection, ids: Sequence[int]) -> None:

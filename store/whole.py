@@ -17,10 +17,14 @@ def holds_all() -> ColumnElement[bool]:
 
     Only such a disc is a copy of the instance: nothing is purged because of another.
     """
-    lossy = or_(*(Derived.recipe.like(f"{encoder.name}-{encoder.letter}%") for encoder in lossy_encoders()))
     # Not NOT EXISTS: PostgreSQL would look through all conformed files for each instance, instead of at one of them.
-    found = select(Derived.id).where(Derived.id == VolumeInstance.derived_id, lossy).correlate(VolumeInstance)
+    found = select(Derived.id).where(Derived.id == VolumeInstance.derived_id, is_lossy()).correlate(VolumeInstance)
     return or_(VolumeInstance.derived_id.is_(None), found.scalar_subquery().is_(None))
+
+
+def is_lossy() -> ColumnElement[bool]:
+    """True for a Derived that has lost some of the pixel data."""
+    return or_(*(Derived.recipe.like(f"{encoder.name}-{encoder.letter}%") for encoder in lossy_encoders()))
 
 
 def names_its_patient() -> ColumnElement[bool]:

@@ -101,8 +101,9 @@ def _send(ops: Operations, node: str, advance: Callable[[int], None], numbers: l
 def _say_imported(document: dict[str, Any], *, quiet: bool) -> bool:
     """What was taken in, changed, refused and sent on, for people; whether the other node did not take all of it."""
     refused, sent = document["refused"], document.get("sent_on")
+    of_ours = f" ({document['conformed']} as conformed for our discs)" if "conformed" in document else ""
     say(
-        f"{document['imported']} imported, {document['duplicates']} duplicates, "
+        f"{document['imported']} imported, {document['duplicates']} duplicates{of_ours}, "
         f"{document['conflicts']} conflicts, {len(refused)} refused"
     )
     if "changes" in document:
