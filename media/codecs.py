@@ -203,13 +203,18 @@ def decoded_format(syntax: TransferSyntax, declared: PixelFormat, stream: Codest
     )
 
 
+def require_within(form: PixelFormat, limit: int) -> None:
+    """FrameError where a decoded frame has more than ``limit`` bytes."""
+    if form.frame_bytes > limit:
+        raise FrameError(f"a frame of {form.rows} x {form.columns} has {form.frame_bytes} bytes; the limit is {limit}")
+
+
 def decode(syntax: TransferSyntax, frame: bytes, target: PixelFormat) -> bytes:
     """The samples of one frame as ``target`` asks (little endian, 1-bit pixels unpacked).
 
     FrameError says why it cannot be decoded; MoreBits that Bits Stored is too small for what is in it.
     """
-    if target.frame_bytes > FRAME_LIMIT:
-        raise FrameError(f"it has {target.frame_bytes} bytes when decoded; the limit is {FRAME_LIMIT}")
+    require_within(target, FRAME_LIMIT)
     if syntax.codec in ("none", "deflate"):
         return _plain(syntax.codec, frame, target)
     stream = inspect(syntax.codec, frame)

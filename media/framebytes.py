@@ -14,7 +14,16 @@ from types import TracebackType
 from typing import Self
 
 from media import pixels
-from media.codecs import FRAME_LIMIT, BitPacker, FrameError, MoreBits, PixelFormat, TransferSyntax, decode
+from media.codecs import (
+    FRAME_LIMIT,
+    BitPacker,
+    FrameError,
+    MoreBits,
+    PixelFormat,
+    TransferSyntax,
+    decode,
+    require_within,
+)
 from media.codecs import transfer_syntax as syntax_of
 from media.elements import (
     PIXEL_DATA,
@@ -96,17 +105,21 @@ class Frames:
             return RawFrame(self._fragments.length(fragments), self._fragments.pieces(fragments))
         return self._native(number - 1)
 
-    def decoded(self, number: int) -> bytes:
+    def decoded(self, number: int, *, limit: int = FRAME_LIMIT) -> bytes:
         """A compressed frame as native samples, little endian, colours as its codec gives them; a native one as it is.
 
-        Call it in a helper process: decoders are C code fed with what came from anywhere.
+        InstanceRefused where it cannot be decoded, or has more than ``limit`` bytes: then nothing was. Call it in a
+        helper process: decoders are C code fed with what came from anywhere.
         """
-        raw = b"".join(self.frame(number).pieces)
-        if not self.compressed:
-            return raw
+        found = self.frame(number)
         try:
+            require_within(self._form, limit)
+            raw = b"".join(found.pieces)
+            if not self.compressed:
+                return raw
             self._source.seek(self._element.value_at)
             form = compressed_pixels(self._source, self._facts, self.syntax).target
+            require_within(form, limit)
             try:
                 samples = decode(self.syntax, raw, form)
             except MoreBits as error:

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 from media import pixels
-from media.codecs import FRAME_LIMIT, FrameError, MoreBits, PixelFormat, decode, require_decodable, transfer_syntax
+from media.codecs import (
+    FRAME_LIMIT,
+    FrameError,
+    MoreBits,
+    PixelFormat,
+    decode,
+    require_decodable,
+    require_within,
+    transfer_syntax,
+)
 from media.elements import (
     PIXEL_DATA,
     UNDEFINED,
@@ -83,16 +92,16 @@ def representative_frame(path: Path) -> Frame:
     return frame_at(path, None)
 
 
-def frame_at(path: Path, number: int | None) -> Frame:
+def frame_at(path: Path, number: int | None, *, limit: int = FRAME_LIMIT) -> Frame:
     """A frame by its number, from 1; None is the representative one. Raises as above, and InstanceRefused where there
-    is no such frame.
+    is no such frame, or where it has more than ``limit`` bytes: then nothing was decoded.
     """
     located = locate(path)
     syntax = transfer_syntax(located.transfer_syntax_uid)
     try:
         require_decodable(syntax, located.sop_instance_uid or path.name)
         with path.open("rb") as stream:
-            return _Reader(stream, located.dataset_offset, syntax.uid, path.name, number).frame()
+            return _Reader(stream, located.dataset_offset, syntax.uid, path.name, number, limit).frame()
     except (FrameError, pixels.Oversized) as error:
         raise InstanceRefused("PROC_FAILURE", f"its pixel data cannot be decoded: {error}") from None
     except struct.error as error:
@@ -102,8 +111,10 @@ def frame_at(path: Path, number: int | None) -> Frame:
 class _Reader:
     """One walk through a data set, up to and into its pixel data."""
 
-    def __init__(self, stream: BinaryIO, start: int, syntax_uid: str, name: str, number: int | None) -> None:
-        self._number = number
+    def __init__(
+        self, stream: BinaryIO, start: int, syntax_uid: str, name: str, number: int | None, limit: int
+    ) -> None:
+        self._number, self._limit = number, limit
         self._syntax = transfer_syntax(syntax_uid)
         self._source = open_source(stream, start, syntax_uid, name)
         self._encoding = settled(self._source, encoding_of(syntax_uid))
@@ -202,10 +213,12 @@ class _Reader:
         return self._native(element, form, index), form, index + 1
 
     def _compressed(self) -> tuple[bytes, PixelFormat, int]:
+        require_within(pixel_format(self._facts), self._limit)
         found = compressed_pixels(self._source, self._facts, self._syntax)
         index = self._chosen(len(found.frames))
         data = found.fragments.read(found.frames[index])
         form = found.target
+        require_within(form, self._limit)
         try:
             samples = decode(self._syntax, data, form)
         except MoreBits as error:
@@ -215,8 +228,7 @@ class _Reader:
 
     def _native(self, element: Element, form: PixelFormat, index: int) -> bytes:
         """One frame of pixel data that is not compressed; 1-bit pixels run on over frames (PS3.5 8.1.1)."""
-        if form.frame_bytes > FRAME_LIMIT:
-            raise FrameError(f"a frame has {form.frame_bytes} bytes; the limit is {FRAME_LIMIT}")
+        require_within(form, self._limit)
         first_bit = form.sample_count * form.bits_allocated * index
         last_bit = first_bit + form.sample_count * form.bits_allocated
         first, last = first_bit // 8, (last_bit + 7) // 8

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _FINE = 8
 """Samples for each pixel of the picture, in either direction, that averaging uses; more are passed over."""
+_WORKED_ON = 3 << 24
+"""Samples at most that are made shades of and averaged: each takes some 30 bytes meanwhile."""
 _PERCENT = (0.5, 99.5)
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _YBR = ("YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_422", "YBR_PARTIAL_420")
@@ -54,6 +56,8 @@ def picture_of(frame: Frame, size: int, *, window: tuple[float, float] | None = 
     rows, columns = _fitting(samples.shape[0], samples.shape[1], height, size)
     step_rows = max(1, samples.shape[0] // (rows * _FINE))
     step_columns = max(1, samples.shape[1] // (columns * _FINE))
+    while -(-samples.shape[0] // step_rows) * -(-samples.shape[1] // step_columns) * samples.shape[2] > _WORKED_ON:
+        step_rows, step_columns = step_rows + 1, step_columns + 1
     samples = samples[::step_rows, ::step_columns]
     photometric = frame.form.photometric
     if photometric in _GREY:

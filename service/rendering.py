@@ -30,8 +30,10 @@ MAX_SIZE = 2048
 _LIMIT_SECONDS = 30.0
 _IDLE_SECONDS = 120.0
 _CACHE_BYTES = 64 << 20
-_SAMPLES_LIMIT = 256 << 20
-"""Bytes of a decoded frame that are handed over; the largest real ones have 100 MB."""
+FRAME_LIMIT = 256 << 20
+"""Bytes of a decoded frame that is shown or handed over; the largest real ones have 100 MB."""
+_MEMORY = (1 << 30, 4 << 30)
+"""Bytes that a helper process may have, at least and at most; in between, all of them half the machine's memory."""
 _HEAD = struct.Struct("<II")
 
 
@@ -55,7 +57,7 @@ class Renderer:
     """Renders frames, at most ``helpers`` at a time."""
 
     def __init__(self, *, helpers: int = 2, command: Sequence[str] = HELPER) -> None:
-        self._command = command
+        self._command = (*command, str(_memory(helpers)))
         self._seats = threading.BoundedSemaphore(helpers)
         self._lock = threading.Lock()
         self._idle: list[_Helper] = []
@@ -145,6 +147,12 @@ class Renderer:
                 self._kept_bytes -= len(oldest.png)
 
 
+def _memory(helpers: int) -> int:
+    least, most = _MEMORY
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(least, min(most, machine // (2 * helpers)))
+
+
 def _pair(value: list[float] | None) -> tuple[float, float] | None:
     return None if value is None else (value[0], value[1])
 
@@ -215,7 +223,7 @@ def render(
     from media.codecs import FrameError
     from media.framesource import frame_at
 
-    found = frame_at(path, frame)
+    found = frame_at(path, frame, limit=FRAME_LIMIT)
     try:
         shown = picture.picture_of(found, size, window=window, enlarge=False)
         known = picture.windows(found)
@@ -237,18 +245,20 @@ def decoded(path: Path, frame: int) -> bytes:
     from media.framebytes import Frames
 
     with Frames(path) as frames:
-        samples = frames.decoded(frame)
-    if len(samples) > _SAMPLES_LIMIT:
-        raise InstanceRefused("PROC_FAILURE", f"decoded, the frame has {len(samples)} bytes")
-    return samples
+        return frames.decoded(frame, limit=FRAME_LIMIT)
 
 
-def _serve_orders() -> None:
-    """The helper's own main: one order a line in, one answer out, until the input ends."""
+def _serve_orders(memory: int) -> None:
+    """The helper's own main: one order a line in, one answer out, until the input ends.
+
+    ``memory``: bytes that it may have; a frame that needs more is refused, whatever its codestream makes of itself.
+    """
     import queue
+    import resource
 
     from media.problems import MediaError
 
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a decoder prints must not get among the answers
     orders: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -272,6 +282,8 @@ def _serve_orders() -> None:
             answer = {"refused": error.reason}
         except (MediaError, OSError) as error:
             answer = {"refused": str(error)}
+        except MemoryError:
+            answer = {"refused": f"it needs more memory than the {memory >> 20} MiB that one picture may have"}
         except Exception as error:  # noqa: BLE001 - hostile bytes: any decoder error refuses this picture only
             answer = {"refused": f"{type(error).__name__}: {error}"[:500]}
         head = json.dumps(answer).encode()
@@ -280,4 +292,4 @@ def _serve_orders() -> None:
 
 
 if __name__ == "__main__":
-    _serve_orders()
+    _serve_orders(int(sys.argv[1]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +11,12 @@ import imagecodecs
 import numpy
 import pytest
 from pydicom.data import get_testdata_file
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, SecondaryCaptureImageStorage
 
 from media.problems import InstanceRefused
+from service import rendering
 from service.rendering import Renderer
 
 
@@ -102,3 +107,46 @@ def test_a_helper_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InstanceRefused, match="did not end"):
         one.picture(packaged("CT_small.dcm"))
     one.close()
+
+
+def hollow(path: Path, side: int, *, compressed: bool = False) -> Path:
+    """A file that says it has a grey image so wide and high; of its pixel data there are holes, or hardly anything."""
+    image = Dataset()
+    image.file_meta = FileMetaDataset()
+    image.file_meta.TransferSyntaxUID = JPEG2000Lossless if compressed else ExplicitVRLittleEndian
+    image.SOPClassUID = image.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = UID("1.2.3")
+    image.Rows = image.Columns = side
+    image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
+    image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 8, 8, 7, 0
+    size = 0 if compressed else side * side
+    if compressed:
+        image.PixelData = encapsulate([bytes(imagecodecs.jpeg2k_encode(numpy.zeros((8, 8), "u1"), codecformat="j2k"))])
+    image.save_as(path, enforce_file_format=True)
+    if size:
+        with path.open("r+b") as file:
+            file.seek(0, 2)
+            file.write(struct.pack("<HH2s2xI", 0x7FE0, 0x0010, b"OW", size))
+            file.truncate(file.tell() + size)
+    return path
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_frame_that_is_too_large_is_not_even_begun(renderer: Renderer, tmp_path: Path, compressed: bool) -> None:
+    path = hollow(tmp_path / "bomb.dcm", 20_000 if not compressed else 65_535, compressed=compressed)
+    with pytest.raises(InstanceRefused, match=r"a frame of \d+ x \d+ has \d+ bytes; the limit is 268435456"):
+        renderer.picture(path)
+    with pytest.raises(InstanceRefused, match="the limit is 268435456"):
+        renderer.samples(path, 1)
+
+
+def test_a_helper_has_so_much_memory_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = hollow(tmp_path / "large.dcm", 6_000)
+    monkeypatch.setattr(rendering, "_memory", lambda _helpers: 300 << 20)
+    one = Renderer(helpers=1)
+    try:
+        with pytest.raises(InstanceRefused, match="more memory than the 300 MiB that one picture may have"):
+            one.picture(path)
+        assert one.picture(packaged("CT_small.dcm")).rows == 128
+    finally:
+        one.close()
