@@ -25,6 +25,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 INCOMING = "incoming"
+_LOOK_BYTES = 256 << 20
+"""After so many bytes of an instance it is looked whether there is room for more: what never ends must not fill it."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _NAME = re.compile(r"\d{10}-[0-9a-f]{20}")
@@ -61,6 +63,7 @@ class Incoming:
         self._file_hash = hashlib.sha256()
         self._dataset_hash = hashlib.sha256()
         self._size = 0
+        self._look_at = _LOOK_BYTES
         self._published = False
 
     def write_meta(self, meta: bytes) -> None:
@@ -83,6 +86,10 @@ class Incoming:
         except OSError as error:
             raise _as_full(error) from error
         self._size += size
+        if self._size >= self._look_at:
+            self._look_at = self._size + _LOOK_BYTES
+            if self._spool.is_full():
+                raise SpoolFull("above the high-water mark")
 
     def finish(self) -> Received:
         """All bytes are there: make them durable. SpoolFull where there is no room."""

@@ -57,6 +57,19 @@ def test_a_file_is_written_hashed_and_published(spool: Spool) -> None:
     assert files(spool) == [path]
 
 
+def test_an_instance_that_never_ends_does_not_fill_the_disk(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LOOK_BYTES", 10)
+    incoming = spool.incoming()
+    for _ in range(5):
+        incoming.write(b"123456")
+    monkeypatch.setattr(spool, "is_full", lambda: True)
+    with pytest.raises(SpoolFull, match="high-water"):
+        for _ in range(3):
+            incoming.write(b"123456")
+    incoming.discard()
+    assert files(spool) == []
+
+
 def test_discard_leaves_nothing_at_any_moment(spool: Spool) -> None:
     for steps in range(4):
         incoming = spool.incoming()
