@@ -1,12 +1,15 @@
 """Every text of the page, in one file for each language: ``texts/en.toml`` is complete, others say the same.
 
 A key is the path in the file (``board.title``). Values have ``{names}`` that are filled in. A text that depends on a
-number is a table with ``one`` and ``other``.
+number is a table with ``one`` and ``other``. Texts under ``said`` are what other rooms say in English; in other
+languages, what that means.
 """
 
 from __future__ import annotations
 
 import functools
+import re
+import string
 import tomllib
 from collections.abc import Iterator, Mapping
 from importlib import resources
@@ -41,6 +44,11 @@ class Texts:
         """The text of a key that data made up (a state, a code), or ``fallback`` where there is none."""
         return self._texts.get(key) or self._fallback.get(key) or fallback
 
+    def said(self, text: str | None) -> str:
+        """What the service says in English (what a burner waits for, why a job failed) in this language, as far as the
+        texts under ``said`` know it; the rest is as it was."""
+        return _said(self.language, text[:_LONGEST_SAID]) + text[_LONGEST_SAID:] if text else ""
+
     def under(self, prefix: str) -> dict[str, str]:
         """All texts whose keys begin so, by the rest of the key."""
         return {key.removeprefix(prefix): self(key) for key in self._fallback if key.startswith(prefix)}
@@ -66,6 +74,40 @@ def _flat(prefix: str, table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield from _flat(f"{prefix}{key}.", value)
         else:
             yield f"{prefix}{key}", str(value)
+
+
+_LONGEST_SAID = 600
+_DEEPEST = 4
+_NAMED = re.compile(r"([^\s:;]{1,64}): (.+)", re.DOTALL)
+
+
+@functools.lru_cache(maxsize=2000)
+def _said(language: str, text: str, depth: int = 0) -> str:
+    texts = texts_of(language)
+    if texts.language == DEFAULT or depth > _DEEPEST:
+        return text
+    for pattern, key in _patterns():
+        if (match := pattern.fullmatch(text)) is not None:
+            return texts(key, **{name: _said(language, value, depth + 1) for name, value in match.groupdict().items()})
+    if "; " in text:
+        return "; ".join(_said(language, part, depth + 1) for part in text.split("; "))
+    if (named := _NAMED.fullmatch(text)) is not None:
+        return f"{named[1]}: {_said(language, named[2], depth + 1)}"
+    return text
+
+
+@functools.cache
+def _patterns() -> list[tuple[re.Pattern[str], str]]:
+    """The English texts under ``said`` as what they match, those that say most first."""
+    found = []
+    for key, text in read(DEFAULT).items():
+        if key.startswith("said."):
+            parts = list(string.Formatter().parse(text))
+            source = "".join(
+                re.escape(words) + (f"(?P<{name}>.{{1,200}}?)" if name else "") for words, name, _, _ in parts
+            )
+            found.append((sum(len(words) for words, *_ in parts), re.compile(source, re.DOTALL), key))
+    return [(pattern, key) for _, pattern, key in sorted(found, key=lambda one: -one[0])]
 
 
 def preferred(accept_language: str) -> str:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import functools
+import os
 import re
 import string
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -130,3 +134,57 @@ def test_numbers_and_plurals() -> None:
     assert english.count("board.discs", 1) == "1 disc"
     assert english.count("board.discs", 12000) == "12\N{NARROW NO-BREAK SPACE}000 discs"
     assert texts_of("xx").language == "en"
+
+
+# -- what other rooms say ----------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def said_elsewhere() -> list[str]:
+    """The source of the rooms whose words are translated."""
+    rooms = [FOLDER.parent.parent / room for room in ("burners", "jobs", "store")]
+    return [path.read_text() for room in rooms for path in room.rglob("*.py")]
+
+
+@pytest.mark.parametrize("key", sorted(key for key in read(DEFAULT) if key.startswith("said.")))
+def test_what_is_translated_is_what_other_rooms_say(key: str) -> None:
+    parts = [words for words, *_ in string.Formatter().parse(read(DEFAULT)[key]) if len(words) > 3]
+    if key in ("said.no_file", "said.no_permission"):
+        assert parts[0] in (os.strerror(errno.ENOENT), os.strerror(errno.EACCES))
+    else:
+        assert any(words in text for text in said_elsewhere() for words in parts), parts
+
+
+@pytest.mark.parametrize(
+    ("text", "german"),
+    [
+        (
+            "publisher: the ink light cyan is used up; no blanks in stacker 1, 2",
+            "publisher: die Tinte Hellcyan ist aufgebraucht; keine Rohlinge in Stapel 1, 2",
+        ),
+        (
+            "please insert ABC_0042 (copy 2), shelf 3-12, checked out to Dr. Who, /dev/sr0",
+            "bitte einlegen: ABC_0042 (Kopie 2), Regal 3-12, ausgeliehen an Dr. Who, /dev/sr0",
+        ),
+        (
+            "load a blank CD of 4000 sectors or more into /dev/sr0 for A_1, volume 1 of 2, copy 1: its tray is open",
+            (
+                "einen Rohling (CD, mindestens 4000 Sektoren) in /dev/sr0 einlegen für A_1, Scheibe 1 von 2, Kopie 1: "
+                "die Schublade ist offen"
+            ),
+        ),
+        ("tower: folder /srv/r: No such file or directory", "tower: Ordner /srv/r: nicht vorhanden"),
+        ("something <b>nobody</b> foresaw: {x}", "something <b>nobody</b> foresaw: {x}"),
+        ("", ""),
+    ],
+)
+def test_what_other_rooms_say_is_german_as_far_as_it_is_known(text: str, german: str) -> None:
+    assert texts_of("de").said(text) == german
+    assert texts_of("en").said(text) == text
+
+
+def test_hostile_words_take_no_time() -> None:
+    begun = time.monotonic()
+    for text in (", copy " * 9000, "please insert " + ", shelf " * 9000, ": " * 9000, "; " * 9000, "a" * 90_000):
+        assert texts_of("de").said(text)
+    assert time.monotonic() - begun < 5
