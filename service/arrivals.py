@@ -35,6 +35,8 @@ Progress = Callable[[str, int, int], None]
 _SHOWN = 20
 _LOST = ("absent", "cannot be read", "when the disc was made", "since it was verified")
 """Words of a refusal that tells of something which should be there."""
+_WHOSE = "PROC_FAILURE"
+"""Begins a refusal by a rule that could not say whose an instance is."""
 
 
 class Stopped(Exception):
@@ -132,7 +134,7 @@ class Arrival:
         for one in document["refused"]:
             is_passed = one["reason"].startswith("passed over") or found.is_no_instance(one)
             (passed if is_passed else refused).append(one)
-        missing = [one for one in refused if any(words in one["reason"] for words in _LOST)]
+        missing = [one for one in refused if _is_lost(one["reason"])]
         result: Document = {
             **{key: document[key] for key in ("imported", "duplicates", "conflicts", "conformed") if key in document},
             "passed_over": len(passed),
@@ -145,6 +147,11 @@ class Arrival:
         if self._watch.to and taken:
             result["unsent"] = taken
         return result
+
+
+def _is_lost(reason: str) -> bool:
+    """Whether it is no answer to be content with: the instance is wanted, and could not be taken in."""
+    return reason.startswith(_WHOSE) or any(words in reason for words in _LOST)
 
 
 def forward(

@@ -388,6 +388,21 @@ def test_only_what_a_rule_wants_corrected_and_under_an_ae_title(
         assert set(session.scalars(select(Instance.calling_ae))) == {"DISCS"}
 
 
+def test_what_belongs_to_nobody_whom_the_catalogue_knows_is_not_done(
+    bench: Callable[..., Bench], data: Path, tmp_path: Path
+) -> None:
+    data.mkdir(parents=True)
+    rule = '[[rule]]\nname = "r"\nset = { PatientID = "H-1" }\nfrom_catalogue = ["PatientName"]\n'
+    (data / "rules.toml").write_text(rule)
+    place = bench(reconcile="rules.toml", after="move")
+    make("MR", seed=4).write(place.place / "one.dcm")
+    assert place.look() == 1
+    (row,) = place.seen
+    assert (row.result["refused"], row.result["complete"]) == (1, False)
+    assert "nobody under 'H-1'" in row.result["first_refused"][0]["reason"]
+    assert (place.place / "failed" / "one.dcm").is_file()
+
+
 @pytest.fixture
 def pacs(data: Path) -> Iterator[Node]:
     node = Node([ExplicitVRLittleEndian])
