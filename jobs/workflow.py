@@ -98,6 +98,7 @@ def _plan_of(work: Work, job: Job, wish: Wish) -> int:
             made is not None
             and session.execute(select(Job.id).where(Job.plan_id == made)).first() is None
             and jobs.refused_by(session, made) is None
+            and jobs.nothing_left(session, made) is None
         )
     if made is not None and usable:
         with suppress(PlanRefused):
@@ -126,12 +127,16 @@ def _plan_of(work: Work, job: Job, wish: Wish) -> int:
 
 
 def _check_refused(work: Work, job: Job, plan_id: int) -> None:
-    """A plan without some of what was asked for is burnt only if the request says so. Raises PlanRefused."""
+    """A plan without some of what was asked for is burnt only if the request says so, one without anything never.
+
+    Raises PlanRefused.
+    """
     from jobs.preparing import PlanRefused
 
     with work.ctx.db.read() as session:
         skip = session.get_one(Request, job.request_id).options.get("skip_refused")
-        refusal = None if skip else jobs.refused_by(session, plan_id)
+        refusal = jobs.nothing_left(session, plan_id) if skip else jobs.refused_by(session, plan_id)
+        refusal = refusal or jobs.nothing_left(session, plan_id)
     if refusal is not None:
         raise PlanRefused(*refusal)
 

@@ -112,8 +112,9 @@ class ServiceOperations:
     def cancel(self, job: str) -> Document:
         return self._one("POST", f"/jobs/J{number('J', job)}/cancel", {})
 
-    def retry(self, job: str) -> Document:
-        return self._one("POST", f"/jobs/J{number('J', job)}/retry", {})
+    def retry(self, job: str, *, burner: str = "", skip_refused: bool = False) -> Document:
+        body = {"burner": burner, "skip_refused": skip_refused}
+        return self._one("POST", f"/jobs/J{number('J', job)}/retry", body)
 
     def find(self, criteria: Mapping[str, str]) -> list[Document]:
         return self._list("POST", "/catalogue/search", {key: value for key, value in criteria.items() if value})

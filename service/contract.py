@@ -69,8 +69,8 @@ class Operations(Protocol):
     def cancel(self, job: str) -> Document:
         """Ask a job to stop; its document at this moment."""
 
-    def retry(self, job: str) -> Document:
-        """Let a failed job make again what failed."""
+    def retry(self, job: str, *, burner: str = "", skip_refused: bool = False) -> Document:
+        """Let a failed job make again what failed, on another ``burner`` or without its refused instances."""
 
     def find(self, criteria: Mapping[str, str]) -> list[Document]:
         """Which discs hold what is looked for."""

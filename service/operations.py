@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from burners import registry
 from burners.registry import Burners
 from config.settings import Settings
-from jobs import documents, labelling, plandocument, planning, preparing, retaining
+from jobs import documents, labelling, mending, plandocument, planning, preparing, retaining
 from jobs.context import Context
 from jobs.fitness import fitness
 from jobs.options import OptionsError, RequestOptions
@@ -185,11 +185,11 @@ class StoreOperations:
             store_jobs.request_cancel(session, job_id)
         return self._job_document(job_id)
 
-    def retry(self, job: str) -> Document:
+    def retry(self, job: str, *, burner: str = "", skip_refused: bool = False) -> Document:
         job_id = number("J", job)
-        with self.context.db.begin() as session:
+        with self.context.db.read() as session:
             self._known(session, job_id)
-            store_jobs.retry(session, job_id)
+        mending.retry(self.context, job_id, burner=burner, skip_refused=skip_refused)
         self.submit(job_id)
         return self._job_document(job_id)
 
@@ -396,7 +396,9 @@ class StoreOperations:
             request = session.get_one(Request, plan.request_id)
             if idempotency_key is not None:
                 used_by = session.scalar(select(Request.id).where(Request.idempotency_key == idempotency_key))
-                if used_by == request.id and (job_id := store_jobs.job_of_request(session, request.id)) is not None:
+                same = all(request.options.get(key) == value for key, value in options.items() if value is not None)
+                job_id = store_jobs.job_of_request(session, request.id)
+                if used_by == request.id and same and job_id is not None:
                     return job_id
                 if used_by is not None:
                     raise _key_used()

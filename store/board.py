@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import and_, exists, func, or_, select
 from sqlalchemy.orm import Session
 
+from store.jobs import OTHERS
 from store.models import Instance, Patient, Series, Study
 from store.models_base import now
 from store.models_jobs import Disc, Job, Plan, Request, RequestInstance, Volume
@@ -100,8 +101,10 @@ class JobRow:
 
     @property
     def refuses_instances(self) -> bool:
-        """It failed before any disc was spent, because the plan leaves instances out and the request forbids that."""
-        return self.state == JobState.FAILED and not self.discs and (self.error or "").startswith("refused: ")
+        """It failed before any disc was spent, because the plan leaves instances out and the request forbids that; the
+        others could be burnt."""
+        told = self.error or ""
+        return self.state == JobState.FAILED and not self.discs and told.startswith("refused: ") and OTHERS in told
 
     @property
     def undecided(self) -> bool:

@@ -32,6 +32,8 @@ from store.states import (
 )
 
 _PRIORITIES = {"high": 1, "med": 2, "low": 3}
+OTHERS = "--skip-refused burns the others"
+"""In the error of a job that a plan with refused instances has ended, where something is left."""
 
 
 class JobError(Exception):
@@ -102,13 +104,33 @@ def create_job(session: Session, request_id: int, plan_id: int | None, options: 
 
 def refused_by(session: Session, plan_id: int) -> tuple[str, str] | None:
     """Code and text for a plan that leaves instances out, which the request must have allowed; None where none is."""
+    found = _refused_by(session, plan_id)
+    if found is None:
+        return None
+    code, text = found
+    return code, f"{text}; {OTHERS}" if _has_volumes(session, plan_id) else text
+
+
+def nothing_left(session: Session, plan_id: int) -> tuple[str, str] | None:
+    """Code and text for a plan of which no disc can be made; None where there is something."""
+    if _has_volumes(session, plan_id):
+        return None
+    code, text = _refused_by(session, plan_id) or ("NO_INSTANCE", "the request has no instances")
+    return code, f"nothing is left that could be burnt: {text}"
+
+
+def _has_volumes(session: Session, plan_id: int) -> bool:
+    return session.execute(select(Volume.id).where(Volume.plan_id == plan_id).limit(1)).first() is not None
+
+
+def _refused_by(session: Session, plan_id: int) -> tuple[str, str] | None:
     plan = session.get_one(Plan, plan_id)
     refused = plan.report.get("refused") or []
     if not refused:
         return None
     first = refused[0]
     more = f" (and {len(refused) - 1} more, see the report)" if len(refused) > 1 else ""
-    text = f"refused: {first['sop_instance_uid']}: {first['reason']}{more}; --skip-refused burns the others"
+    text = f"refused: {first['sop_instance_uid']}: {first['reason']}{more}"
     return (plan.report.get("reasons") or ["PROC_FAILURE"])[0], text
 
 

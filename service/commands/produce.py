@@ -268,13 +268,22 @@ def cancel(job_id: JobArgument, json: JsonOption = False, data: DataOption = Non
 
 def retry(
     job_id: JobArgument,
+    *,
+    burner: Annotated[str, typer.Option("--burner", metavar="B", help="On another burner.")] = "",
+    skip_refused: Annotated[
+        bool, typer.Option("--skip-refused", help="Without the instances that are refused; the report names them.")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end of the job, showing its progress.")] = False,
     json: JsonOption = False,
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Make again what failed or was cancelled; good discs are kept."""
-    _run(lambda ops: ops.retry(job_id), wait=wait, json=json, settings=load_settings(config, data), command="retry")
+
+    def ask(ops: Any) -> Any:
+        return ops.retry(job_id, burner=burner, skip_refused=skip_refused)
+
+    _run(ask, wait=wait, json=json, settings=load_settings(config, data), command="retry")
 
 
 def _options(**options: Any) -> dict[str, Any]:

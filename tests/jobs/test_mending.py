@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from sqlalchemy import select
 
-from jobs import mending
+from jobs import mending, workflow
 from jobs.mending import MendingRefused
+from jobs.options import RequestOptions
+from jobs.planning import create_request, make_plan
+from jobs.preparing import PlanRefused
 from store import board
-from store.jobs import JobError
+from store.jobs import JobError, refused_by
+from store.models import Instance
 from store.models_base import now
 from store.models_jobs import Disc, Job, Request
 from store.models_nodes import Event
+from store.selection import Selection
 from tests.jobs.conftest import House
 from tests.rows import add_disc, add_instance
 
@@ -86,3 +94,19 @@ def test_who_took_note_of_it_is_kept(failed: tuple[House, int]) -> None:
         events = session.query(Event).filter_by(kind=board.DISMISSED).all()
         assert {(event.job_id, event.detail["by"]) for event in events} == {(job_id, "maria")}
         assert session.get_one(Job, job_id).state == "FAILED"
+
+
+def test_without_the_refused_there_must_be_something_left(house: House) -> None:
+    house.receive(1)
+    with house.db.begin() as session:
+        options = RequestOptions.from_settings(house.settings, {"skip_refused": True})
+        request = create_request(session, selection=Selection(all=True), options=options, source="test")
+        (path,) = session.scalars(select(Instance.spool_path))
+    house.ctx.spool.remove(str(path))
+    plan_id = make_plan(house.ctx, request)
+    work, job = SimpleNamespace(ctx=house.ctx), SimpleNamespace(request_id=request)
+    with pytest.raises(PlanRefused, match=r"nothing is left that could be burnt: refused: .* no longer in the"):
+        workflow._check_refused(cast(Any, work), cast(Any, job), plan_id)
+    with house.db.begin() as session:
+        session.get_one(Request, request).options = {}
+        assert str(refused_by(session, plan_id)).count("--skip-refused") == 0
