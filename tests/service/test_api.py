@@ -79,6 +79,9 @@ def test_a_key_makes_a_request_once(client: TestClient, operations: StoreOperati
     job = client.post("/api/v1/jobs", json={"plan": plan}, headers={"Idempotency-Key": "k3"}).json()["job"]
     again = client.post("/api/v1/jobs", json={"plan": plan}, headers={"Idempotency-Key": "k3"})
     assert (again.status_code, again.json()["job"]) == (201, job)
+    more = {"plan": plan, "options": {"copies": 3}}
+    told = is_problem(client.post("/api/v1/jobs", json=more, headers={"Idempotency-Key": "k3"}), 422)
+    assert told["code"] == "KEY_USED"
     is_problem(client.post("/api/v1/jobs", json={"plan": plan}, headers={"Idempotency-Key": "k1"}), 422)
     is_problem(client.post("/api/v1/jobs", json={"plan": plan}, headers={"Idempotency-Key": "k4"}), 409)
 
@@ -183,6 +186,14 @@ def test_a_forged_cursor_is_refused(client: TestClient, values: list[Any]) -> No
 @pytest.mark.parametrize("when", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00"])
 def test_a_time_that_no_zone_knows_is_no_fault_of_the_program(client: TestClient, when: str) -> None:
     assert client.get("/api/v1/audit", params={"since": when}).status_code in (200, 422)
+
+
+@pytest.mark.parametrize("body", [b'{"text": "\\ud800"}', b'{"text": "\xed\xa0\x80"}', b'{"text": "\xff"}'])
+def test_what_is_no_text_is_a_wrong_request(client: TestClient, body: bytes) -> None:
+    said = client.post("/api/v1/studies/search", content=body, headers={"Content-Type": "application/json"})
+    assert "no JSON in UTF-8" in is_problem(said, 422)["detail"]
+    pair = b'{"text": "\\ud83d\\ude00"}'
+    assert client.post("/api/v1/studies/search", content=pair, headers={"Content-Type": "application/json"}).is_success
 
 
 def test_what_does_not_exist_is_404(client: TestClient) -> None:
