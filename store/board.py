@@ -334,14 +334,15 @@ class Alarm:
     event: int
     job: int
     state: str
-    error: str
+    reason: str
+    """Why it failed, as a code: a job's error may quote an instance, and a call is seen by whoever is near."""
     waits: str
 
 
 def alarms(session: Session, after: int) -> list[Alarm]:
     """Jobs that have failed, or begun to wait for a person, in Events later than ``after``."""
     rows = session.execute(
-        select(Event.id, Event.job_id, Event.new, Job.error, Job.progress)
+        select(Event.id, Event.job_id, Event.new, Job.reason, Job.progress)
         .join(Job, Job.id == Event.job_id)
         .where(
             Event.id > after,
@@ -353,8 +354,8 @@ def alarms(session: Session, after: int) -> list[Alarm]:
         .limit(20)
     )
     return [
-        Alarm(number, job, state, error or "", "; ".join(((progress or {}).get("waiting") or {}).values()))
-        for number, job, state, error, progress in rows
+        Alarm(number, job, state, reason or "", "; ".join(((progress or {}).get("waiting") or {}).values()))
+        for number, job, state, reason, progress in rows
     ]
 
 

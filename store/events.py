@@ -112,8 +112,22 @@ def page(
     return list(session.scalars(statement))
 
 
-def event_document(event: Event) -> dict[str, Any]:
-    """An Event as the API tells it."""
+_PLAIN = frozenset(
+    ("action", "by", "fire_at", "file_set_id", "hold", "kind", "node", "pool", "recall", "rule", "schedule", "watch")
+)
+"""Keys of a detail whose texts are names of ours: what else is text may quote a file, a disc or a person, and so a
+patient."""
+_FREE_STATES = frozenset(("shelf",))
+"""Kinds whose states are what somebody has written: where a disc is, who has it."""
+
+
+def event_document(event: Event, *, words: bool = True) -> dict[str, Any]:
+    """An Event as the API tells it; without ``words`` nothing is in it that could tell of a patient."""
+    if not words:
+        return event_document(event) | {
+            "detail": _plain(event.detail, {"reason"} if event.kind == "job" else ()),  # there it is a code
+            **({"old": None, "new": None} if event.kind in _FREE_STATES else {}),
+        }
     return {
         "event": event.id,
         "at": event.at.isoformat(),
@@ -124,4 +138,13 @@ def event_document(event: Event) -> dict[str, Any]:
         "old": event.old,
         "new": event.new,
         "detail": event.detail,
+    }
+
+
+def _plain(detail: Any, also: Collection[str] = ()) -> dict[str, Any]:
+    found = detail.items() if isinstance(detail, dict) else ()
+    return {
+        name: value
+        for name, value in found
+        if value is None or isinstance(value, bool | int | float) or name in _PLAIN or name in also
     }

@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from jobs.context import Context
 from service.api import answers
-from service.api.access import Ctx, needs, while_allowed
+from service.api.access import Ctx, actor_of, needs, while_allowed
 from service.api.documents import EventList
 from service.contract import number
 from service.errors import TryLater, UsageError
@@ -75,9 +75,16 @@ async def happened(
     ] = None,
 ) -> Response:
     """A stream begins with what comes from now on, or behind ``Last-Event-ID``; each event has its kind as name and the
-    document as data. Numbers of events are ascending, but one may come after a higher one.
+    document as data. Numbers of events are ascending, but one may come after a higher one. Who may not read studies
+    is told nothing that could hold a patient's name or number: of ``detail`` numbers and names of ours.
     """
-    wanted = _Wanted(frozenset(kind or ()), number("J", job) if job else None, number("D", disc) if disc else None)
+    actor = actor_of(request)
+    wanted = _Wanted(
+        frozenset(kind or ()),
+        number("J", job) if job else None,
+        number("D", disc) if disc else None,
+        words=actor is not None and actor.may("studies.read"),
+    )
     if STREAM not in request.headers.get("accept", ""):
         before = answers.read_cursor(cursor, int)[0] if cursor else None
         return await anyio.to_thread.run_sync(_page, ctx, wanted, before, limit)
@@ -91,8 +98,8 @@ async def happened(
 
 
 class _Wanted:
-    def __init__(self, kinds: Collection[str], job_id: int | None, disc_id: int | None) -> None:
-        self.kinds, self.job_id, self.disc_id = kinds, job_id, disc_id
+    def __init__(self, kinds: Collection[str], job_id: int | None, disc_id: int | None, *, words: bool) -> None:
+        self.kinds, self.job_id, self.disc_id, self.words = kinds, job_id, disc_id, words
 
     def __call__(self, event: Event) -> bool:
         return (
@@ -112,7 +119,7 @@ def _page(ctx: Context, wanted: _Wanted, before: int | None, limit: int) -> Resp
             disc_id=wanted.disc_id,
             limit=limit + 1,
         )
-        items = [events.event_document(event) for event in found[:limit]]
+        items = [events.event_document(event, words=wanted.words) for event in found[:limit]]
     more = answers.cursor(found[limit - 1].id) if len(found) > limit else None
     return JSONResponse(answers.listing(items, more))
 
@@ -166,10 +173,10 @@ def _news(ctx: Context, listeners: Listeners, place: Place, wanted: _Wanted) -> 
         return "", False
     with ctx.db.read() as session:
         found = events.news(session, place)
-        texts = [_text(event, behind) for event, behind in found if wanted(event)]
+        texts = [_text(event, behind, words=wanted.words) for event, behind in found if wanted(event)]
     return "".join(texts), len(found) >= events.BATCH
 
 
-def _text(event: Event, behind: str) -> str:
-    data = json.dumps(events.event_document(event), ensure_ascii=False)
+def _text(event: Event, behind: str, *, words: bool) -> str:
+    data = json.dumps(events.event_document(event, words=words), ensure_ascii=False)
     return f"id: {behind}\nevent: {event.kind}\ndata: {data}\n\n"

@@ -119,6 +119,8 @@ async def _news(request: Request, pulse: Pulse, texts: Texts) -> AsyncIterator[s
 
 
 def _words(alarm: board.Alarm, texts: Texts) -> dict[str, str]:
-    key = "alerts.failed" if alarm.state == "FAILED" else "alerts.needs"
-    text = texts(key, job=f"J{alarm.job}", what=texts.said((alarm.waits or alarm.error)[:300]))
+    if alarm.state == "FAILED":
+        text = texts("alerts.failed", job=f"J{alarm.job}", what=texts.known(f"reason.{alarm.reason}", alarm.reason))
+    else:
+        text = texts("alerts.needs", job=f"J{alarm.job}", what=texts.said(alarm.waits[:300]))
     return {"text": text, "tag": f"J{alarm.job}", "link": f"/jobs/J{alarm.job}"}

@@ -10,6 +10,7 @@ from sqlalchemy import select, update
 
 from store import sessions
 from store.models_base import now
+from store.models_nodes import Event
 from store.models_users import ApiToken
 from tests.service.door import Door
 
@@ -151,3 +152,14 @@ def test_what_is_no_token(door: Door, given: str) -> None:
 def test_two_authorization_headers_are_refused(door: Door) -> None:
     given = [("Authorization", "Bearer local-token"), ("Authorization", "Bearer other")]
     assert door.program("").get("/api/v1/me", headers=given).status_code == 400
+
+
+def test_events_tell_no_patients_to_who_may_not_read_studies(door: Door) -> None:
+    door.user("wall", "viewer")
+    with door.context.db.begin() as session:
+        session.add(Event(at=now(), kind="job", job_id=7, new="FAILED", detail={"error": "refused: Doe^Jane"}))
+    told = []
+    for scopes in (["status.read"], ["status.read", "studies.read"]):
+        answer = door.program(door.token("wall", *scopes)).get("/api/v1/events", params={"kind": "job"})
+        told.append(answer.json()["items"][0]["detail"])
+    assert told == [{}, {"error": "refused: Doe^Jane"}]

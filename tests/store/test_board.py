@@ -184,17 +184,19 @@ def test_the_signature_changes_with_whatever_the_board_shows(database: Database)
 
 def test_people_are_called_for_what_fails_or_waits(quick: Database) -> None:
     with quick.begin() as session:
-        row = job(session, "WAITING", progress={"waiting": {"D1": "change the ink"}})
+        waits = {"waiting": {"D1": "change the ink"}}
+        row = job(session, "WAITING", progress=waits, reason="PROC_FAILURE", error="D1: Doe^Jane")
         for old, new in (("READY", "BURNING"), ("BURNING", "WAITING"), ("WAITING", "WAITING"), ("WAITING", "FAILED")):
             session.add(Event(at=now(), kind="job", job_id=row.id, old=old, new=new, detail={}))
     with quick.read() as session:
         last = board.last_event(session)
         found = board.alarms(session, 0)
         assert board.alarms(session, last) == []
-    assert [(one.job, one.state, one.waits) for one in found] == [
-        (row.id, "WAITING", "change the ink"),
-        (row.id, "FAILED", "change the ink"),
+    assert [(one.job, one.state, one.reason, one.waits) for one in found] == [
+        (row.id, "WAITING", "PROC_FAILURE", "change the ink"),
+        (row.id, "FAILED", "PROC_FAILURE", "change the ink"),
     ]
+    assert "Doe" not in str(found)
 
 
 def test_a_job_about_several_people_says_so(quick: Database) -> None:

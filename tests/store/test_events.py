@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 
 import pytest
@@ -113,3 +114,36 @@ def test_pages_of_the_past(database: Database) -> None:
         assert [event.id for event in events.page(session, before=wanted[2], limit=1)] == [wanted[1]]
         assert events.page(session, disc_id=7) == []
         assert events.event_document(events.page(session, job_id=2)[0])["job"] == "J2"
+
+
+def test_without_words_nothing_tells_of_a_patient() -> None:
+    secret = "Doe^Jane"
+    said = {
+        "job": {"reason": "PROC_FAILURE", "error": f"rule r: Patient's Name {secret}", "node": "n1"},
+        "recall": {
+            "recall": "C1",
+            "words": f"the disc of {secret}: no recall needs it",
+            "place": secret,
+            "instances": 3,
+        },
+        "check": {
+            "first": f"P/{secret} cannot be read",
+            "how": f"image /in/{secret}.iso",
+            "failed": 1,
+            "worse": [secret],
+        },
+        "mark": {"by": "maria", "reason": f"lent to {secret}", "old": secret},
+        "hold": {"hold": "H1", "study_instance_uid": "1.2", "by": "maria", "reason": secret},
+        "watch": {"watch": "inbox", "seen": 4, "error": secret, "file_set_id": "BURNISH_0000001", "complete": True},
+        "rebuild": {"path": f"/in/{secret}", "by": "cli"},
+        "delete": {"instances": [1], "uids": [secret], "spool": [secret], "bytes": 9},
+        "schedule": {"schedule": "nightly", "by": "maria", "rules": {"patient": secret}},
+        "shelf": {"by": "maria", "new": secret},
+    }
+    for kind, detail in said.items():
+        event = Event(id=1, at=now(), kind=kind, old=None, new=secret if kind == "shelf" else "X", detail=detail)
+        told = json.dumps(events.event_document(event, words=False))
+        assert secret not in told, kind
+        assert secret in json.dumps(events.event_document(event))
+    event = Event(id=1, at=now(), kind="job", old="PLANNING", new="FAILED", detail=said["job"])
+    assert events.event_document(event, words=False)["detail"] == {"reason": "PROC_FAILURE", "node": "n1"}

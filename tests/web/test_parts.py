@@ -143,7 +143,7 @@ def test_devices_are_not_asked_while_a_page_waits() -> None:
 def test_the_call_is_in_words() -> None:
     told = _words(Alarm(1, 7, "WAITING", "", "the ink is used up"), texts_of("en"))
     assert told == {"text": "J7 needs you. the ink is used up", "tag": "J7", "link": "/jobs/J7"}
-    assert _words(Alarm(1, 7, "FAILED", "spoilt", ""), texts_of("de"))["text"] == "J7 ist fehlgeschlagen. spoilt"
+    assert _words(Alarm(1, 7, "FAILED", "SPOILT", ""), texts_of("de"))["text"] == "J7 ist fehlgeschlagen. SPOILT"
 
 
 def test_a_plan_that_is_begun_anew_gives_up_the_one_before() -> None:
