@@ -116,7 +116,7 @@ def preview(ctx: Context, firing: Firing) -> dict[str, Any]:
     """Which discs would be read now, and which are due but on shelves."""
     options = _options(firing)
     reachable, to_insert, waiting = _due(ctx, options, now())
-    read = [{**_named(one), "path": str(path)} for one, path in reachable]
+    read = [{**_named(one), "words": f"is read at {path}", "path": str(path)} for one, path in reachable]
     return {"read": read, "insert": to_insert, "due": waiting + len(reachable)}
 
 

@@ -101,10 +101,10 @@ def history(session: Session, disc_id: int) -> list[dict[str, Any]]:
 def _worse(
     session: Session, disc_id: int, how: str, sectors: int | None, unreadable: int | None, seconds: float | None
 ) -> list[str]:
-    """In what way a disc was read worse than at any earlier time."""
+    """In what way a disc was read worse than it once was; a worn one stays so until it reads better."""
     earlier = session.scalars(select(DiscCheck).where(DiscCheck.disc_id == disc_id)).all()
     found = []
-    most = max((row.unreadable or 0 for row in earlier), default=0)
+    most = max((row.unreadable or 0 for row in earlier if row.result == GOOD), default=0)
     if unreadable and unreadable > most:
         found.append(f"{unreadable} sectors cannot be read; there were {most}")
     # Time tells something of a drive alone, and of one and the same.

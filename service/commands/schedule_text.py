@@ -60,4 +60,16 @@ def listed(key: str, value: Any) -> None:
 
 
 def text(value: Any) -> str:
-    return plain(", ".join(map(str, value)) if isinstance(value, list) else value)
+    if not isinstance(value, list):
+        return plain(value)
+    more = f" and {len(value) - _SHOWN} more" if len(value) > _SHOWN else ""
+    return plain(", ".join(_short(one) for one in value[:_SHOWN]) + more)
+
+
+def _short(value: Any) -> str:
+    """Of a document that tells of a disc only which, what was found and what came of it (--json has all)."""
+    if not isinstance(value, dict):
+        return str(value)
+    parts = (value.get("checked_result"), (value.get("refresh") or {}).get("words"))
+    told = ": ".join(str(part) for part in parts if part)
+    return f"{value.get('disc', '')}" + (f" ({told})" if told else "")

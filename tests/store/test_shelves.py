@@ -131,7 +131,8 @@ def test_all_that_is_known_of_a_disc(database: Database, disc: int) -> None:
         ((1000, 0, 10.0), (1000, 0, 29.0), ""),
         ((1000, 0, 10.0), (1000, 0, 31.0), "3.1 times"),
         ((1000, 0, 10.0), (1000, 4, 10.0), "4 sectors"),
-        ((1000, 4, 10.0), (1000, 4, 10.0), ""),
+        ((1000, 4, 10.0), (1000, 4, 10.0), "4 sectors"),  # it was worn, and is no better
+        ((1000, 4, 10.0), (1000, 0, 10.0), ""),
     ],
 )
 def test_a_disc_that_reads_worse_than_before_is_flagged(
