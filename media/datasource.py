@@ -27,13 +27,15 @@ class DataSource:
     Bytes from ``mark`` on stay in the window, at most ``hold`` of them.
     """
 
-    __slots__ = ("_pass", "_read", "base", "data", "hold", "mark")
+    __slots__ = ("_pass", "_read", "base", "data", "hold", "mark", "whole")
 
     def __init__(self, read: Callable[[int], bytes], skip: Callable[[int], None]) -> None:
         self.data = b""
         self.base = 0
         self.mark: int | None = None
         self.hold = 16 << 20
+        self.whole = False
+        """Whether nothing comes behind what is in the window."""
         self._read = read
         self._pass = skip
 
@@ -111,7 +113,7 @@ def from_bytes(data: bytes) -> DataSource:
         raise DataEnds
 
     source = DataSource(lambda _count: b"", skip)
-    source.data = data
+    source.data, source.whole = data, True
     return source
 
 

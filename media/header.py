@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -110,7 +111,8 @@ def key_of(tag: int, vr: bytes, given: bytes, value: bytes) -> bytes:
 def header_of_walk(walk: HeaderWalk, transfer_syntax_uid: str, length: int) -> Header:
     """The Header of a data set that was walked through."""
     fields = fields_of(walk.plain, codecs_of(walk.plain))
-    return header_of(walk, fields, keys_of(walk.plain, walk.wanted), transfer_syntax_uid, length)
+    complete(fields, walk, keys_of(walk.plain, walk.wanted), transfer_syntax_uid, length)
+    return Header(**fields)
 
 
 def codecs_of(plain: Plain) -> tuple[str, ...]:
@@ -141,10 +143,10 @@ def keys_of(plain: Plain, wanted: Wanted) -> dict[int, bytes]:
     return {tag: key_of(tag, vrs[tag], given, value) for tag, (given, value) in plain.items() if tag in vrs}
 
 
-def header_of(
-    walk: HeaderWalk, fields: dict[str, Any], keys: dict[int, bytes], transfer_syntax_uid: str, length: int
-) -> Header:
-    """The Header with these attributes and keys, and the sequences that were met.
+def complete(
+    fields: dict[str, Any], walk: HeaderWalk, keys: dict[int, bytes], transfer_syntax_uid: str, length: int
+) -> None:
+    """Add to the attributes of a Header what are no elements; its keys are these, and sequences that were met.
 
     NotDicom where a UID that identifies the instance is missing.
     """
@@ -158,13 +160,10 @@ def header_of(
                 continue
             if tag in walk.wanted.keys:
                 keys.setdefault(tag, element)
-    return Header(
-        transfer_syntax_uid=transfer_syntax_uid,
-        has_pixel_data=walk.has_pixel_data,
-        directory_keys=b"".join([keys[tag] for tag in sorted(keys)]),
-        dataset_bytes=length,
-        **fields,
-    )
+    fields["transfer_syntax_uid"] = transfer_syntax_uid
+    fields["has_pixel_data"] = walk.has_pixel_data
+    fields["directory_keys"] = b"".join([keys[tag] for tag in sorted(keys)])
+    fields["dataset_bytes"] = length
 
 
 def _is_verified(walk: HeaderWalk) -> bool:
@@ -175,6 +174,7 @@ def _ascii(value: bytes) -> str:
     return value.decode("ascii", "replace").strip(" \0")
 
 
+@functools.lru_cache(256)
 def _uid(tag: int, value: bytes) -> str:
     """A UID that identifies the instance or places it; NotDicom where it is none (PS3.5 9.1)."""
     text = _ascii(value)

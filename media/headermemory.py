@@ -8,14 +8,21 @@ other byte is walked through as ever, and whatever is odd about a data set is to
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
+from operator import attrgetter
 from typing import Any, BinaryIO, NamedTuple
 
 from media import datasource
 from media.encoding import DEFLATED, Syntax, elements, syntax_of
-from media.header import HEADER_TAGS, codecs_of, fields_of, header_in, header_of, keys_of
+from media.header import HEADER_TAGS, codecs_of, complete, fields_of, header_in, keys_of
 from media.headerwalk import SOP_CLASS_UID, HeaderWalk, Plain, Run, Runs, Wanted, wanted_for
 from media.items import Header
 from media.problems import NotDicom
+
+Values = tuple[Any, ...]
+"""All fields of a Header, in their order: made, kept and fetched several times as fast as the object."""
+_VALUES = attrgetter(*(one.name for one in fields(Header)))
+_EMPTY = dict(zip((one.name for one in fields(Header)), _VALUES(Header("", "", "")), strict=True))
 
 _LIKE = 16
 """Kinds of instances that are remembered at a time."""
@@ -33,25 +40,25 @@ class HeaderMemory:
     def __init__(self) -> None:
         self._likes: dict[tuple[str, str], _Like] = {}
 
-    def header_in(
+    def values_in(
         self, stream: BinaryIO, head: bytes, *, offset: int, transfer_syntax_uid: str, length: int, like: str = ""
-    ) -> Header:
+    ) -> Values:
         """``media.header.header_in`` of a file that begins with ``head``; ``like``: what it may resemble others by."""
         if transfer_syntax_uid not in DEFLATED:
             window = head[offset : offset + length]
             source = datasource.from_file(stream, offset + len(window), length - len(window))
-            source.data = window
+            source.data, source.whole = window, len(window) == length
             memory = self._like(transfer_syntax_uid, like)
             walk = HeaderWalk(source, memory.syntax, offset, HEADER_TAGS)
             try:
                 walk.run(memory.runs)
-                header = memory.header_of(walk, transfer_syntax_uid, length)
+                values = memory.values_of(walk, transfer_syntax_uid, length)
                 if memory.runs.missed:
                     memory.learn(window, walk.wanted)
-                return header
+                return values
             except NotDicom:
                 pass  # and now what and where
-        return header_in(stream, offset=offset, transfer_syntax_uid=transfer_syntax_uid, length=length)
+        return _VALUES(header_in(stream, offset=offset, transfer_syntax_uid=transfer_syntax_uid, length=length))
 
     def _like(self, transfer_syntax_uid: str, like: str) -> _Like:
         key = (transfer_syntax_uid, like)
@@ -87,13 +94,14 @@ class _Like:
         """Tags of elements that were not the same everywhere, or are too long."""
         self._lessons = 0
 
-    def header_of(self, walk: HeaderWalk, transfer_syntax_uid: str, length: int) -> Header:
+    def values_of(self, walk: HeaderWalk, transfer_syntax_uid: str, length: int) -> Values:
         """As ``header_of_walk``; what the runs make of it is made once."""
         codecs = codecs_of(walk.plain)
         base = self._base(walk, codecs)
         rest = {tag: pair for tag, pair in walk.plain.items() if tag not in base.plain}
-        fields = base.fields | fields_of(rest, codecs)
-        return header_of(walk, fields, base.keys | keys_of(rest, walk.wanted), transfer_syntax_uid, length)
+        made = base.fields | fields_of(rest, codecs)
+        complete(made, walk, base.keys | keys_of(rest, walk.wanted), transfer_syntax_uid, length)
+        return tuple(made.values())
 
     def _base(self, walk: HeaderWalk, codecs: tuple[str, ...]) -> _Base:
         key = tuple([run.data[:4] for run in walk.again])
@@ -102,8 +110,8 @@ class _Like:
             if len(self._bases) >= _BASES:
                 self._bases.clear()
             plain = {tag: pair for run in walk.again for tag, pair in run.plain.items()}
-            fields, keys = fields_of(plain, codecs), keys_of(plain, walk.wanted)
-            base = self._bases[key] = _Base(plain, codecs, walk.wanted, fields, keys)
+            made, keys = _EMPTY | fields_of(plain, codecs), keys_of(plain, walk.wanted)
+            base = self._bases[key] = _Base(plain, codecs, walk.wanted, made, keys)
         return base
 
     def learn(self, data: bytes, wanted: Wanted) -> None:

@@ -135,6 +135,8 @@ class HeaderWalk:
             while True:
                 data = source.data
                 if len(data) - at < 12:
+                    if source.whole and at == len(data):
+                        return
                     at = source.fill(at, 12)
                     data = source.data
                     if len(data) - at < 8:

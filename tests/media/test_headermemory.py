@@ -35,7 +35,7 @@ def plainly(one: Read) -> Header | str:
 def remembering(memory: HeaderMemory, one: Read, head: int = 65536, like: str = "") -> Header | str:
     data, offset, syntax = one
     try:
-        return memory.header_in(
+        values = memory.values_in(
             io.BytesIO(data),
             data[:head],
             offset=offset,
@@ -43,6 +43,7 @@ def remembering(memory: HeaderMemory, one: Read, head: int = 65536, like: str = 
             length=len(data) - offset,
             like=like,
         )
+        return Header(*values)
     except NotDicom as error:
         return str(error)
 
