@@ -24,7 +24,7 @@ from media.problems import MediaError, ProblemKind
 from media.verify import Expected, VerifyCancelled, VerifyResult, verify_path
 from store import checks, rereading
 from store.checks import GOOD
-from store.duediscs import DueDisc, due, sound_copies
+from store.duediscs import DueDisc, due, sound_copies, unrefreshed
 from store.models_base import now
 from store.reburns import ReburnError
 from store.spool import SpoolFull
@@ -93,6 +93,7 @@ def run(ctx: Context, firing: Firing) -> dict[str, Any]:
     options = _options(firing)
     reachable, to_insert, waiting = _due(ctx, options, now())
     results: list[dict[str, Any]] = []
+    refreshed = _make_up(ctx, options, firing) if options.refresh else []
     for one, path in reachable:
         if firing.cancelled():
             break
@@ -109,7 +110,15 @@ def run(ctx: Context, firing: Firing) -> dict[str, Any]:
         "flagged": [one for one in results if one["checked_result"] != GOOD],
         "insert": to_insert,
         "due": waiting + len(reachable) - len(results),
+        **({"made_up": refreshed} if refreshed else {}),
     }
+
+
+def _make_up(ctx: Context, options: Options, firing: Firing) -> list[dict[str, Any]]:
+    """Copies in place of discs that were flagged before, where none could be ordered then, or a crash came between."""
+    with ctx.db.read() as session:
+        found = unrefreshed(session, pool=options.pool)
+    return [{**_named(one), "refresh": _refresh(ctx, one, firing)} for one in found if not firing.cancelled()]
 
 
 def preview(ctx: Context, firing: Firing) -> dict[str, Any]:

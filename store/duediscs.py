@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import and_, func, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import and_, exists, func, or_, select
+from sqlalchemy.orm import Session, aliased
 
-from store.checks import DAMAGED, WORN, counts
+from store.checks import ARCHIVE, DAMAGED, WORN, counts
 from store.models_jobs import Disc, Volume
-from store.states import DiscState
+from store.states import DISC_FINAL, DiscState
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +59,44 @@ def due(session: Session, before: datetime, *, pool: str = "") -> list[DueDisc]:
     )
     if pool:
         query = query.where(Disc.pool == pool)
-    return [
-        DueDisc(
-            disc_id=disc.id,
-            volume_id=disc.volume_id,
-            file_set_id=file_set_id,
-            copy=disc.copy,
-            last_read=disc.checked_at or disc.verified_at or disc.created_at,
-            image=disc.image,
-            shelf=disc.shelf,
-            checked_out_to=disc.checked_out_to,
+    return [_due_disc(disc, file_set_id) for disc, file_set_id in session.execute(query)]
+
+
+def _due_disc(disc: Disc, file_set_id: str) -> DueDisc:
+    return DueDisc(
+        disc_id=disc.id,
+        volume_id=disc.volume_id,
+        file_set_id=file_set_id,
+        copy=disc.copy,
+        last_read=disc.checked_at or disc.verified_at or disc.created_at,
+        image=disc.image,
+        shelf=disc.shelf,
+        checked_out_to=disc.checked_out_to,
+    )
+
+
+def unrefreshed(session: Session, *, pool: str = "") -> list[DueDisc]:
+    """Discs found worn or damaged whose volume has too few sound ones and none that is being made; one a volume."""
+    other = aliased(Disc)
+    query = (
+        select(Disc, Volume.file_set_id)
+        .join(Volume, Volume.id == Disc.volume_id)
+        .where(
+            Disc.checked_result.in_((WORN, DAMAGED)),
+            Disc.state == DiscState.VERIFIED,
+            Disc.purpose == ARCHIVE,
+            ~exists().where(other.volume_id == Disc.volume_id, other.state.not_in(DISC_FINAL)),
         )
-        for disc, file_set_id in session.execute(query)
-    ]
+        .order_by(Disc.checked_at, Disc.id)
+    )
+    if pool:
+        query = query.where(Disc.pool == pool)
+    found: dict[int, DueDisc] = {}
+    for disc, file_set_id in session.execute(query):
+        sound, wanted = sound_copies(session, disc.volume_id)
+        if sound < wanted:
+            found.setdefault(disc.volume_id, _due_disc(disc, file_set_id))
+    return list(found.values())
 
 
 def sound_copies(session: Session, volume_id: int) -> tuple[int, int]:

@@ -152,6 +152,15 @@ def test_a_worn_disc_is_made_anew_once(burnt: House) -> None:
     assert reverifying._refresh(burnt.ctx, one, _firing())["words"] == "2 other discs are sound, and 2 are wanted"
 
 
+def test_what_could_not_be_refreshed_is_made_up_for(burnt: House) -> None:
+    with burnt.db.begin() as session:
+        session.execute(update(Disc).where(Disc.id == 1).values(checked_result="DAMAGED"))  # and then it was killed
+    assert "made_up" not in reverifying.run(burnt.ctx, _firing())
+    (told,) = reverifying.run(burnt.ctx, _firing(refresh=True))["made_up"]
+    assert (told["disc"], told["refresh"]["job"]) == ("D1", "J2")
+    assert "made_up" not in reverifying.run(burnt.ctx, _firing(refresh=True)), "it is being made"
+
+
 def _all_due(house: House) -> list[duediscs.DueDisc]:
     with house.db.read() as session:
         return duediscs.due(session, now() + timedelta(seconds=1))
