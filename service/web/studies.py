@@ -155,9 +155,10 @@ def image(
     renderer: Renderer = request.app.state.renderer
     try:
         picture = renderer.picture(ctx.spool.path_of(instance.spool_path), frame=frame, window=window, size=size)
-    except (InstanceRefused, OSError) as error:
-        reason = getattr(error, "reason", "") or texts("viewer.not_here")
-        text = texts("viewer.cannot", reason=reason)
+    except OSError:
+        return Response(texts("viewer.not_here"), 404, media_type="text/plain", headers=_PICTURE_HEADERS)
+    except InstanceRefused as error:
+        text = texts("viewer.cannot", reason=error.reason)
         return Response(text, 422, media_type="text/plain", headers=_PICTURE_HEADERS)
     headers = dict(_PICTURE_HEADERS)
     if picture.window is not None and picture.spread is not None:

@@ -21,6 +21,8 @@ PAGES = {
     "make": "/make?study=1&study=4",
     "archive": "/archive",
     "pools": "/archive/pools",
+    "pool": "/archive/pools/long-term",
+    "schedule": "/archive/new-schedule",
     "schedules": "/archive/schedules",
     "discs": "/archive/discs",
     "disc": "/archive/discs/D1",
@@ -266,7 +268,7 @@ def add_job(site: Site, key: str, error: str) -> int:
         instance = add_instance(session, f"1.9.{key}", study=f"1.9.{key}", patient_name=f"Live{key}^L")
         disc = add_disc(session, [instance], state="FAILED")
         job = session.get_one(Job, disc.job_id)
-        job.state, job.finished_at, job.error = "FAILED", now(), error
+        job.state, job.finished_at, job.error, job.reason = "FAILED", now(), error, "MCD_FAILURE"
         session.add(RequestInstance(request_id=job.request_id, instance_id=instance.id))
         session.add(Event(at=now(), kind="job", job_id=job.id, old=None, new="FAILED", detail={}))
         return job.id
@@ -326,13 +328,14 @@ def test_a_call_is_made_only_where_it_was_asked_for(stubbed: Browser, site: Site
     stubbed.go("/")
     stubbed.wait(lambda: script(stubbed, "return document.querySelector('#alerts') && window.htmx"), "the page")
     first = add_job(site, "2", "unheard")
-    stubbed.wait(lambda: "unheard" in (script(stubbed, "return document.body.dataset.lastAttention") or ""), "the call")
+    told = "return document.body.dataset.lastAttention || ''"
+    stubbed.wait(lambda: f"J{first} has failed" in script(stubbed, told), "the call")
     assert script(stubbed, "return [asked, notes.length]") == [0, 0]
     stubbed.click("#alerts")
     stubbed.wait(lambda: script(stubbed, "return asked") == 1, "the question")
     second = add_job(site, "3", "spoilt")
     stubbed.wait(lambda: script(stubbed, "return notes.length"), "the call")
-    assert script(stubbed, "return notes") == [f"Burnish: J{second} has failed. spoilt"]
+    assert script(stubbed, "return notes") == [f"Burnish: J{second} has failed. The disc could not be made"]
     dismissed(site, first, second)
 
 

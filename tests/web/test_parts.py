@@ -280,8 +280,8 @@ def test_german_is_spoken_to_germans(client: TestClient) -> None:
 def test_pictures_that_cannot_be_are_no_errors_of_the_page(client: TestClient) -> None:
     assert client.get("/studies/1/thumbnail.png").status_code == 204
     answer = client.get("/images/1.png")
-    assert answer.status_code == 422
-    assert "cannot be shown" in answer.text
+    assert answer.status_code == 404
+    assert "is not in the spool" in answer.text
     assert client.get("/images/999.png").status_code == 404
     assert client.get("/images/1.png?frame=x").status_code == 422
 

@@ -84,6 +84,10 @@
     }
   });
 
+  for (const tab of document.querySelectorAll(".subtabs [aria-current]")) {
+    tab.parentElement.scrollLeft = tab.offsetLeft - tab.parentElement.offsetLeft - 24;
+  }
+
   // A picture that cannot be made (the answer has none) gives way to the dark ground behind it.
   document.addEventListener("error", (event) => {
     if (event.target.tagName === "IMG") event.target.hidden = true;
