@@ -105,6 +105,11 @@ class Frames:
             return RawFrame(self._fragments.length(fragments), self._fragments.pieces(fragments))
         return self._native(number - 1)
 
+    def require(self, number: int) -> None:
+        """InstanceRefused where the pixel data ends before this frame does; nothing is read."""
+        if not self.compressed:
+            self._extent(number - 1)
+
     def decoded(self, number: int, *, limit: int = FRAME_LIMIT) -> bytes:
         """A compressed frame as native samples, little endian, colours as its codec gives them; a native one as it is.
 
@@ -162,14 +167,8 @@ class Frames:
     # -- native ----------------------------------------------------------------------------------------------------
 
     def _native(self, index: int) -> RawFrame:
-        form, element = self._form, self._element
-        allocated = {_FLOAT: 32, _DOUBLE: 64}.get(element.tag, form.bits_allocated)
-        bits = form.sample_count * allocated
-        first, last = bits * index // 8, (bits * (index + 1) + 7) // 8
-        if last > element.length:
-            raise InstanceRefused(
-                "PROC_FAILURE", f"{form.frames} frames need more than the {element.length} bytes that are there"
-            )
+        element = self._element
+        allocated, bits, first, last = self._extent(index)
         unit = self._unit(allocated)
         start = first - first % unit
         end = min(last + -last % unit, element.length)
@@ -178,6 +177,18 @@ class Frames:
         self._go_to(start)
         pieces = self._cut(end - start, unit, first - start, last - first)
         return RawFrame(last - first, pieces)
+
+    def _extent(self, index: int) -> tuple[int, int, int, int]:
+        """Bits allocated to a sample, bits of a frame, and the frame's bytes in the pixel data: first, behind last."""
+        form, element = self._form, self._element
+        allocated = {_FLOAT: 32, _DOUBLE: 64}.get(element.tag, form.bits_allocated)
+        bits = form.sample_count * allocated
+        first, last = bits * index // 8, (bits * (index + 1) + 7) // 8
+        if last > element.length:
+            raise InstanceRefused(
+                "PROC_FAILURE", f"{form.frames} frames need more than the {element.length} bytes that are there"
+            )
+        return allocated, bits, first, last
 
     def _unit(self, allocated: int) -> int:
         """In which units the bytes are to be swapped; 1: they are not."""

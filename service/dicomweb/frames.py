@@ -69,6 +69,7 @@ def frames(ctx: Ctx, request: Request, study: Uid, series: Uid, instance: Uid, n
         held = stack.enter_context(_frames(path))
         if (wrong := [number for number in wanted if not 1 <= number <= held.count]) != []:
             raise NotFound(f"the instance has {held.count} frames, and none with the number {wrong[0]}")
+        held.require(max(wanted))  # what is not there has a status
         single = len(wanted) == 1
         wish = _wish(request, held, single=single)
         if _as_held(wish, held):

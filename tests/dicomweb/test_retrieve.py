@@ -86,6 +86,14 @@ def test_explicit_little_endian_is_the_default(web: Web, syntax: str) -> None:
     assert web.get(where, "application/octet-stream").content == pixels
 
 
+def test_a_frame_that_is_not_there_has_a_status(web: Web) -> None:
+    made = make("CT", seed=1, NumberOfFrames="3")  # pixel data of one
+    post(web, *multipart(made.part10()))
+    for numbers in ("3", "1,3"):
+        refused = web.get(f"{path_of(made.dataset)}/frames/{numbers}", ANY_SYNTAX)
+        assert (refused.status_code, "more than the" in refused.json()["detail"]) == (409, True)
+
+
 def test_metadata_is_the_data_set_without_bulk_data(web: Web) -> None:
     made = [make(kind, seed=1, patient=PATIENTS["japanese"]) for kind in ("CT", "SR", "SEG", "RTDOSE", "ECG", "PDF")]
     post(web, *multipart(*(one.part10() for one in made)))
@@ -226,7 +234,7 @@ def test_what_a_disc_holds_within_reach_is_read_from_it(web: Web) -> None:
     job = operations.burn(selection={"all": True}, plan=None, options={})["job"]
     with Workshop(operations.context.settings) as workshop:
         workshop.engine.submit(int(job[1:]))
-        wait_for(lambda: operations.job(job)["state"] == "DONE", "the disc", seconds=60)
+        wait_for(lambda: operations.job(job)["state"] == "DONE", "the disc")
     assert operations.purge(min_copies=1, dry_run=False)["instances"] == 2
     at = path_of(made[0].dataset)
     assert web.get("/studies").json()[0]["00080056"]["Value"] == ["NEARLINE"]
