@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import ScalarSelect, case, distinct, exists, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Subquery, case, distinct, exists, func, select
+from sqlalchemy.orm import Session, aliased
 
-from store.checks import ARCHIVE, counts, is_unconfirmed
+from store.checks import ARCHIVE, is_unconfirmed
 from store.models import Instance, Patient, Series, Study
 from store.models_jobs import Disc, Volume, VolumeInstance
 from store.states import DiscState
@@ -23,15 +23,35 @@ _CHUNK = 500
 _PAGE = 100
 
 
-def copies_of_instance() -> ScalarSelect[int]:
-    """How many counted discs hold an Instance in full, whatever volume they are of."""
-    return (
-        select(func.count(distinct(Disc.id)))
-        .join(VolumeInstance, VolumeInstance.volume_id == Disc.volume_id)
-        .where(VolumeInstance.instance_id == Instance.id, holds_all(), counts())
-        .correlate(Instance)
-        .scalar_subquery()
+def _copies(volume_id: int) -> Subquery:
+    """``instance_id`` of each that a volume holds, and on how many counted discs it is in full (``copies``), whatever
+    volume they are of; none of those that are on no volume in full."""
+    here = aliased(VolumeInstance)
+    # A disc of another maker may have an instance twice.
+    on = (
+        select(VolumeInstance.instance_id, VolumeInstance.volume_id)
+        .where(VolumeInstance.instance_id.in_(select(here.instance_id).where(here.volume_id == volume_id)), holds_all())
+        .distinct()
+        .subquery()
     )
+    return (
+        select(on.c.instance_id, func.sum(Volume.good_copies).label("copies"))
+        .join(Volume, Volume.id == on.c.volume_id)
+        .group_by(on.c.instance_id)
+        .subquery()
+    )
+
+
+def _on_no_disc() -> ColumnElement[bool]:
+    """True for an Instance that no counted disc holds in full."""
+    volume = aliased(Volume)
+    held = exists().where(
+        VolumeInstance.instance_id == Instance.id,
+        holds_all(),
+        volume.id == VolumeInstance.volume_id,
+        volume.good_copies > 0,
+    )
+    return ~held.correlate(Instance)
 
 
 def volumes(
@@ -78,14 +98,16 @@ def instances(session: Session) -> list[int]:
     found: set[int] = set()
     for short in _short(session, 0):
         for volume in short:
+            copies = _copies(volume.id)
             found.update(
                 session.scalars(
                     select(Instance.id)
                     .join(VolumeInstance, VolumeInstance.instance_id == Instance.id)
+                    .outerjoin(copies, copies.c.instance_id == Instance.id)
                     .where(
                         VolumeInstance.volume_id == volume.id,
                         Instance.spool_path.is_(None),
-                        copies_of_instance() < volume.wanted_copies,
+                        func.coalesce(copies.c.copies, 0) < volume.wanted_copies,
                     )
                 )
             )
@@ -97,18 +119,16 @@ def on_nothing(session: Session, volume_id: int) -> int:
     return session.execute(
         select(func.count(distinct(Instance.id)))
         .join(VolumeInstance, VolumeInstance.instance_id == Instance.id)
-        .where(VolumeInstance.volume_id == volume_id, Instance.spool_path.is_(None), copies_of_instance() == 0)
+        .where(VolumeInstance.volume_id == volume_id, Instance.spool_path.is_(None), _on_no_disc())
     ).scalar_one()
 
 
 def unconfirmed(session: Session) -> dict[str, int]:
     """``{"discs", "volumes"}``: discs of which nobody said what they are for, and how many volumes hold something that
     is neither in the spool nor on a disc that counts, but on these. It ends when somebody says what they are for."""
+    on = aliased(VolumeInstance)
     on_these_alone = exists().where(
-        VolumeInstance.volume_id == Volume.id,
-        Instance.id == VolumeInstance.instance_id,
-        Instance.spool_path.is_(None),
-        copies_of_instance() == 0,
+        on.volume_id == Volume.id, Instance.id == on.instance_id, Instance.spool_path.is_(None), _on_no_disc()
     )
     volumes = (
         select(func.count())
@@ -219,7 +239,7 @@ def _discs(session: Session, volume_ids: Sequence[int]) -> dict[int, list[Disc]]
 
 
 def _studies(session: Session, volume: Volume) -> list[dict[str, Any]]:
-    copies = copies_of_instance()
+    copies = _copies(volume.id)
     inner = (
         select(
             Study.id.label("study"),
@@ -228,10 +248,11 @@ def _studies(session: Session, volume: Volume) -> list[dict[str, Any]]:
             Patient.patient_id,
             Patient.patient_name,
             Instance.spool_path.is_not(None).label("spooled"),
-            case((Instance.spool_path.is_(None), copies)).label("copies"),
+            case((Instance.spool_path.is_(None), func.coalesce(copies.c.copies, 0))).label("copies"),
         )
         .select_from(VolumeInstance)
         .join(Instance, Instance.id == VolumeInstance.instance_id)
+        .outerjoin(copies, copies.c.instance_id == Instance.id)
         .outerjoin(Series, Series.id == Instance.series_id)
         .outerjoin(Study, Study.id == Series.study_id)
         .outerjoin(Patient, Patient.id == Study.patient_id)

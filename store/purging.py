@@ -34,7 +34,7 @@ from store.whole import holds_all, names_its_patient
 
 _BATCH = 500
 _SCANNED = 4
-"""So many batches are looked at together: what may not go takes most of the time."""
+"""So many batches are looked at together."""
 _ROBOT = "robot"
 
 
@@ -56,6 +56,18 @@ class Policy:
     """A storage commitment that we asked of others and that nobody answered binds for so long."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """An instance that may go."""
+
+    id: int
+    spool_path: str
+    file_bytes: int
+    study_id: int | None
+    copies: int
+    """Discs that hold it."""
+
+
 @dataclass(slots=True)
 class _Freed:
     instances: int = 0
@@ -64,7 +76,7 @@ class _Freed:
     studies: dict[int | None, list[int]] = field(default_factory=dict)
     """Instances, bytes and least copies by Study."""
 
-    def add(self, row: Any) -> None:
+    def add(self, row: _Row) -> None:
         self.instances += 1
         self.bytes += row.file_bytes
         study = self.studies.setdefault(row.study_id, [0, 0, row.copies])
@@ -117,30 +129,29 @@ class _Purge:
         last = ""
         while not self._enough:
             with self._db.read() as session:
-                here = session.execute(
-                    select(Instance.id, Instance.spool_path)
+                here = (
+                    select(Instance.spool_path)
                     .where(Instance.spool_path.is_not(None), Instance.spool_path > last)
                     .order_by(Instance.spool_path)
                     .limit(_SCANNED * _BATCH)
-                ).all()
+                )
+                end = session.scalar(select(func.max(here.subquery().c.spool_path)))
+                if end is None:
+                    return
+                # By their range, not by their numbers: a list of thousands of these takes longer than all else.
+                these = and_(Instance.spool_path > last, Instance.spool_path <= end)
                 keep = _kept_by_pool(session)
-                wanted = keep if kept_by_pools else ~keep
-                query = _candidates(self._policy).where(wanted, Instance.id.in_([row.id for row in here]))
-                batch = session.execute(query.order_by(Instance.spool_path)).all()
-                bound = commitments.bound_instances(session, hours=self._policy.commitment_hours)
-            if not here:
-                return
-            last = here[-1].spool_path or ""
-            rows = [row for row in batch if row.sop_instance_uid not in bound]
+                rows = self._candidates(session, these, keep if kept_by_pools else ~keep)
+            last = end
             if self._policy.to_free is not None:
                 rows = self._until_enough(rows)
             self._free(rows)
 
-    def _until_enough(self, rows: Sequence[Any]) -> list[Any]:
+    def _until_enough(self, rows: Sequence[_Row]) -> list[_Row]:
         """As many as are needed, the study of the last of them as a whole."""
         assert self._policy.to_free is not None
         left = self._policy.to_free - self.freed.bytes
-        taken: list[Any] = []
+        taken: list[_Row] = []
         for row in rows:
             if left <= 0:
                 break
@@ -149,13 +160,35 @@ class _Purge:
         if left > 0 or not taken or taken[-1].study_id is None:
             return taken
         known = {row.id for row in taken}
+        of_study = Instance.series_id.in_(select(Series.id).where(Series.study_id == taken[-1].study_id))
         with self._db.read() as session:
-            query = _candidates(self._policy).where(Series.study_id == taken[-1].study_id)
-            bound = commitments.bound_instances(session, hours=self._policy.commitment_hours)
-            more = session.execute(query.order_by(Instance.spool_path)).all()
-        return taken + [row for row in more if row.id not in known and row.sop_instance_uid not in bound]
+            more = self._candidates(session, of_study)
+        return taken + [row for row in more if row.id not in known]
 
-    def _free(self, rows: Sequence[Any]) -> None:
+    def _candidates(self, session: Session, these: ColumnElement[bool], *further: ColumnElement[bool]) -> list[_Row]:
+        """Those of these instances in the spool that may go, what came first at first.
+
+        ``further``: what must be true of each besides.
+        """
+        discs = _safe(session, self._policy, these)
+        if not discs:
+            return []
+        query = (
+            select(Instance.id, Instance.spool_path, Instance.file_bytes, Instance.sop_instance_uid, Series.study_id)
+            .outerjoin(Series, Series.id == Instance.series_id)
+            .where(Instance.spool_path.is_not(None), these, ~_needed(self._policy), *further)
+            .order_by(Instance.spool_path)
+        )
+        if self._policy.received_before is not None:
+            query = query.where(Instance.received_at < self._policy.received_before)
+        bound = commitments.bound_instances(session, hours=self._policy.commitment_hours)
+        return [
+            _Row(row.id, row.spool_path or "", row.file_bytes, row.study_id, discs[row.id])
+            for row in session.execute(query)
+            if row.id in discs and row.sop_instance_uid not in bound
+        ]
+
+    def _free(self, rows: Sequence[_Row]) -> None:
         if self._dry_run:
             for row in rows:
                 self.freed.add(row)
@@ -172,12 +205,9 @@ class _Purge:
             for row in taken:
                 self.freed.add(row)
 
-    def _take(self, session: Session, ids: Sequence[int]) -> Sequence[Any]:
+    def _take(self, session: Session, ids: Sequence[int]) -> list[_Row]:
         """Those that may go still, locked."""
-        mine = _locked(session, ids)
-        bound = commitments.bound_instances(session, hours=self._policy.commitment_hours)
-        rows = session.execute(_candidates(self._policy).where(Instance.id.in_(mine)).order_by(Instance.id))
-        return [row for row in rows if row.sop_instance_uid not in bound]
+        return self._candidates(session, Instance.id.in_(_locked(session, ids)))
 
     def derived(self) -> None:
         """Conformed copies of what is safe. Their rows go too, unless a plan or the catalogue names them: then a plan
@@ -189,16 +219,14 @@ class _Purge:
                 here = session.scalars(
                     select(Derived.id).where(_there(), Derived.id > last).order_by(Derived.id).limit(_BATCH)
                 ).all()
-                query = _derived(self._policy).where(Derived.id.in_(here))
-                batch = session.execute(query.order_by(Derived.id)).all()
+                batch = self._derived(session, Derived.id.in_(here))
             if not here:
                 return
             last = here[-1]
             if batch and not self._dry_run:
                 with self._db.begin() as session:
                     mine = _locked(session, [row.instance_id for row in batch])
-                    query = _derived(self._policy).where(Derived.id.in_([row.id for row in batch]))
-                    batch = session.execute(query.where(Instance.id.in_(mine)).order_by(Derived.id)).all()
+                    batch = self._derived(session, Derived.id.in_([row.id for row in batch]), Instance.id.in_(mine))
                     files = self._derived_files(batch)
                     forget_derived(session, [row.id for row in batch])
                     if files.derived:
@@ -208,6 +236,12 @@ class _Purge:
                 files = self._derived_files(batch)
             self.freed.derived += len(files.derived)
             self.freed.bytes += files.bytes
+
+    def _derived(self, session: Session, *these: ColumnElement[bool]) -> list[Any]:
+        """Those of these conformed copies that may go and have not gone, each with its instance."""
+        found = session.execute(_conformed(self._policy).where(*these).order_by(Derived.id)).all()
+        safe = _safe(session, self._policy, Instance.id.in_([row.instance_id for row in found])) if found else {}
+        return [row for row in found if row.returned or row.instance_id in safe]
 
     def _derived_files(self, rows: Sequence[Any]) -> Files:
         there = [row for row in rows if (self._derived_dir / row.path).is_file()]
@@ -226,32 +260,16 @@ def _locked(session: Session, ids: Sequence[int]) -> Sequence[int]:
     return mine
 
 
-def _candidates(policy: Policy) -> Any:
-    """Instances in the spool that may go, each with the discs that hold it."""
-    query = (
-        select(
-            Instance.id,
-            Instance.spool_path,
-            Instance.file_bytes,
-            Instance.sop_instance_uid,
-            Series.study_id,
-            _copies(policy).label("copies"),
-        )
-        .outerjoin(Series, Series.id == Instance.series_id)
-        .where(Instance.spool_path.is_not(None), _safe(policy), ~_needed(policy))
-    )
-    if policy.received_before is not None:
-        query = query.where(Instance.received_at < policy.received_before)
-    return query
-
-
 def _there() -> ColumnElement[bool]:
     """True for a Derived whose file is there; as its index has it."""
     return or_(Derived.purged_at.is_(None), Derived.restored_at.is_not(None))
 
 
-def _derived(policy: Policy) -> Any:
-    """Conformed copies that may go and have not gone, each with its instance."""
+def _conformed(policy: Policy) -> Any:
+    """Conformed copies that have not gone and that nobody needs, each with its instance.
+
+    ``returned``: it came back from a disc, and is on enough of them itself.
+    """
     this_file = and_(VolumeInstance.instance_id == Instance.id, VolumeInstance.derived_id == Derived.id)
     # What came back from a disc because nothing better is to be had: copies of it are discs with this very file.
     on_discs = (
@@ -272,23 +290,12 @@ def _derived(policy: Policy) -> Any:
         Derived.restored_at.is_not(None), on_discs >= policy.min_copies, on_discs >= func.coalesce(wanted, 0)
     )
     return (
-        select(Derived.id, Derived.path, Derived.size, Instance.id.label("instance_id"))
+        select(Derived.id, Derived.path, Derived.size, Instance.id.label("instance_id"), returned.label("returned"))
         .join(
             Instance,
             (Instance.digest == Derived.source_digest) & (Instance.sop_instance_uid == Derived.sop_instance_uid),
         )
-        .where(_there(), or_(_safe(policy), returned), ~_needed(policy))
-    )
-
-
-def _copies(policy: Policy) -> Any:
-    """How many discs hold an Instance in full, and are counted on."""
-    return (
-        select(func.count(distinct(Disc.id)))
-        .join(VolumeInstance, VolumeInstance.volume_id == Disc.volume_id)
-        .where(VolumeInstance.instance_id == Instance.id, holds_all(), names_its_patient(), counts(), _trusted(policy))
-        .correlate(Instance)
-        .scalar_subquery()
+        .where(_there(), ~_needed(policy))
     )
 
 
@@ -298,17 +305,43 @@ def _trusted(policy: Policy) -> ColumnElement[bool]:
     return or_(Disc.verified_by.is_(None), Disc.verified_by != _ROBOT, Disc.checked_result.is_not(None))
 
 
-def _safe(policy: Policy) -> ColumnElement[bool]:
-    """True for an Instance that is on enough discs: of the purge, and of each volume that holds it."""
-    wanted = (
-        select(func.max(Volume.wanted_copies))
-        .join(VolumeInstance, VolumeInstance.volume_id == Volume.id)
-        .where(VolumeInstance.instance_id == Instance.id, holds_all())
-        .correlate(Instance)
-        .scalar_subquery()
+def _safe(session: Session, policy: Policy, these: ColumnElement[bool]) -> dict[int, int]:
+    """Those of these instances that are on enough discs, as the purge and each volume that holds them in full want, and
+    on how many that count.
+
+    Discs are counted by volume: thousands of instances have the same ones.
+    """
+    rows = session.execute(
+        select(VolumeInstance.instance_id, VolumeInstance.volume_id, names_its_patient())
+        .join(Instance, Instance.id == VolumeInstance.instance_id)
+        .where(these, holds_all())
     )
-    held_by = _copies(policy)
-    return and_(held_by >= max(1, policy.min_copies), held_by >= func.coalesce(wanted, 0))
+    held: dict[int, dict[int, bool]] = {}
+    """By instance and volume: whether a file there names its patient."""
+    for instance_id, volume_id, named in rows:
+        volumes = held.setdefault(instance_id, {})
+        volumes[volume_id] = bool(named) or volumes.get(volume_id, False)
+    numbers = _numbers(session, policy, sorted({volume_id for volumes in held.values() for volume_id in volumes}))
+    found = {}
+    for instance_id, volumes in held.items():
+        discs = sum(numbers[volume_id][1] for volume_id, named in volumes.items() if named)
+        if discs >= max(1, policy.min_copies, *(numbers[volume_id][0] for volume_id in volumes)):
+            found[instance_id] = discs
+    return found
+
+
+def _numbers(session: Session, policy: Policy, volume_ids: Sequence[int]) -> dict[int, tuple[int, int]]:
+    """How many discs volumes want, and how many there are that count for a purge."""
+    found: dict[int, tuple[int, int]] = {}
+    for chunk in _chunks(volume_ids):
+        rows = session.execute(
+            select(Volume.id, Volume.wanted_copies, func.count(Disc.id))
+            .outerjoin(Disc, and_(Disc.volume_id == Volume.id, counts(), _trusted(policy)))
+            .where(Volume.id.in_(chunk))
+            .group_by(Volume.id)
+        )
+        found.update({volume_id: (wanted, good) for volume_id, wanted, good in rows})
+    return found
 
 
 def _needed(policy: Policy) -> ColumnElement[bool]:

@@ -1,8 +1,8 @@
 """A simulated year of an archive: the real store and jobs code, one step at a time, under a clock of its own.
 
 The world below the code is made up: people who send studies, a burner that spoils discs, a shelf from which discs
-vanish, an operator, and a power switch that goes off at any commit. What is on each disc is read from its image by this
-file alone, so the model knows what must still be retrievable whatever the catalogue says.
+vanish, an operator, a database that is lost, and a power switch that goes off at any commit. What is on each disc is
+read from its image by this file alone, so the model knows what must still be retrievable whatever the catalogue says.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import event, func, select, update
 from sqlalchemy.orm import Session
 
 import jobs.planning
@@ -37,10 +37,12 @@ from jobs.planning import create_request
 from jobs.work import RealRooms, Work
 from media.problems import MediaError
 from media.trees import open_tree
-from store import atrisk, instances, migrate, retention, shelves, slots
+from service import rebuilding
+from store import atrisk, holds, instances, migrate, retention, shelves, slots
 from store import jobs as store_jobs
 from store import pools as store_pools
 from store import schedules as store_schedules
+from store.checks import counts
 from store.db import Database
 from store.discs import latest_discs
 from store.instances import Provenance, Registrar, ingest_file
@@ -85,15 +87,16 @@ class Spoiling(IsoExport):
     """A burner that refuses an order now and then, and spoils a disc so that nobody knows before it is read back."""
 
     dice = random.Random()
+    spoils = True
 
     def prepare(self, order: BurnOrder) -> Ticket:
-        if self.dice.random() < 0.04:
+        if self.spoils and self.dice.random() < 0.04:
             raise BurnRefused("the tray is open")
         return super().prepare(order)
 
     def _write(self, order: BurnOrder, ticket: Ticket, writer: Any) -> BurnReport:
         report = super()._write(order, ticket, writer)
-        if report.image is not None and self.dice.random() < 0.05:
+        if self.spoils and report.image is not None and self.dice.random() < 0.05:
             damage(report.image, self.dice)
         return report
 
@@ -141,12 +144,15 @@ class Year:
     clock: Clock
     dice: random.Random
     held: dict[str, Acknowledged] = field(default_factory=dict)
+    """By the digest of the data set: two may have one UID."""
     shelf: dict[int, Shelved] = field(default_factory=dict)
+    keeps: dict[str, datetime] = field(default_factory=dict)
+    """Studies that are held in the spool, and until when."""
     happened: Counter[str] = field(default_factory=Counter)
     studies: int = 0
 
     def __post_init__(self) -> None:
-        Spoiling.dice = self.dice
+        Spoiling.dice, Spoiling.spoils = self.dice, True
         self._until_kill = 0
         self.settings = load(
             data=self.folder / "data",
@@ -163,6 +169,7 @@ class Year:
     def _open(self) -> None:
         """Start, as the service does, on what lies there."""
         self.db = Database(f"sqlite:///{self.folder / 'burnish.db'}")
+        event.listen(self.db.engine, "connect", _in_haste)
         migrate.upgrade(self.db)
         self._begin = self.db.begin
         self.db.begin = self._dangerous  # type: ignore[method-assign]
@@ -234,8 +241,9 @@ class Year:
         """Something happens; the power may go off in it."""
         what = self.dice.choices(
             [self.arrive, self.late, self.days, self.archive, self.handout, self.purge, self.lose, self.damage_silently,
-             self.find_again, self.put_on_shelf, self.reread, self.recall, self.reburn, self.retry],
-            [16, 5, 12, 16, 2, 8, 3, 2, 2, 5, 4, 9, 6, 6],
+             self.find_again, self.put_on_shelf, self.reread, self.recall, self.reburn, self.retry, self.keep,
+             self.lend, self.lose_database],
+            [16, 5, 12, 16, 2, 8, 3, 2, 2, 5, 4, 9, 6, 6, 2, 2, 1],
         )[0]  # fmt: skip
         name = what.__name__
         if self.dice.random() < 0.2:
@@ -256,24 +264,25 @@ class Year:
         self._receive(self.studies, 1, self.dice.randint(1, 4))
 
     def late(self) -> None:
-        """More of a study that came before."""
+        """More of a study that came before, or the same again; seldom another content under a known UID."""
         if self.studies:
             number = self.dice.randint(1, self.studies)
-            self._receive(number, self.dice.randint(5, 9), 1)
+            other = {"StationName": f"CT{self.dice.randint(2, 9)}"} if self.dice.random() < 0.1 else {}
+            self._receive(number, self.dice.randint(1 if other else 4, 9), 1, **other)
 
-    def _receive(self, study: int, first: int, count: int) -> None:
+    def _receive(self, study: int, first: int, count: int, **values: Any) -> None:
         patient = Patient(f"P{study % 7}", f"Patient^{study % 7}")
         folder = self.folder / "incoming"
         folder.mkdir(exist_ok=True)
         registrar = Registrar(self.db, self.ctx.spool)
         for number in range(first, first + count):
-            made = make("CT", seed=study, patient=patient, study=study, number=number, size=45_000)
+            made = make("CT", seed=study, patient=patient, study=study, number=number, size=45_000, **values)
             path = made.write(folder)
             outcome = ingest_file(registrar, path, provenance=Provenance("CT_1", "BURNISH", "test"))
             digest = hashlib.sha256(made.encoded).hexdigest()
             uid = made.sop_instance_uid
             # From here on it is acknowledged.
-            self.held[uid] = Acknowledged(uid, digest, made.study_instance_uid, outcome.instance_id)
+            self.held[digest] = Acknowledged(uid, digest, made.study_instance_uid, outcome.instance_id)
 
     def days(self) -> None:
         """Time passes."""
@@ -287,10 +296,11 @@ class Year:
         self._run_jobs()
 
     def handout(self) -> None:
-        """Somebody gets a disc of a study: no place of the archive."""
+        """Somebody gets a disc of a study, or it goes to a safe: no place of the archive."""
         studies = sorted({one.study for one in self.held.values()})
         if studies:
-            options = RequestOptions.from_settings(self.settings, {"purpose": _HANDOUT, "skip_refused": True})
+            purpose = self.dice.choice((_HANDOUT, "backup"))
+            options = RequestOptions.from_settings(self.settings, {"purpose": purpose, "skip_refused": True})
             with self.db.begin() as session:
                 selection = Selection(study=(self.dice.choice(studies),))
                 request = create_request(session, selection=selection, options=options, source="test")
@@ -345,8 +355,10 @@ class Year:
         try:
             retaining.purge(self.ctx, retaining.policy(self.ctx, min_copies=1), dry_run=False)
         finally:
-            for uid in before - self._in_spool():
-                assert self.copies(uid) >= REQUIRED, f"{uid} was purged and is on {self.copies(uid)} discs"
+            for digest in before - self._in_spool():
+                one, copies = self.held[digest], self.copies(digest)
+                assert copies >= REQUIRED, f"{one.uid} was purged and is on {copies} discs"
+                assert self.keeps.get(one.study, _STARTED) <= self.clock.at, f"{one.uid} was purged and is held"
                 self.happened["purged"] += 1
 
     def lose(self) -> None:
@@ -380,7 +392,7 @@ class Year:
             ]
         if online:
             disc = self.dice.choice(online)
-            place = self.vault / f"D{disc.id}.iso"
+            place = self.vault / f"{self.happened['put_on_shelf']}.iso"
             with self.db.begin() as session:
                 session.execute(update(Disc).where(Disc.id == disc.id).values(image=None, location=None))
             one = self.shelf[disc.id]
@@ -401,6 +413,78 @@ class Year:
             else:
                 assert told["checked_result"] == "GOOD", told
 
+    def keep(self) -> None:
+        """Somebody wants a study to stay in the spool for a while."""
+        if self.held:
+            study = self.dice.choice(sorted({one.study for one in self.held.values()}))
+            until = self.clock.at + timedelta(days=self.dice.randint(1, 60))
+            with self.db.begin() as session:
+                holds.keep(session, [study], reason="second opinion", until=until)
+            self.keeps[study] = max(until, self.keeps.get(study, until))
+
+    def lend(self) -> None:
+        """A disc is lent, or comes back: it counts all the time."""
+        if disc_id := self._pick(known=True):
+            with suppress(shelves.DiscError), self.db.begin() as session:
+                if session.get_one(Disc, disc_id).checked_out_to:
+                    shelves.check_in(session, disc_id)
+                else:
+                    shelves.check_out(session, disc_id, "the court")
+
+    def lose_database(self) -> None:
+        """The database is lost: the catalogue is read from the discs that there are, the spool is taken in anew."""
+        self.close()
+        old = self.folder / f"spool-{self.happened['lose_database']}"
+        self.settings.spool_dir.rename(old)
+        for path in self.folder.glob("burnish.db*"):
+            path.unlink()
+        until, self._until_kill = self._until_kill, 0
+        self._open()
+        self._order_the_archive()
+        discs = {str(one.path): one for one in self.shelf.values() if one.path.exists()}
+        paths = sorted(discs)
+        self.dice.shuffle(paths)
+        self._until_kill = until
+        document = self._again(lambda: rebuilding.run(self.ctx, paths)) if paths else {"discs": []}
+        self._again(lambda: self._take_in(old))
+        self._until_kill = 0
+        self.shelf = {}
+        for told in document["discs"]:
+            one = discs[told["path"]]
+            assert (told["result"] in ("ENTERED", "KNOWN")) is one.sound, told
+            if told["disc"]:
+                one.archive = told["purpose"] == "archive"
+                one.known = one.sound
+                self.shelf[int(told["disc"][1:])] = one
+        self.keeps.clear()
+        self._forget_what_is_gone()
+
+    def _again(self, task: Callable[[], Any]) -> Any:
+        """A task that is begun anew after a kill."""
+        while True:
+            try:
+                return task()
+            except Killed:
+                self.happened["kill"] += 1
+                self.restart()
+
+    def _take_in(self, folder: Path) -> None:
+        registrar = Registrar(self.db, self.ctx.spool)
+        for path in sorted(folder.rglob("*.dcm")):
+            ingest_file(registrar, path, provenance=Provenance("", "", "import"))
+
+    def _forget_what_is_gone(self) -> None:
+        """What was neither in the spool nor is on a disc that can be read was at risk, and is lost. Numbers are new."""
+        with self.db.read() as session:
+            numbers = dict(session.execute(select(Instance.digest, Instance.id)).tuples().all())
+        for digest, one in list(self.held.items()):
+            if digest in numbers:
+                one.instance_id = numbers[digest]
+                continue
+            assert not self.copies(digest, sound=True), f"{one.uid} is on a disc, and not in the rebuilt catalogue"
+            del self.held[digest]
+            self.happened["lost for good"] += 1
+
     def reburn(self) -> None:
         """What is on too few discs is made anew, from the spool or from another copy."""
         with self.db.read() as session:
@@ -418,19 +502,25 @@ class Year:
         if not studies:
             return
         study = self.dice.choice(studies)
-        wanted = [one for one in self.held.values() if one.study == study]
-        possible = [one.uid for one in wanted if one.uid in self._in_spool() or self.copies(one.uid, sound=True)]
-        numbers = [one.instance_id for one in wanted]
+        self._bring_back(study, honest=False)
+
+    def _bring_back(self, study: str, *, honest: bool) -> None:
+        """Recall a study: what a sound disc holds must come, byte for byte."""
+        wanted = {digest: one for digest, one in self.held.items() if one.study == study}
+        here = self._in_spool()
+        possible = [digest for digest in wanted if digest in here or self.copies(digest, sound=True)]
+        numbers = [one.instance_id for one in wanted.values()]
         with suppress(recalls.recalls.RecallError):
             number = recalls.begin(self.ctx, numbers, source="cli", by="test", selection={"study": [study]})
-            self._serve(number)
+            self._serve(number, honest=honest)
             here = self._in_spool()
-            for uid in possible:
-                assert uid in here, (
-                    f"{uid} could be had from a disc, and did not come: {recalls.document(self.ctx, number)}"
+            for digest in possible:
+                assert digest in here, (
+                    f"{wanted[digest].uid} could be had from a disc, and did not come: "
+                    f"{recalls.document(self.ctx, number)}"
                 )
 
-    def _serve(self, number: int) -> None:
+    def _serve(self, number: int, *, honest: bool) -> None:
         """An operator with patience."""
         work = recalls.RecallWork(self.ctx, lambda *_: [])
         for _ in range(12):
@@ -442,7 +532,7 @@ class Year:
             if not asks:
                 continue
             disc_id = int(asks[0]["disc"][1:])
-            if self.dice.random() < 0.2:
+            if not honest and self.dice.random() < 0.2:
                 disc_id = self.dice.choice(sorted(self.shelf))
             if self.shelf[disc_id].path.exists():
                 told = recalls.offer(self.ctx, self.shelf[disc_id].path, "drive 1", disc_id=self._asked(disc_id, asks))
@@ -497,16 +587,16 @@ class Year:
             self.happened["disc"] += 1
         self._notice()
 
-    def copies(self, uid: str, *, sound: bool = False) -> int:
+    def copies(self, digest: str, *, sound: bool = False) -> int:
         """Discs of the archive that hold an instance with the right bytes and that the catalogue may count on."""
-        digest = self.held[uid].digest
+        uid = self.held[digest].uid
         return sum(
             one.archive and one.known and (one.sound or not sound) and one.holds.get(uid) == digest
             for one in self.shelf.values()
         )
 
     def _in_spool(self) -> set[str]:
-        """Acknowledged instances whose very bytes are in the spool."""
+        """Acknowledged instances, by digest, whose very bytes are in the spool."""
         found = set()
         by_id = {one.instance_id: one for one in self.held.values()}
         with self.db.read() as session:
@@ -517,7 +607,7 @@ class Year:
             one = by_id.get(number)
             file = self.ctx.spool.path_of(path)
             if one is not None and file.exists() and digest_of(file.read_bytes()) == one.digest:
-                found.add(one.uid)
+                found.add(one.digest)
         return found
 
     def check(self, after: str) -> None:
@@ -529,34 +619,68 @@ class Year:
             rows = session.execute(
                 select(VolumeInstance.instance_id, Disc.id)
                 .join(Disc, Disc.volume_id == VolumeInstance.volume_id)
-                .where(atrisk.counts())
+                .where(counts())
             )
             counted.update(row[0] for row in rows)
             rows = session.execute(select(Volume.id, Volume.good_copies, Volume.wanted_copies))
             assert all(good >= 0 and wanted in (0, 1, REQUIRED) for _, good, wanted in rows)
-        for one in self.held.values():
-            copies = self.copies(one.uid)
+        for digest, one in self.held.items():
+            copies = self.copies(digest)
             at_risk = one.instance_id in told
             where = f"after {after}: {one.uid} (I{one.instance_id})"
             assert counted[one.instance_id] == copies, (
                 f"{where}: {counted[one.instance_id]} counted, {copies} are there"
             )
-            if one.uid not in here:
+            if digest not in here:
                 assert copies >= REQUIRED or at_risk, (
                     f"{where} is on {copies} discs, not in the spool, and nobody says so"
                 )
-            assert not (at_risk and (one.uid in here or copies >= REQUIRED)), f"{where} is told as at risk and is not"
+            assert not (at_risk and (digest in here or copies >= REQUIRED)), f"{where} is told as at risk and is not"
 
     def end(self) -> None:
-        """At last nothing is open, and what can be had at all can be had."""
+        """At last nothing is open; what can be put on discs is on enough of them, and all comes back from them."""
         self._until_kill = 0
-        self._run_jobs()
+        Spoiling.spoils = False
+        for _ in range(4):
+            self.clock.at += timedelta(days=30)
+            self.archive()
+            self.retry()
+            self.reburn()
+            self._look_at_discs()
         with self.db.read() as session:
             states = Counter(session.scalars(select(Job.state)))
             assert not set(states) - set(JOB_FINAL)
             for job_id in session.scalars(select(Job.id).where(Job.state == JobState.DONE)):
                 assert all(disc.state == DiscState.VERIFIED for disc in latest_discs(session, job_id))
             assert set(session.scalars(select(Study.study_instance_uid))) >= {one.study for one in self.held.values()}
+        self._nothing_is_forgotten()
+        self.purge()
+        self.check("the last purge")
+        for study in sorted({one.study for one in self.held.values()}):
+            self._bring_back(study, honest=True)
+        self._look_at_discs()
+        self.check("the last recalls")
+
+    def _nothing_is_forgotten(self) -> None:
+        """What waits in the spool is on as many discs as wanted, or its volume is told as short, or is a conflict."""
+        with self.db.read() as session:
+            told = {
+                number
+                for volume in atrisk.volumes(session, in_spool_too=True)
+                for number in session.scalars(
+                    select(VolumeInstance.instance_id).where(VolumeInstance.volume_id == volume["volume_id"])
+                )
+            }
+            two = select(Instance.sop_instance_uid).group_by(Instance.sop_instance_uid).having(func.count() > 1)
+            told.update(session.scalars(select(Instance.id).where(Instance.sop_instance_uid.in_(two))))
+        for digest in self._in_spool():
+            one = self.held[digest]
+            assert self.copies(digest) >= REQUIRED or one.instance_id in told, f"{one.uid} is on no disc, and waits"
+
+
+def _in_haste(connection: Any, _record: Any) -> None:
+    """The power only goes off in the model: nothing need be waited for."""
+    connection.execute("PRAGMA synchronous=OFF")
 
 
 def contents(image: Path) -> dict[str, str]:
