@@ -433,6 +433,8 @@ class Year:
 
     def lose_database(self) -> None:
         """The database is lost: the catalogue is read from the discs that there are, the spool is taken in anew."""
+        if not self.held:
+            return
         self.close()
         old = self.folder / f"spool-{self.happened['lose_database']}"
         self.settings.spool_dir.rename(old)
