@@ -20,7 +20,7 @@ from jobs.people import People
 from media import coercion, edittext
 from media.coercion import Attribute, Rule
 from media.conform import IDENTITY
-from media.editing import top_values
+from media.editing import ORIGINAL_ATTRIBUTES, top_values
 from media.edits import Edit
 from media.encoding import encode, split, value_of
 from media.headerwalk import wanted_for
@@ -43,6 +43,7 @@ _FIELDS = {
 _NUMBERS = {0x00200011: "series_number", 0x00200013: "instance_number"}
 _IDENTITY_TAGS = frozenset((0x00100020, 0x00100021, 0x00100010, 0x00100030))
 _STUDY_INSTANCE_UID = 0x0020000D
+_PATIENT_GROUP = 0x0010
 
 
 @dataclass(slots=True)
@@ -98,6 +99,8 @@ def correct(
             except InstanceRefused as error:
                 result.refused.append((row, error.code, error.reason))
                 continue
+            if any(tag >> 16 == _PATIENT_GROUP or not edit.value for tag, edit in found.edits.items()):
+                found.edits[ORIGINAL_ATTRIBUTES] = Edit(ORIGINAL_ATTRIBUTES, "SQ", None, "it tells what is corrected")
             if found.edits:
                 result.values[row.id] = tuple(found.edits[tag] for tag in sorted(found.edits))
             result.rows.append(found.corrected())

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from media import charsets, edittext
-from media.edits import Edit, Edits
+from media.edits import Edit, Edits, Original
 from media.elements import (
     PIXEL_DATA,
     UNDEFINED,
@@ -38,6 +38,8 @@ from media.problems import InstanceRefused, NotDicom
 
 SOP_CLASS, SOP_INSTANCE = 0x00080016, 0x00080018
 CHARACTER_SET = 0x00080005
+INSTITUTION = 0x00080080
+ORIGINAL_ATTRIBUTES = 0x04000561
 _SIGNATURES = frozenset((0x4FFE0001, 0xFFFAFFFA))
 """MAC Parameters Sequence and Digital Signatures Sequence (PS3.3 C.12.1.1.3)."""
 _SHORT_LIMIT = 0xFFFE
@@ -112,6 +114,8 @@ class _Editor:
         self._wanted: dict[int, Edit | None] = {edit.tag: edit for edit in edits.values}
         self._survey = _Survey()
         self._changes: list[tuple[int, str, str]] = []
+        self._former: tuple[Element, int] | None = None
+        """The instance's own Original Attributes Sequence, and by how much it grows."""
 
     def write(self, out: BinaryIO) -> Edited:
         self._encoding = settled(self._source, encoding_of(self._located.transfer_syntax_uid))
@@ -135,6 +139,8 @@ class _Editor:
     def _read_all(self) -> None:
         source, survey = self._source, self._survey
         keep = self._wanted.keys() | {SOP_CLASS, SOP_INSTANCE, CHARACTER_SET}
+        if self._edits.original is not None:
+            keep |= {INSTITUTION}
         survey.end = source.tell()
         for element in elements(source, self._encoding, None, top=True):
             if element.tag & 0xFFFF == 0 or element.tag == 0xFFFCFFFC or element.tag in _SIGNATURES:
@@ -145,12 +151,17 @@ class _Editor:
             elif element.tag in keep and element.length != UNDEFINED:
                 if element.length > _TEXT_LIMIT:
                     raise NotDicom(f"{self._name}: {tag_text(element.tag)} is {element.length} bytes long")
-                survey.values.setdefault(element.tag, []).append((element, source.read(element.length)))
+                value = source.read(element.length)
+                survey.values.setdefault(element.tag, []).append((element, value))
+                if element.tag == INSTITUTION and element.tag not in self._wanted:
+                    survey.plain &= value.isascii() and b"\x1b" not in value
             elif element.tag in keep:
                 skip_value(source, self._encoding, element)
                 survey.values.setdefault(element.tag, []).append((element, b""))
             else:
-                self._follow(element, self._encoding, 0)
+                grown = self._follow(element, self._encoding, 0)
+                if element.tag == ORIGINAL_ATTRIBUTES:
+                    self._former = (element, grown)
             survey.starts.append((element.tag, element.at))
             survey.end = survey.ends[element.at] = source.tell()
 
@@ -254,22 +265,28 @@ class _Editor:
                 raise InstanceRefused("PROC_FAILURE", words)
             edits.append(Edit(CHARACTER_SET, "CS", edittext.UNICODE, "for the new values; all else is ASCII"))
         codecs = charsets.codecs_of(declared)
-        for edit in sorted(edits, key=lambda one: one.tag):
-            self._place(edit, codecs, declared if held else edittext.UNICODE)
+        changed = [
+            edit
+            for edit in sorted(edits, key=lambda one: one.tag)
+            if self._place(edit, codecs, declared if held else edittext.UNICODE)
+        ]
+        if changed and self._edits.original is not None:
+            self._keep_former([edit.tag for edit in changed], self._edits.original)
 
     def _edited_plain(self) -> bool:
         values = [value for tag, found in self._survey.values.items() for _, value in found if tag in self._wanted]
         return all(value.isascii() and b"\x1b" not in value for value in values)
 
-    def _place(self, edit: Edit, codecs: tuple[str, ...], declared: str) -> None:
+    def _place(self, edit: Edit, codecs: tuple[str, ...], declared: str) -> bool:
+        """Whether it changes anything."""
         survey, found = self._survey, self._survey.values.get(edit.tag, [])
         old = edittext.shown(edit.vr, found[0][1], codecs, self._encoding) if found else "(absent)"
         new = b"" if edit.value is None else edittext.encoded(edit, declared, self._encoding)
         whole = b"" if edit.value is None else _encoded(edit.tag, edit.vr, new, self._encoding)
         if not found and edit.value is None:
-            return
+            return False
         if found and edit.value is not None and len(found) == 1 and found[0][1].rstrip(b" \0") == new.rstrip(b" \0"):
-            return
+            return False
         for number, (element, _) in enumerate(found):
             length = survey.ends[element.at] - element.at
             survey.places.append(_Place(element.at, length, b"" if number else whole))
@@ -278,6 +295,47 @@ class _Editor:
             survey.places.append(_Place(at, 0, whole))
         told = "(removed)" if edit.value is None else edittext.brief(edit.value) or "(empty)"
         self._changes.append((edit.tag, old, f"{told}: {edit.why}" if edit.why else told))
+        return True
+
+    def _keep_former(self, tags: list[int], original: Original) -> None:
+        """An item of Original Attributes Sequence behind those that are there (PS3.3 C.12.1.1.9)."""
+        survey, former = self._survey, self._former
+        encoding = Encoding(True, True) if former is not None and former[0].vr == "UN" else self._encoding
+        item = self._original_item(tags, original, encoding)
+        if former is None:
+            at = next((at for tag, at in survey.starts if tag > ORIGINAL_ATTRIBUTES), survey.end)
+            survey.places.append(_Place(at, 0, _encoded(ORIGINAL_ATTRIBUTES, "SQ", item, encoding)))
+            return
+        element, grown = former
+        end = survey.ends[element.at]
+        if element.length == UNDEFINED:
+            survey.places.append(_Place(end - 8, 0, item))  # before the Sequence Delimitation Item
+            return
+        begins = b"\xfe\xff\x00\xe0" if encoding.little else b"\xff\xfe\xe0\x00"
+        self._stream.seek(element.value_at)
+        if element.length and self._stream.read(4) != begins:
+            raise NotDicom(f"{self._name}: its Original Attributes Sequence {tag_text(ORIGINAL_ATTRIBUTES)} is none")
+        at = element.value_at - 4
+        survey.places = [place for place in survey.places if (place.at, place.length) != (at, 4)]
+        self._length(at, element.length + grown + len(item), encoding)
+        survey.places.append(_Place(end, 0, item))
+
+    def _original_item(self, tags: list[int], original: Original, encoding: Encoding) -> bytes:
+        found = self._survey.values
+        there = [(found[tag][0], tag) for tag in tags if found.get(tag)]
+        values = [(tag, element.vr or dictionary_vr(tag), value) for (element, value), tag in there]
+        if found.get(CHARACTER_SET) and CHARACTER_SET not in tags:
+            values.append((CHARACTER_SET, "CS", found[CHARACTER_SET][0][1]))
+        kept = b"".join(_encoded(tag, vr, _padded(value, b" "), encoding) for tag, vr, value in sorted(values))
+        source = found[INSTITUTION][0][1].strip(b" \0")[:64] if found.get(INSTITUTION) else b""
+        return _item(
+            _encoded(0x04000550, "SQ", _item(kept, encoding), encoding)
+            + _encoded(0x04000562, "DT", _padded(original.at.encode("ascii"), b" "), encoding)
+            + _encoded(0x04000563, "LO", _padded(original.system.encode("ascii"), b" "), encoding)
+            + _encoded(0x04000564, "LO", _padded(source, b" "), encoding)
+            + _encoded(0x04000565, "CS", _padded(original.reason.encode("ascii"), b" "), encoding),
+            encoding,
+        )
 
     # -- the copy ----------------------------------------------------------------------------------------------------
 
@@ -321,6 +379,10 @@ _TEXT = ("LO", "LT", "PN", "SH", "ST", "UC", "UT")
 
 def _padded(value: bytes, pad: bytes) -> bytes:
     return value + pad if len(value) % 2 else value
+
+
+def _item(content: bytes, encoding: Encoding) -> bytes:
+    return struct.pack(encoding.order + "HHI", 0xFFFE, 0xE000, len(content)) + content
 
 
 def _encoded(tag: int, vr: str, value: bytes, encoding: Encoding) -> bytes:

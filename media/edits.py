@@ -25,6 +25,19 @@ class Edit:
 
 
 @dataclass(frozen=True, slots=True)
+class Original:
+    """How the former values of edited elements are kept in the instance: an item of its Original Attributes Sequence
+    (0400,0561) (PS3.3 C.12.1.1.9). ASCII."""
+
+    at: str
+    """Attribute Modification DateTime, of VR DT."""
+    system: str
+    """Modifying System."""
+    reason: str = "COERCE"
+    """COERCE, CORRECT ..."""
+
+
+@dataclass(frozen=True, slots=True)
 class Edits:
     """All that is edited in one instance; ``Edits()`` changes nothing."""
 
@@ -33,6 +46,8 @@ class Edits:
     """``""``: the SOP Instance UID stays."""
     uid_map: Mapping[str, str] = field(default_factory=dict)
     """Old to new SOP Instance UID of those changed instances that this one refers to."""
+    original: Original | None = None
+    """None: former values are not kept in it."""
 
     def __bool__(self) -> bool:
         return bool(self.values or self.new_sop_instance_uid or self.uid_map)

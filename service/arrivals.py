@@ -186,7 +186,9 @@ class _Door:
         self._from = Provenance(watch.calling_ae, "", f"watch:{watch.name}")
         rules = read_rules(context.settings.data / watch.reconcile) if watch.reconcile else []
         self.digest = keep_rules(context.settings.data, rules) if rules else ""
-        self._rules = Reconciler(context.db, rules, self.digest, when=watch.when) if rules or watch.when else None
+        system = context.settings.dicom.ae_title
+        made = partial(Reconciler, context.db, rules, self.digest, when=watch.when, system=system)
+        self._rules = made() if rules or watch.when else None
 
     def ingest(self, source: Source, *, reconcile: str = "") -> Document:
         del reconcile

@@ -117,7 +117,9 @@ class StoreOperations:
                     rules = kept_rules(self.context.settings.data, digest)
                 except RulesError as error:
                     raise UsageError(str(error), "RULES") from error
-                self._reconcilers[digest] = Reconciler(self.context.db, rules, digest)
+                self._reconcilers[digest] = Reconciler(
+                    self.context.db, rules, digest, system=self.context.settings.dicom.ae_title
+                )
             return self._reconcilers[digest]
 
     def _without_spool_name(self, text: str) -> str:

@@ -305,8 +305,9 @@ def ingest_file(
         digest = hashlib.sha256()
         for chunk in dataset_chunks(path, located):
             digest.update(chunk)
-        changes = edit_instance(path, edited, Edits(edits)).changes
-        reconciled = Reconciled(reconciler.digest, changes, digest.hexdigest())
+        original = reconciler.original(path, digest.hexdigest())
+        changes = edit_instance(path, edited, Edits(edits, original=original)).changes
+        reconciled = Reconciled(reconciler.digest, changes, digest.hexdigest(), original)
         return replace(_ingest(registrar, edited, provenance, reconciled), changes=changes)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

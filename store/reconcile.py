@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from media.coercion import Rule, RulesError, condition_of, corrections, looked_at, rules_of
-from media.editing import top_values
-from media.edits import Edit
+from media.editing import SOP_INSTANCE, top_values
+from media.edits import Edit, Original
 from media.problems import InstanceRefused, MediaError
 from store.db import Database
 from store.models import Instance, Series, Study
+from store.models_base import now
 from store.models_nodes import Event
 from store.people import people_with
 from store.registration import plain_name
@@ -30,6 +33,7 @@ from store.registration import plain_name
 PATIENT_ID, ISSUER, NAME, BIRTH_DATE = 0x00100020, 0x00100021, 0x00100010, 0x00100030
 _WHO = (("PatientName", NAME), ("PatientBirthDate", BIRTH_DATE), ("IssuerOfPatientID", ISSUER))
 _FOLDER = "reconcile"
+_REMEMBERED = 10_000
 _DIGITS = frozenset("0123456789abcdef")
 
 
@@ -73,9 +77,16 @@ class Reconciler:
         digest: str,
         *,
         when: Mapping[str, Any] | None = None,
+        system: str = "",
     ) -> None:
-        """``when``: only instances for which this holds are let in, as the ``when`` of a rule. RulesError."""
+        """``when``: only instances for which this holds are let in, as the ``when`` of a rule. RulesError.
+
+        ``system``: our name where instances keep what was changed in them.
+        """
         self.digest = digest
+        self._system = system.strip() if system.strip().isascii() else ""
+        self._originals: OrderedDict[str, Original | None] = OrderedDict()
+        self._lock = threading.Lock()
         self._db = db
         self._rules = rules_of(documents)
         self._when = condition_of("when", when) if when else None
@@ -98,6 +109,32 @@ class Reconciler:
                 for rule in asking:
                     _take_person(session, rule, values, found)
         return tuple(found[tag] for tag in sorted(found))
+
+    def original(self, path: Path, digest: str) -> Original | None:
+        """How former values are kept in the instance of a file, whose data set has this SHA-256.
+
+        What came before gets the same again, so that it is found to be the same; also where it got nothing.
+        """
+        with self._lock:
+            if digest not in self._originals:
+                self._originals[digest] = self._before(path, digest)
+                if len(self._originals) > _REMEMBERED:
+                    self._originals.popitem(last=False)
+            return self._originals[digest]
+
+    def _before(self, path: Path, digest: str) -> Original | None:
+        uid = top_values(path, frozenset((SOP_INSTANCE,))).get(SOP_INSTANCE, "")
+        with self._db.read() as session:
+            details = session.scalars(
+                select(Event.detail)
+                .join(Instance, Instance.id == Event.instance_id)
+                .where(Instance.sop_instance_uid == uid, Event.kind == "reconcile")
+                .order_by(Event.id)
+            )
+            for detail in details:
+                if (detail.get("rules"), detail.get("digest")) == (self.digest, digest):
+                    return Original(**detail["original"]) if detail.get("original") else None
+        return Original(now().strftime("%Y%m%d%H%M%S+0000"), self._system or "BURNISH")
 
 
 def _take_person(session: Session, rule: Rule, values: Mapping[int, str], edits: dict[int, Edit]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import cache, lru_cache
 from typing import Any, Literal
@@ -13,6 +13,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Table, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from media.edits import Original
 from media.items import Change, Header
 from media.records import ROOT_RECORDS, record_type
 from store.models import Instance, Patient, Series, Study
@@ -58,6 +59,8 @@ class Reconciled:
     changes: tuple[Change, ...]
     digest: str
     """SHA-256 of the data set as it came."""
+    original: Original | None = None
+    """How the former values are kept in the instance; None: they are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,8 +281,10 @@ def _note_changes(connection: Connection, pairs: Iterable[tuple[Arrival, int]]) 
     for arrival, row_id in pairs:
         if arrival.reconciled is not None:
             changes = [{"tag": one.tag, "old": one.old, "new": one.new} for one in arrival.reconciled.changes]
-            detail = {"rules": arrival.reconciled.rules, "digest": arrival.reconciled.digest, "changes": changes}
-            detail["source"] = arrival.provenance.source
+            detail: dict[str, Any] = {"rules": arrival.reconciled.rules, "digest": arrival.reconciled.digest}
+            detail |= {"changes": changes, "source": arrival.provenance.source}
+            if arrival.reconciled.original is not None:
+                detail["original"] = asdict(arrival.reconciled.original)
             events.append({"at": now(), "kind": "reconcile", "instance_id": row_id, "detail": detail})
     if events:
         connection.execute(insert(Event), events)

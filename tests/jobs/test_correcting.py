@@ -252,6 +252,23 @@ def test_private_attributes_and_samples_are_kept(ctx: Context, tmp_path: Path) -
     assert str(one.PatientName) == str(made.dataset.PatientName) and one.StationName == "CT9"
 
 
+def test_former_values_go_on_no_disc_on_which_a_rule_hides_them(ctx: Context, tmp_path: Path) -> None:
+    def reconciled(ds: Dataset) -> None:
+        item = Dataset()
+        item.ModifiedAttributesSequence = [Dataset()]
+        item.ModifiedAttributesSequence[0].PatientName = "Secret^Name"
+        ds.OriginalAttributesSequence = [item]
+
+    ingest(ctx, tmp_path / "in", make("CT", change=reconciled))
+    (one,) = files(ctx, plan(ctx, coerce=[{"name": "s", "set": {"StationName": "CT9"}}]))
+    assert "OriginalAttributesSequence" in one
+    for rule in ({"set": {"PatientID": "X"}}, {"empty": ["ReferringPhysicianName"], "set": {"PatientName": "A"}}):
+        document = plan(ctx, coerce=[{"name": "s", **rule}])
+        (one,) = files(ctx, document)
+        assert "OriginalAttributesSequence" not in one
+        assert "(0400,0561)" in [change["tag"] for change in document["changes"]]
+
+
 def test_wrong_rules_are_wrong_usage(ctx: Context, tmp_path: Path) -> None:
     with pytest.raises(OptionsError, match="rule x changes nothing"):
         RequestOptions.from_settings(ctx.settings, {"coerce": [{"name": "x"}]})

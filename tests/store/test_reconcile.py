@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydicom import dcmread
+from pydicom import dcmread, dcmwrite
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 from sqlalchemy import select
 
 from media.coercion import RulesError
@@ -49,6 +58,15 @@ class Door:
             path = session.get_one(Instance, outcome.instance_id).spool_path
         assert path
         return dcmread(self.spool.path_of(path))
+
+
+@pytest.fixture
+def quick(sqlite_template: Path, tmp_path: Path) -> Iterator[Database]:
+    """On SQLite only."""
+    shutil.copyfile(sqlite_template, tmp_path / "burnish.db")
+    made = Database(f"sqlite:///{tmp_path / 'burnish.db'}")
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -145,3 +163,73 @@ def test_rule_sets_are_kept_by_digest(tmp_path: Path) -> None:
             kept_rules(tmp_path, wrong)
     with pytest.raises(RulesError, match="no rule"):
         keep_rules(tmp_path, [])
+
+
+@pytest.mark.parametrize(
+    ("kind", "before"),
+    [
+        ("explicit", "none"),
+        ("implicit", "defined"),
+        ("big", "undefined"),
+        ("deflated", "defined"),
+        ("implicit", "none"),
+    ],
+)
+def test_what_the_values_were_is_kept_in_the_instance(quick: Database, tmp_path: Path, kind: str, before: str) -> None:
+    door = Door(quick, tmp_path)
+    made = make("CT", patient=THEIRS)
+    ds = made.dataset
+    if before != "none":
+        old = Dataset()
+        old.ModifiedAttributesSequence = [Dataset()]
+        old.ModifiedAttributesSequence[0].PatientID = "0"
+        old.AttributeModificationDateTime = "20200101"
+        old.ModifyingSystem = old.SourceOfPreviousValues = "ELSEWHERE"
+        old.ReasonForTheAttributeModification = "COERCE"
+        ds.OriginalAttributesSequence = [old]
+        ds["OriginalAttributesSequence"].is_undefined_length = before == "undefined"
+    ds.InstitutionName = "Elsewhere"
+    path = door.folder / "in.dcm"
+    syntax = {
+        "explicit": ExplicitVRLittleEndian,
+        "implicit": ImplicitVRLittleEndian,
+        "big": ExplicitVRBigEndian,
+        "deflated": DeflatedExplicitVRLittleEndian,
+    }[kind]
+    file = FileDataset(str(path), ds, preamble=bytes(128), file_meta=FileMetaDataset())
+    file.file_meta.TransferSyntaxUID = syntax
+    little = kind != "big"
+    dcmwrite(path, file, force_encoding=True, implicit_vr=kind == "implicit", little_endian=little)
+    rule = {"name": "number", "set": {"PatientID": "H-1", "PatientName": "D\u00f6e^Jane", "AccessionNumber": "A1"}}
+    digest = keep_rules(door.folder, [rule])
+
+    def take() -> Outcome:
+        reconciler = Reconciler(door.db, [rule], digest, system="BURNISH")
+        return ingest_file(door.registrar, path, provenance=FROM, reconciler=reconciler)
+
+    outcome = take()
+    found = door.file(outcome)
+    assert (found.PatientID, str(found.PatientName)) == ("H-1", "D\u00f6e^Jane")
+    *others, ours = found.OriginalAttributesSequence
+    assert [str(one.ModifyingSystem) for one in others] == ([] if before == "none" else ["ELSEWHERE"])
+    (modified,) = ours.ModifiedAttributesSequence
+    assert (modified.PatientID, str(modified.PatientName)) == ("4711", "DOE^JANE^A")
+    assert (ours.ModifyingSystem, ours.ReasonForTheAttributeModification) == ("BURNISH", "COERCE")
+    assert ours.SourceOfPreviousValues == "Elsewhere"
+    assert ours.AttributeModificationDateTime.endswith("+0000")
+    assert found.PixelData == ds.PixelData
+    with door.db.begin() as session:  # as if it had been some time ago
+        (event,) = session.scalars(select(Event).where(Event.kind == "reconcile"))
+        assert event.detail["original"]["at"] == ours.AttributeModificationDateTime
+    assert take().kind == "duplicate"
+
+
+def test_what_was_reconciled_before_values_were_kept_is_still_the_same(
+    quick: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    door = Door(quick, tmp_path)
+    rule = {"name": "number", "set": {"PatientID": "H-1"}}
+    with monkeypatch.context() as patch:
+        patch.setattr(Reconciler, "original", lambda *_: None)
+        assert door.take(make("CT", patient=THEIRS), rule).kind == "stored"
+    assert door.take(make("CT", patient=THEIRS), rule).kind == "duplicate"
