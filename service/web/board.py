@@ -34,6 +34,12 @@ def burners_of(request: Request) -> list[dict[str, Any]]:
     return [{**one, "gauges": gauges(one["supplies"], texts, shown)} for one in watch.now()]
 
 
+def silent(request: Request) -> float | None:
+    """For how many seconds the burners have not answered; None: they do."""
+    watch: BurnerWatch = request.app.state.burner_watch
+    return watch.silent()
+
+
 def board_values(request: Request, ctx: Ctx) -> dict[str, Any]:
     zone = shown_of(request).zone
     day = datetime.now(zone).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -45,6 +51,7 @@ def board_values(request: Request, ctx: Ctx) -> dict[str, Any]:
         "asks": asks,
         "drive": ctx.settings.recall.drive,
         "burners": burners_of(request),
+        "silent": silent(request),
         "now": now(),
         "burner_names": list(ctx.settings.burners),
     }

@@ -15,6 +15,8 @@ from service.web.texts import Texts
 _LOW_PERCENT = 15
 _FEW_BLANKS = 5
 _KEPT_SECONDS = 3.0
+_FIRST_SECONDS = 3.0
+_SILENT_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,32 +73,48 @@ def _few(count: Any) -> str:
 
 
 class BurnerWatch:
-    """How the burners stand, asked of their devices every few seconds at most, and never while a page waits."""
+    """How the burners stand, asked of their devices every few seconds at most, and never while a page waits.
+
+    A robot's folder on a file server that hangs may keep the asking for hours: then what was known is shown, and that
+    it is old.
+    """
 
     def __init__(self, ask: Callable[[], list[Document]]) -> None:
         self._ask = ask
         self._lock = threading.Lock()
-        self._asking = False
+        self._looking: threading.Thread | None = None
         self._known: list[Document] | None = None
         self._at = 0.0
+        """When that was known."""
+        self._since = 0.0
+        """When the latest look began."""
 
     def now(self) -> list[Document]:
-        """What was known a few seconds ago; only the first one who asks waits."""
+        """What was known a few seconds ago; only at first somebody waits, and not for long."""
         with self._lock:
-            known, old = self._known, time.monotonic() - self._at > _KEPT_SECONDS
-            if known is not None and old and not self._asking:
-                self._asking = True
-                threading.Thread(target=self._look, name="burner-watch", daemon=True).start()
-        if known is None:
-            self._look()
-            known = self._known or []
-        return known
+            known, at = self._known, time.monotonic()
+            if (known is None or at - self._at > _KEPT_SECONDS) and not self._is_looking():
+                self._since = at
+                self._looking = threading.Thread(target=self._look, name="burner-watch", daemon=True)
+                self._looking.start()
+            looking, left = self._looking, self._since + _FIRST_SECONDS - at
+        if known is None and looking is not None and left > 0:
+            looking.join(left)
+            with self._lock:
+                known = self._known
+        return known or []
+
+    def silent(self) -> float | None:
+        """For how many seconds the devices have kept a look waiting; None: they answer."""
+        with self._lock:
+            passed = time.monotonic() - self._since
+            patience = _FIRST_SECONDS if self._known is None else _SILENT_SECONDS
+            return passed if self._is_looking() and passed >= patience else None
+
+    def _is_looking(self) -> bool:
+        return self._looking is not None and self._looking.is_alive()
 
     def _look(self) -> None:
-        try:
-            found = self._ask()
-            with self._lock:
-                self._known, self._at = found, time.monotonic()
-        finally:
-            with self._lock:
-                self._asking = False
+        found = self._ask()
+        with self._lock:
+            self._known, self._at = found, time.monotonic()

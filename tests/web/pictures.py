@@ -45,6 +45,8 @@ PAGES = {
     "job": "/jobs/J1",
     "archive": "/archive",
     "pools": "/archive/pools",
+    "pool": "/archive/pools/long-term",
+    "schedule": "/archive/new-schedule",
     "schedules": "/archive/schedules",
     "discs": "/archive/discs",
     "disc": "/archive/discs/D1",
@@ -178,6 +180,10 @@ def main() -> int:
                             browser.go(PAGES[name])
                             if name == "make":
                                 browser.one("#burn")
+                            if name == "schedule":
+                                browser.type("#f-name", "weekly")
+                                browser.click("#try-it")
+                                browser.one("#schedule-preview", "would")
                             wait_for(lambda: browser.driver.execute_script(_LOADED), "the pictures")
                             time.sleep(0.6)
                             take(browser, given.out / f"{name}-{width}-{theme}.png", pixels)

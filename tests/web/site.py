@@ -172,13 +172,19 @@ class Browser:
         self._act(lambda element: element.send_keys(*keys), selector)
 
     def gone(self, selector: str) -> None:
-        wait_for(lambda: not self.all(selector), f"{selector} to go")
+        self.wait(lambda: not self.all(selector), f"{selector} to go")
 
     def text(self, selector: str = "body") -> str:
         return str(self._act(lambda element: element.text, selector))
 
     def wait(self, condition: Callable[[], Any], what: str) -> None:
-        wait_for(condition, what)
+        def holds() -> bool:
+            try:
+                return bool(condition())
+            except WebDriverException:  # the page changed, or another came, while it was looked at
+                return False
+
+        wait_for(holds, what)
 
     def errors(self) -> list[str]:
         """What the browser complains of: blocked by the Content-Security-Policy, scripts that fail, missing files."""

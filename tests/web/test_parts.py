@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from service import opening
 from service.api.application import build
 from service.operations import StoreOperations
 from service.shutdown import Stopping
+from service.web import supplies
 from service.web.live import MAX_STREAMS, _words
 from service.web.make import Planning, Plannings, selection_of
 from service.web.routes import where
@@ -138,6 +140,28 @@ def test_devices_are_not_asked_while_a_page_waits() -> None:
     watch._at -= 60
     assert watch.now() == [{"name": "b1"}]  # what was known; the devices are asked meanwhile
     wait_for(lambda: watch.now() == [{"name": "b2"}], "the devices to be asked")
+
+
+def test_devices_that_hang_keep_no_page_waiting_and_are_told(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supplies, "_FIRST_SECONDS", 0.05)
+    free = threading.Event()
+
+    def ask() -> list[dict[str, object]]:
+        free.wait(30)
+        return []
+
+    watch = BurnerWatch(ask)
+    state = client.app.app.state  # type: ignore[attr-defined]
+    before, state.burner_watch = state.burner_watch, watch
+    try:
+        assert "The burners have not answered for" in client.get("/", headers={"Accept-Language": "en"}).text
+        free.set()
+        wait_for(lambda: watch.silent() is None, "the devices to answer")
+        assert "There is no burner" in client.get("/", headers={"Accept-Language": "en"}).text
+    finally:
+        state.burner_watch = before
 
 
 def test_the_call_is_in_words() -> None:
