@@ -111,6 +111,8 @@ class _Entry:
         self._run = run
         self._result = Entered(lost=dict(found.lost), file_set_id=found.identity.file_set_id)
         self._created = found.created or now().replace(microsecond=0)
+        senders = found.set_catalogue.senders if found.set_catalogue is not None else []
+        self._provenances = [Provenance(one.calling_ae, one.called_ae, one.source) for one in senders]
         self._by_study: dict[tuple[str, str], Header] | None = None
 
     def run(self) -> Entered:
@@ -376,8 +378,7 @@ class _Entry:
                 None,
             )
         entry = catalogue.entries[one.name]
-        sender = catalogue.senders[entry.sender]
-        provenance = Provenance(sender.calling_ae, sender.called_ae, sender.source)
+        provenance = self._provenances[entry.sender]
         before = entry.before
         if before is None:
             return Arrived(header, entry.digest, one.sha256, one.size, entry.received, provenance), None
