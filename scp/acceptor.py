@@ -6,6 +6,7 @@ output what happens (one JSON document a line), and ends when its standard input
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -343,6 +344,7 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     config = AcceptorConfig.from_json(sys.stdin.readline())
     die_with_parent(config.parent)
+    gc.set_threshold(10_000, 10, 10)  # what is imported stays, and is not to be looked through again and again
     _import_pydicom_without_numpy()
     reports = _Reports()
     logging.basicConfig(level=config.log_level, handlers=[reports])

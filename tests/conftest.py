@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sqlite3
@@ -20,6 +21,13 @@ from store.db import Database
 
 IN_CI = os.environ.get("CI") == "true"
 POSTGRES_BIN = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests and all our modules stay: looking through them for garbage takes a tenth of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(30_000, 10, 10)
 
 
 def _missing(what: str) -> None:

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 
 
-def wait_for(condition: Callable[[], object], what: str, *, seconds: float = 30.0) -> None:
-    """Look every 10 ms until ``condition`` holds; fail the test after ``seconds``."""
+def wait_for(condition: Callable[[], object], what: str, *, seconds: float = 120.0, every: float = 0.01) -> None:
+    """Look ``every`` so many seconds until ``condition`` holds; fail the test after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {seconds} s in vain for {what}")
-        time.sleep(0.01)
+        time.sleep(every)

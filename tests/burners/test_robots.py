@@ -60,7 +60,7 @@ class Desk:
             self.said.append(self.burner.poll(ticket))
             return bool(until(self.said[-1]))
 
-        wait_for(looked, what, seconds=30)
+        wait_for(looked, what)
         return self.said[-1]
 
     def end(self, ticket: Ticket) -> BurnReport:

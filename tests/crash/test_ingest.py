@@ -27,11 +27,13 @@ pytestmark = pytest.mark.crash
 ASSOCIATIONS = 4
 INSTANCES = soak.size(80, 300)
 KILLS = soak.size(2, 5)
+MARGIN = 10
+"""How many may be answered while the next kill is late."""
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    made = Site(tmp_path / "site")
+    made = Site(tmp_path / "site", acceptors=2)
     yield made
     made.close()
 
@@ -39,11 +41,13 @@ def site(tmp_path: Path) -> Iterator[Site]:
 class Sender(threading.Thread):
     """Sends its instances, each until it is answered 0000H, over as many associations as that takes."""
 
-    def __init__(self, port: int, todo: list[Made], answered: set[str], *, pause: float) -> None:
+    def __init__(self, port: int, todo: list[Made], answered: set[str], most: list[int], *, pause: float) -> None:
+        """``most``: how many may be answered before the next kill."""
         super().__init__(daemon=True)
         self._port = port
         self._todo = todo
         self._answered = answered
+        self._most = most
         self._pause = pause
         self.refused: list[int] = []
         self.stop = threading.Event()
@@ -60,6 +64,9 @@ class Sender(threading.Thread):
                 time.sleep(0.05)
                 continue
             while todo and association.is_established and not self.stop.is_set():
+                if len(self._answered) >= self._most[0]:
+                    time.sleep(0.01)
+                    continue
                 if not self._send(association, todo[0]):
                     break
                 todo.pop(0)
@@ -90,16 +97,19 @@ def test_what_was_answered_is_there_and_burns(site: Site, record_property: Calla
     answered: set[str] = set()
     # Slow enough that every kill comes while something is on its way.
     pause = 4.0 * KILLS * ASSOCIATIONS / INSTANCES / 4
-    senders = [Sender(ports["dicom_port"], made[n::ASSOCIATIONS], answered, pause=pause) for n in range(ASSOCIATIONS)]
+    most = [INSTANCES // (KILLS + 1) + MARGIN]
+    shares = [made[n::ASSOCIATIONS] for n in range(ASSOCIATIONS)]
+    senders = [Sender(ports["dicom_port"], share, answered, most, pause=pause) for share in shares]
     for sender in senders:
         sender.start()
     at_kill: list[int] = []
     for kill in range(KILLS):
         goal = INSTANCES * (kill + 1) // (KILLS + 1)
-        wait_for(lambda goal=goal: len(answered) >= goal, f"{goal} answers", seconds=60)
+        wait_for(lambda goal=goal: len(answered) >= goal, f"{goal} answers")
         time.sleep(dice.uniform(0, 0.05))
         at_kill.append(len(answered))
         service.kill()
+        most[0] = INSTANCES if kill + 1 == KILLS else INSTANCES * (kill + 2) // (KILLS + 1) + MARGIN
         service = site.start(**ports)
         service.ready()
     for sender in senders:

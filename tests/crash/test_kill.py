@@ -28,7 +28,7 @@ CHANGED: dict[str, Any] = {
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    made = Site(tmp_path / "site")
+    made = Site(tmp_path / "site", acceptors=2)
     yield made
     made.close()
 

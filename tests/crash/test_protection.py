@@ -41,7 +41,7 @@ def test_a_protected_job_goes_on_and_its_copies_are_equal(site: Site) -> None:
         if site.job_in("DONE"):
             break
         service = site.start()
-        wait_for(lambda moment=moment: moment() or site.job_in("DONE"), what, seconds=60)  # type: ignore[misc]
+        wait_for(lambda moment=moment: moment() or site.job_in("DONE"), what)  # type: ignore[misc]
         service.kill()
     site.start()
     site.wait_done([job])

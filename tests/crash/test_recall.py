@@ -68,13 +68,12 @@ def test_killed_while_discs_are_read(site: Site, tmp_path: Path) -> None:
         wait_for(
             lambda wanted=wanted: half_done(site) >= wanted or back(site, number) == 2 * COUNT,  # type: ignore[misc]
             "the recall to go on",
-            seconds=60,
         )
         service.kill()
         struck.append(back(site, number))
     assert struck[0] < 2 * COUNT, "no kill came in the middle"
     service = site.start()
-    wait_for(lambda: document(ctx, number)["state"] == "DONE", "the recall", seconds=60)
+    wait_for(lambda: document(ctx, number)["state"] == "DONE", "the recall")
     service.ready()
     wait_for(lambda: not list((site.spool.root / "incoming").rglob("*-*/*")), "what was half done to be swept")
     service.kill()

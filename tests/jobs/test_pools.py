@@ -227,7 +227,7 @@ def test_a_study_larger_than_a_medium_takes_several_together(house: House) -> No
     assert requests(house) == [list(range(1, 31))], "one job for all of it"
     engine = house.engine()
     engine.start()
-    assert engine.wait(1, timeout=90) is JobState.DONE
+    assert engine.wait(1, timeout=120) is JobState.DONE
     with house.db.read() as session:
         assert session.scalar(select(func.count()).select_from(Disc)) == 2
 

@@ -39,7 +39,7 @@ def test_a_job_that_nobody_submitted_is_found(any_house: House) -> None:
     engine.start()
     any_house.receive(1)
     job_id = any_house.order()
-    assert engine.wait(job_id, timeout=30) is JobState.DONE
+    assert engine.wait(job_id, timeout=120) is JobState.DONE
 
 
 def test_without_the_engines_own_database_nothing_is_lost(house: House) -> None:
@@ -66,7 +66,7 @@ def test_without_the_engines_own_database_nothing_is_lost(house: House) -> None:
     assert state(house, job_id) == "BURNING"
     engine = house.engine()
     engine.start()
-    assert engine.wait(job_id, timeout=30) is JobState.DONE
+    assert engine.wait(job_id, timeout=120) is JobState.DONE
 
 
 def test_a_database_that_does_not_answer_only_delays(house: House) -> None:
@@ -82,7 +82,7 @@ def test_a_database_that_does_not_answer_only_delays(house: House) -> None:
     job_id = house.order()
     engine = house.engine(rooms=Flaky())
     engine.start()
-    assert engine.wait(job_id, timeout=30) is JobState.DONE
+    assert engine.wait(job_id, timeout=120) is JobState.DONE
     with house.db.read() as session:
         assert job_document(session, job_id)["attempt"] == 1
 
@@ -93,7 +93,7 @@ def test_our_database_thrown_away_does_not_confuse_the_engine(house: House, tmp_
     job_id = house.order()
     engine = house.engine()
     engine.start()
-    assert engine.wait(job_id, timeout=30) is JobState.DONE
+    assert engine.wait(job_id, timeout=120) is JobState.DONE
     engine.stop()
     for path in (house.data / "discs").iterdir():
         path.unlink()
@@ -107,7 +107,7 @@ def test_our_database_thrown_away_does_not_confuse_the_engine(house: House, tmp_
     assert other.order() == job_id
     engine = other.engine()
     engine.start()
-    assert engine.wait(job_id, timeout=10) is JobState.DONE
+    assert engine.wait(job_id, timeout=120) is JobState.DONE
     other.close()
     database.close()
 
@@ -117,7 +117,7 @@ def test_ended_workflows_are_forgotten_after_a_while(house: House) -> None:
     job_id = house.order()
     engine = house.engine()
     engine.start()
-    assert engine.wait(job_id, timeout=30) is JobState.DONE
+    assert engine.wait(job_id, timeout=120) is JobState.DONE
     names = ["job-1-", "disc-1-"]
 
     def known() -> int:

@@ -317,7 +317,7 @@ def test_cancel_at_any_moment(house: House, moment: str, monkeypatch: pytest.Mon
     if moment == "BURNING":  # the device is still at work: its slot must not be free
         assert not free_slots(house)
     go.set()
-    assert engine.wait(job_id, timeout=30) is JobState.CANCELLED
+    assert engine.wait(job_id, timeout=120) is JobState.CANCELLED
     if moment == "QUEUED":
         engine.start()
     wait_for(lambda: free_slots(house), "the slots")
@@ -418,7 +418,7 @@ def test_a_driver_that_breaks_fails_the_disc_and_keeps_the_slot_until_the_device
     engine.start()
     wait_for(lambda: list((house.data / "robot").glob("*.json")), "the robot to have the order")
     broken.set()
-    assert engine.wait(job_id, timeout=30) is JobState.FAILED
+    assert engine.wait(job_id, timeout=120) is JobState.FAILED
     assert "no such status" in document(house, job_id)["error"]
     assert not free_slots(house)  # the device may be at work still
     broken.clear()
@@ -430,7 +430,7 @@ def test_a_driver_that_breaks_fails_the_disc_and_keeps_the_slot_until_the_device
     for _ in range(5):
         robot.work(ticket)
     robot._by_itself = True
-    assert engine.wait(next_job, timeout=30) is JobState.DONE
+    assert engine.wait(next_job, timeout=120) is JobState.DONE
 
 
 def test_a_disc_that_has_its_slot_is_not_kept_out_by_those_that_wait_for_it(house: House) -> None:

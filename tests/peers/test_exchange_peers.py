@@ -72,7 +72,7 @@ class Pacs:
         return {self.ask(f"/instances/{one}")["MainDicomTags"]["SOPInstanceUID"] for one in self.ask("/instances")}
 
 
-def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 120.0) -> Any:
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, "it did not happen in time"

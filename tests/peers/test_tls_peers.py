@@ -66,7 +66,7 @@ def run(*command: str) -> int:
     return subprocess.run(command, check=False, capture_output=True, timeout=120).returncode
 
 
-def until(condition: Callable[[], Any], seconds: float = 60.0) -> None:
+def until(condition: Callable[[], Any], seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"

@@ -20,7 +20,7 @@ from store.models import Instance
 from store.spool import INCOMING, Spool
 
 
-def until(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 120.0) -> Any:
     """Poll until the condition holds; its value."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):

@@ -139,7 +139,7 @@ def test_only_the_image_that_was_verified_is_handed_out(client: TestClient, oper
     job = client.post("/api/v1/jobs", json={"selection": {"modality": ["CT"]}}).json()
     with Workshop(operations.context.settings) as workshop:
         workshop.engine.submit(int(job["job"][1:]))
-        wait_for(lambda: client.get(f"/api/v1/jobs/{job['job']}").json()["state"] == "DONE", "the job", seconds=60)
+        wait_for(lambda: client.get(f"/api/v1/jobs/{job['job']}").json()["state"] == "DONE", "the job")
     (disc,) = client.get(f"/api/v1/jobs/{job['job']}").json()["discs"]
     url = f"/api/v1/discs/{disc['disc']}/image"
     whole = client.get(url)

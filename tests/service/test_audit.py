@@ -39,7 +39,7 @@ from tests.store.test_audit import SCHEMA, unguard
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 
 
-def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 120.0) -> Any:
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, "it did not come"
@@ -93,7 +93,7 @@ def test_a_disc_is_an_export_with_its_medium(service: Service, made: Path) -> No
         plan=None,
         options={"patients_per_disc": "many", "medium": "DVD-R", "profile": "STD-GEN-DVD-JPEG", "copies": 2},
     )
-    until(lambda: service.operations.job(job["job"])["state"] in ("DONE", "FAILED"), 60)
+    until(lambda: service.operations.job(job["job"])["state"] in ("DONE", "FAILED"))
     document = service.operations.job(job["job"])
     assert document["state"] == "DONE", document
     until(lambda: len(told(service, "export")) == 2)
