@@ -44,8 +44,8 @@ PUBLIC_FOLDER = "/static/"
 UPLOAD_PATHS = re.compile(r"/api/v1/instances|/dicomweb/studies(/[0-9.]{1,64})?")
 MAX_BODY = 1 << 20
 """Bytes of a request body, uploads of instances excepted."""
-MAX_BODIES = {"/api/v1/catalogue/import": 64 << 20}
-"""Of those that may have more; still read into memory as a whole, whoever sends them."""
+MAX_BODIES = {"/api/v1/catalogue/import": (64 << 20, "catalogue.import")}
+"""Of those that may have more, from whom has the right; still read into memory as a whole."""
 
 SESSION_COOKIE = "burnish_session"
 SECURE_PREFIX = "__Host-"
@@ -134,12 +134,12 @@ class Guard:
                 return
             await self.app(scope, receive, send)
             return
-        declared, most = headers.get(b"content-length", b"0"), MAX_BODIES.get(path, MAX_BODY)
+        declared, most = headers.get(b"content-length", b"0"), _most(path, actor)
         if not declared.isdigit() or int(declared) > most:
             await problem(send, 413, "Content Too Large", f"a request body may have {most} bytes")
             return
         checked = actor if actor is not None and actor.csrf and scope["method"] not in _SAFE else None
-        await self._bounded(scope, receive, send, headers, checked)
+        await self._bounded(scope, receive, send, headers, checked, most)
 
     def _from_proxy(self, scope: Scope, headers: dict[bytes, bytes]) -> Scope:
         """The request as it came to a proxy of ours; of anybody else nothing is believed."""
@@ -216,13 +216,19 @@ class Guard:
         return "another site began this request (Origin)"
 
     async def _bounded(
-        self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], actor: Actor | None
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        headers: dict[bytes, bytes],
+        actor: Actor | None,
+        most: int,
     ) -> None:
-        """Pass the request on, but no more of its body than allowed, whatever its headers say.
+        """Pass the request on, but no more than ``most`` bytes of its body, whatever its headers say.
 
         ``actor``: whose CSRF token must be in a header, or in the form that the body is.
         """
-        total, answered, most = 0, False, MAX_BODIES.get(scope["path"], MAX_BODY)
+        total, answered = 0, False
         kept: list[Message] = []
 
         async def counted() -> Message:
@@ -253,6 +259,12 @@ class Guard:
 
 
 _NO_CSRF = "the session's CSRF token is missing or wrong (header X-CSRF-Token, field csrf): load the page anew"
+
+
+def _most(path: str, actor: Actor | None) -> int:
+    """How many bytes a request's body may have."""
+    size, right = MAX_BODIES.get(path, (MAX_BODY, ""))
+    return size if right and actor is not None and actor.may(right) else MAX_BODY
 
 
 def _has_csrf(actor: Actor, headers: dict[bytes, bytes]) -> bool:

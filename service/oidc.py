@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import func, select
-
 from config import roles
-from service.errors import NotDone, TryLater
+from service.errors import NotDone
 from service.http import is_loopback
 from service.logs import logger
 from service.signin import SignedIn, SignInRefused, begun
@@ -29,7 +27,8 @@ if TYPE_CHECKING:
 
 _WITHIN = timedelta(minutes=10)
 """How long somebody may be at the provider."""
-_ON_THEIR_WAY = 1000
+_ON_THEIR_WAY = 10_000
+"""More than so many at once nobody needs; those who went first make room, so that nobody can bar the way for others."""
 _METADATA_SECONDS = 3600.0
 _TIMEOUT = (5.0, 10.0)
 _MOST_BYTES = 1 << 20
@@ -84,14 +83,12 @@ class Provider:
         self._metadata_until = 0.0
 
     def begin(self, redirect_uri: str, then: str) -> tuple[str, str]:
-        """Where to send a browser, and the cookie that it must come back with. Raises ProviderFailed, TryLater."""
+        """Where to send a browser, and the cookie that it must come back with. Raises ProviderFailed."""
         metadata = self._discovered()
         state, browser, nonce = (secrets.token_urlsafe(32) for _ in range(3))
         verifier = secrets.token_urlsafe(64)
         with self._context.db.begin() as session:
-            sessions.forget_sent_off(session, within=_WITHIN)
-            if (session.scalar(select(func.count()).select_from(OidcLogin)) or 0) >= _ON_THEIR_WAY:
-                raise TryLater("too many sign-ins by the OpenID provider are on their way; try again in ten minutes")
+            sessions.forget_sent_off(session, within=_WITHIN, most=_ON_THEIR_WAY - 1)
             sessions.send_off(session, state=state, browser=browser, nonce=nonce, verifier=verifier, then=then)
         with self._client(redirect_uri) as client:
             url, _ = client.create_authorization_url(

@@ -228,9 +228,11 @@ def send_off(session: Session, *, state: str, browser: str, nonce: str, verifier
     )
 
 
-def forget_sent_off(session: Session, *, within: timedelta) -> None:
-    """Those who did not come back in time."""
+def forget_sent_off(session: Session, *, within: timedelta, most: int) -> None:
+    """Those who did not come back in time, and the first of those who are more than ``most``."""
     session.execute(delete(OidcLogin).where(OidcLogin.created_at < now() - within))
+    last = select(OidcLogin.created_at).order_by(OidcLogin.created_at.desc()).offset(most).limit(1)
+    session.execute(delete(OidcLogin).where(OidcLogin.created_at <= last.scalar_subquery()))
 
 
 def come_back(session: Session, *, state: str, browser: str, within: timedelta) -> OidcLogin:

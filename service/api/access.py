@@ -104,11 +104,17 @@ class Needs:
         actor = actor_of(request)
         if actor is None:
             raise NotSignedIn
-        if not actor.may(self.right):
-            right = roles.rights()[self.right]
-            lacks = "its token has not the scope for it" if roles.has(actor.role, self.right) else f"is {actor.role}"
-            raise NotAllowed(f"{actor.name} {lacks}; this needs the right {right.name} ({right.role}): {right.text}")
+        require(actor, self.right)
         return actor
+
+
+def require(actor: Actor, right: str) -> None:
+    """NotAllowed for whom has not the right: of what a request may ask for besides that which its route names."""
+    if actor.may(right):
+        return
+    known = roles.rights()[right]
+    lacks = "its token has not the scope for it" if roles.has(actor.role, right) else f"is {actor.role}"
+    raise NotAllowed(f"{actor.name} {lacks}; this needs the right {known.name} ({known.role}): {known.text}")
 
 
 class Public:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jobs import documents, mending
 from service.api import answers
-from service.api.access import Actor, Ctx, Ops, needs
+from service.api.access import Actor, Ctx, Ops, needs, require
 from service.api.documents import JobDoc, JobList
 from service.api.models import JobBody
 from service.contract import number
@@ -29,10 +29,17 @@ class RetryBody(BaseModel):
 @router.post(
     "/jobs",
     summary="Burn a selection or a plan",
-    dependencies=[needs("jobs.make")],
     **answers.returns(JobDoc, 201, 404, 409),
 )
-def burn(ops: Ops, body: JobBody, idempotency_key: answers.IdempotencyKey = None) -> dict[str, Any]:
+def burn(
+    ops: Ops,
+    body: JobBody,
+    actor: Annotated[Actor, needs("jobs.make")],
+    idempotency_key: answers.IdempotencyKey = None,
+) -> dict[str, Any]:
+    """With ``pull_from`` it takes the right nodes.use, too."""
+    if body.options.pull_from:
+        require(actor, "nodes.use")
     return ops.burn(
         selection=body.selection.given() if body.selection else None,
         plan=body.plan,

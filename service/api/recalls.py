@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jobs import recalls as work
 from service.api import answers
-from service.api.access import Actor, Ctx, Ops, needs
+from service.api.access import Actor, Ctx, Ops, needs, require
 from service.api.models import SelectionBody
 from service.api.places import readable
 from service.api.streaming import answer
@@ -109,6 +109,8 @@ def recall(ctx: Ctx, recall_id: RecallId) -> dict[str, Any]:
 )
 def begin(ops: Ops, ctx: Ctx, body: RecallBody, actor: Annotated[Actor, needs("recalls.make")]) -> dict[str, Any]:
     given = body.selection.given()
+    if body.to:
+        require(actor, "nodes.use")
     with ctx.db.read() as session:
         if body.to:
             remotes.by_name(session, body.to)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from service.auth import MAX_BODIES, MAX_BODY, Guard, host_name, new_token
+from service.api.access import Actor
+from service.auth import MAX_BODIES, MAX_BODY, Guard, _most, host_name, new_token
 
 TOKEN = "sesame"
 
@@ -104,10 +105,12 @@ def test_uploads_of_instances_are_not_bounded() -> None:
 
 def test_an_import_of_the_catalogue_is_long_but_not_endless() -> None:
     path = "/api/v1/catalogue/import"
-    most, chunk = MAX_BODIES[path], bytes(16 * MAX_BODY)
+    (most, right), chunk = MAX_BODIES[path], bytes(16 * MAX_BODY)
     assert ask(path, chunks=(chunk, chunk))[2] == str(len(chunk) * 2).encode()
     assert ask(path, headers=((b"content-length", str(most + 1).encode()),))[0] == 413
     assert ask(path, chunks=[chunk] * 5)[0] == 413
+    sizes = [_most(path, Actor(role, role, "token")) for role in ("operator", "archivist")]
+    assert (sizes, right) == ([MAX_BODY, most], "catalogue.import")
 
 
 def test_host_name() -> None:

@@ -16,6 +16,7 @@ from sqlalchemy import func, select, update
 from config.settings import load
 from service import checks, opening
 from service.operations import StoreOperations
+from store import sessions
 from store.models_base import now
 from store.models_users import OidcLogin, User
 from tests.service.door import PASSWORD, Browser, Door
@@ -210,6 +211,17 @@ def test_a_way_back_counts_once_in_the_browser_that_began_it(oidc: Callable[...,
     late.client.get("/oidc/login")
     with door.context.db.read() as session:
         assert session.scalar(select(func.count()).select_from(OidcLogin)) == 1, "those who did not come back are gone"
+
+
+def test_who_is_sent_off_often_bars_the_way_for_nobody(oidc: Callable[..., Door], provider: Provider) -> None:
+    with oidc().context.db.begin() as session:
+        for number in range(5):
+            sessions.send_off(session, state=f"s{number}", browser="b", nonce="n", verifier="v", then="/")
+            session.flush()
+        sessions.forget_sent_off(session, within=timedelta(minutes=1), most=3)
+        for number, known in enumerate((False, False, True, True, True)):
+            found = session.scalar(select(OidcLogin.state).where(OidcLogin.state == sessions.digest(f"s{number}")))
+            assert (found is not None) is known
 
 
 def test_a_provider_that_cannot_be_asked(oidc: Callable[..., Door], provider: Provider) -> None:

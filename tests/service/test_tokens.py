@@ -97,6 +97,16 @@ def test_tokens_that_are_not_made(door: Door, body: dict[str, Any], status: int,
     assert answer.status_code == status and says in answer.json()["detail"]
 
 
+def test_what_a_request_asks_of_other_nodes_takes_their_right_too(door: Door) -> None:
+    door.user("ris", "operator")
+    for path, scope, body in (
+        ("/api/v1/jobs", "jobs.make", {"selection": {"study": ["1.2"]}, "options": {"pull_from": "pacs"}}),
+        ("/api/v1/recalls", "recalls.make", {"selection": {"study": ["1.2"]}, "to": "pacs"}),
+    ):
+        assert "nodes.use" in door.program(door.token("ris", scope)).post(path, json=body).json()["detail"]
+        assert door.program(door.token("ris", scope, "nodes.use")).post(path, json=body).status_code != 403
+
+
 def test_a_token_makes_no_token_and_changes_no_password(door: Door) -> None:
     door.user("ann", "administrator")
     program = door.program(door.token("ann", "account.own", "viewer"))
