@@ -73,10 +73,18 @@ def _now(one: dict[str, Any]) -> str:
     return one.get("detail") or waiting
 
 
-def _said(result: dict[str, Any]) -> str:
+def said(result: dict[str, Any]) -> str:
+    """What there is to say of one arrival, what did not go well first."""
     if result.get("busy"):
         return f"node {result['busy']} is dealing with it"
-    return str(result.get("error") or (result.get("recall") or {}).get("words", ""))
+    said = [result.get("error")]
+    if count := result.get("conflicts"):
+        said.append(f"{count} differ from what is held under their UIDs")
+    said += [one["reason"] for one in result.get("first_refused") or ()][:1]
+    sent = result.get("sent_on") or {}
+    said += [sent.get("error"), *[f"{sent['node']}: {one['reason']}" for one in sent.get("failed") or ()][:1]]
+    said.append((result.get("recall") or {}).get("words"))
+    return "; ".join(str(words) for words in said if words)
 
 
 def _tell_seen(documents: list[dict[str, Any]]) -> None:
@@ -98,7 +106,7 @@ def _tell_seen(documents: list[dict[str, Any]]) -> None:
                 result.get("duplicates", ""),
                 result.get("refused", ""),
                 sent.get("sent", "") if not one["result"]["to_send"] else f"{one['result']['to_send']} to send",
-                _said(result),
+                said(result),
             )
         )
     columns = ("N", "When", "What", "File-set", "Verified", "Taken in", "Held", "Refused", "Sent on", "Said")

@@ -23,6 +23,7 @@ from media.iso9660 import IsoImage
 from media.items import DiscFile
 from service import arrivals, checks, opening, reaching
 from service.api.application import build
+from service.commands.watch import said
 from service.contract import Document
 from service.operations import StoreOperations
 from service.shutdown import Stopping
@@ -465,6 +466,15 @@ def test_the_service_watches_and_tells_over_the_api_and_the_command_line(
     assert "disc.iso" in burnish("watch", "list", "inbox", *at)
     assert burnish("watch", "forget", "inbox", seen["seen"], *at, "--json") == {"forgotten": seen["seen"]}
     burnish("watch", "forget", "inbox", "999", *at, status=2)
+
+
+def test_the_list_says_what_did_not_go_well() -> None:
+    sent = {"node": "pacs", "failed": [{"reason": "answered with A700H"}]}
+    refused = [{"path": "a", "reason": "nobody under 'H-1'"}]
+    result = {"conflicts": 2, "first_refused": refused, "sent_on": sent, "recall": {"words": "no recall needs it"}}
+    expected = "2 differ from what is held under their UIDs; nobody under 'H-1'; pacs: answered with A700H; "
+    assert said(result) == expected + "no recall needs it"
+    assert said({"error": "it is damaged"}) == "it is damaged"
 
 
 def test_wrong_settings_are_told_before_the_start(data: Path, tmp_path: Path) -> None:
