@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi.responses import FileResponse
@@ -13,6 +12,7 @@ from media.isolayout import SECTOR
 from service.api import answers
 from service.api.access import Actor, Ctx, needs
 from service.api.documents import Report
+from service.api.places import readable
 from service.contract import number
 from service.errors import NotDone, NotFound
 from store import auditwhat, discviews
@@ -41,7 +41,9 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
     },
 )
 def image(ctx: Ctx, actor: Annotated[Actor, needs("files.download")], disc_id: answers.DiscId) -> FileResponse:
-    """``Repr-Digest`` has the SHA-256 that its verification found (RFC 9530), so that what arrived can be checked."""
+    """``Repr-Digest`` has the SHA-256 that its verification found (RFC 9530), so that what arrived can be checked. An
+    image that lies in no folder of a burner and in none of ``http.media_folders`` is handed out to nobody (403).
+    """
     key = number("D", disc_id)
     with ctx.db.read() as session:
         disc = session.get(Disc, key)
@@ -50,7 +52,8 @@ def image(ctx: Ctx, actor: Annotated[Actor, needs("files.download")], disc_id: a
         volume = session.get_one(Volume, disc.volume_id)
         if disc.state != DiscState.VERIFIED or not disc.image:
             raise NotDone(f"D{key} has no published image: it is {disc.state}, by burner {disc.burner}", "NO_IMAGE")
-        path = Path(disc.image)
+        # A catalogue that was imported says where images lie, and must not open other files to whoever imports one.
+        path = readable(ctx.settings, actor, disc.image)
         if not path.is_file():
             raise NotDone(f"the image of D{key} is not a file that can be read here", "NO_IMAGE")
         if path.stat().st_size != volume.sectors * SECTOR:

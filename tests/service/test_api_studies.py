@@ -12,6 +12,8 @@ from sqlalchemy import select, update
 from starlette.testclient import TestClient
 
 from service import telling
+from service.api import downloads
+from service.api.access import Actor, NotAllowed
 from service.api.application import build
 from service.app import Workshop
 from service.operations import StoreOperations
@@ -135,7 +137,9 @@ def test_an_instance_is_taken_away_whole_or_in_part(client: TestClient, operatio
     assert is_problem(client.get(url), 503)["code"] == "OFFLINE"
 
 
-def test_only_the_image_that_was_verified_is_handed_out(client: TestClient, operations: StoreOperations) -> None:
+def test_only_the_image_that_was_verified_is_handed_out(
+    client: TestClient, operations: StoreOperations, tmp_path: Path
+) -> None:
     job = client.post("/api/v1/jobs", json={"selection": {"modality": ["CT"]}}).json()
     with Workshop(operations.context.settings) as workshop:
         workshop.engine.submit(int(job["job"][1:]))
@@ -147,6 +151,15 @@ def test_only_the_image_that_was_verified_is_handed_out(client: TestClient, oper
     assert whole.headers["repr-digest"].startswith("sha-256=:")
     assert f"{disc['file_set_id']}_1.iso" in whole.headers["content-disposition"]
     assert client.get(url, headers={"Range": "bytes=32769-32773"}).content == b"CD001"
+    ann, elsewhere = Actor("ann", "operator", "token"), tmp_path / "elsewhere"
+    elsewhere.write_bytes(whole.content)
+    assert downloads.image(operations.context, ann, disc["disc"]).path == Path(disc["image"])
+    with operations.context.db.begin() as session:
+        session.execute(update(Disc).values(image=str(elsewhere)))
+    with pytest.raises(NotAllowed, match="no medium"):  # an imported catalogue may say so
+        downloads.image(operations.context, ann, disc["disc"])
+    with operations.context.db.begin() as session:
+        session.execute(update(Disc).values(image=disc["image"]))
     report = client.get(f"/api/v1/discs/{disc['disc']}/report").json()
     assert (report["state"], report["verified_by"], report["sha256"]) == ("VERIFIED", "read-back", disc["sha256"])
     assert client.get(f"/api/v1/studies/{make('CT', seed=1).study_instance_uid}").json()["discs"]
