@@ -6,6 +6,7 @@ of its own, so that nothing is missed or told twice, whatever crashed in between
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,19 +14,27 @@ from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
 from store.audit import Trail
-from store.auditmessage import Message, Participant, media_key
-from store.auditwhat import OURSELVES, Who, exported, imported, transferred
+from store.auditmessage import Message, Participant, Thing, media_key
+from store.auditwhat import OURSELVES, Who, configured, exported, imported, kept, ordered, transferred
 from store.db import Database
 from store.guard import rows_changed
 from store.models import Instance
 from store.models_archive import Recall, RecallInstance
-from store.models_jobs import Disc, Job, Plan, Request, Volume, VolumeInstance
+from store.models_jobs import Disc, Job, Plan, Request, RequestInstance, Volume, VolumeInstance
 from store.models_nodes import Event
 
 _BATCH = 200
 _UPLOADED_BY = "user:"
 """How the source of what a signed-in user sent us begins."""
 _ON_THE_DISC = ("BURNING", "BURNT", "VERIFYING")
+
+
+_CONFIGURED = {
+    "pool": ("added", "changed", "closed", "removed", "put"),
+    "schedule": ("added", "changed", "removed"),
+}
+"""Events by which people change what is archived and how long it is kept; others are what came of it."""
+_LONGEST = 2000
 
 
 def tick(db: Database, trail: Trail) -> int:
@@ -62,6 +71,12 @@ def _messages(session: Session, events: Sequence[Event]) -> list[Message]:
             found += _disc(session, event)
         elif event.kind == "recall" and event.new == "read" and event.disc_id is not None:
             found += _read_back(session, event)
+        elif event.kind == "job" and event.old is None and event.new == "QUEUED":
+            found += _order(session, event)
+        elif event.kind in _CONFIGURED and event.new in _CONFIGURED[event.kind]:
+            found.append(_configured(event))
+        elif event.kind in ("hold", "mark", "shelf"):
+            found.append(_kept(event))
     return _received(session, arrived, back) + found
 
 
@@ -87,6 +102,40 @@ def _received(session: Session, ids: Sequence[int], back: Sequence[tuple[int, st
         else:
             found += imported(session, instances, Who(OURSELVES), Participant(source or "import", "source_media"))
     return found
+
+
+def _order(session: Session, event: Event) -> list[Message]:
+    """Somebody, or a rule, wants discs of some instances."""
+    row = session.execute(
+        select(Job.burner, Job.copies, Request.id, Request.source)
+        .join(Request, Request.id == Job.request_id)
+        .where(Job.id == event.job_id)
+    ).first()
+    if row is None:
+        return []
+    ids = session.scalars(select(RequestInstance.instance_id).where(RequestInstance.request_id == row.id)).all()
+    copies = f"{row.copies} {'copy' if row.copies == 1 else 'copies'}"
+    return ordered(session, ids, Who(row.source), f"job J{event.job_id}: {copies} by burner {row.burner}")
+
+
+def _configured(event: Event) -> Message:
+    detail = {key: value for key, value in event.detail.items() if key not in ("by", event.kind)}
+    words = f"{event.new}: {json.dumps(detail, ensure_ascii=False, sort_keys=True)}" if detail else str(event.new)
+    by = str(event.detail.get("by") or OURSELVES)
+    return configured(Who(by), event.kind, str(event.detail.get(event.kind)), words[:_LONGEST])
+
+
+def _kept(event: Event) -> Message:
+    detail = event.detail
+    if event.kind == "hold":
+        thing = Thing("study", str(detail.get("study_instance_uid")))
+        words = [f"hold {detail.get('hold')} {str(event.new).lower()}"]
+    else:
+        thing = Thing("disc", f"disc/D{event.disc_id}", f"D{event.disc_id}")
+        old, new = (detail.get(name, getattr(event, name)) for name in ("old", "new"))
+        words = [f"{detail.get('action') or event.kind}: {old or 'none'} -> {new or 'none'}"]
+    words += [f"reason: {detail['reason']}"] if detail.get("reason") else []
+    return kept(Who(str(detail.get("by") or OURSELVES)), thing, "; ".join(words)[:_LONGEST])
 
 
 def _read_back(session: Session, event: Event) -> list[Message]:
@@ -119,8 +168,10 @@ def _medium(row: Any, role: str) -> Participant:
 
 
 def _disc(session: Session, event: Event) -> list[Message]:
-    """A disc that was made; or was not, but may bear some of it."""
+    """A disc that was made; or was not, but may bear some of it. One that was entered from itself was made before."""
     problem = ""
+    if event.old is None:
+        return []
     if event.new != "VERIFIED":
         if event.new not in ("FAILED", "CANCELLED") or event.old not in _ON_THE_DISC:
             return []

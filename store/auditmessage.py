@@ -45,7 +45,7 @@ class Thing:
     """What it was done to."""
 
     kind: str
-    """``patient``, ``study``, ``query``, ``user`` or ``node``."""
+    """``patient``, ``study``, ``query``, ``user``, ``node``, ``uri``, ``pool``, ``schedule`` or ``disc``."""
     identifier: str
     name: str = ""
     query: bytes = b""
@@ -136,6 +136,9 @@ def _thing(root: Xml.Element, thing: Thing) -> None:
         "user": ("1", "6", "user"),
         "node": ("2", "13", "node"),
         "uri": ("2", "12", "uri"),
+        "pool": ("2", "17", "uri"),  # a data repository
+        "schedule": ("2", "18", "uri"),
+        "disc": ("2", "4", "uri"),  # a resource
     }
     type_code, role, id_type = kinds[thing.kind]
     element = Xml.SubElement(

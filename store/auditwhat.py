@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -49,6 +49,40 @@ def alert(kind: str, who: Who, what: str, *, about: str = "", problem: str = "")
     user = Participant(who.name, requestor=True, address=who.address)
     outcome = SERIOUS if problem else SUCCESS
     return Message("alert", "E", (user, Participant(OURSELVES)), (thing,), kind=kind, outcome=outcome, problem=problem)
+
+
+def configured(who: Who, kind: str, name: str, what: str) -> Message:
+    """What goes on discs, when, and how long it is kept, was changed by somebody (A.5.3.13).
+
+    ``kind``: ``pool``, ``schedule`` or ``rules``; ``what`` in words.
+    """
+    thing = Thing(kind if kind != "rules" else "uri", f"{kind}/{name}", name, details=(("Alert", what),))
+    return _changed(who, "software", thing)
+
+
+def kept(who: Who, thing: Thing, what: str) -> Message:
+    """Where a disc is, who has it, whether anybody counts on it, or whether a study must stay, was changed."""
+    return _changed(who, "object", replace(thing, details=(("Alert", what),)))
+
+
+def _changed(who: Who, kind: str, thing: Thing) -> Message:
+    user = Participant(who.name, requestor=True, address=who.address)
+    return Message("alert", "E", (user, Participant(OURSELVES)), (thing,), kind=kind)
+
+
+def ordered(session: Session, instances: Iterable[int], who: Who, what: str) -> list[Message]:
+    """Somebody ordered that these instances be put on discs: they are utilized (A.5.3.6); that they were put there is
+    an Export. ``what``: the job in words.
+    """
+    return [
+        replace(
+            one,
+            things=tuple(
+                replace(thing, details=(("Order", what),)) if thing.kind == "study" else thing for thing in one.things
+            ),
+        )
+        for one in accessed(session, who, instances)
+    ]
 
 
 def log_used(who: Who) -> Message:

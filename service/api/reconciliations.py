@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from media.coercion import RulesError
 from service.api import answers
-from service.api.access import Ctx, needs
+from service.api.access import Actor, Ctx, needs
 from service.errors import UsageError
+from store.auditwhat import Who, configured
 from store.reconcile import changes_of, keep_rules
 
 router = answers.router()
@@ -26,14 +27,18 @@ class RulesBody(BaseModel):
 @router.post(
     "/reconciliations",
     summary="Keep a rule set by which instances are corrected on their way in",
-    dependencies=[needs("studies.receive")],
 )
-def keep(ctx: Ctx, body: RulesBody) -> dict[str, Any]:
+def keep(ctx: Ctx, body: RulesBody, actor: Annotated[Actor, needs("studies.receive")]) -> dict[str, Any]:
     """``{"reconcile": DIGEST}``, for ``POST /instances?reconcile=DIGEST``; equal rules have the same digest."""
     try:
-        return {"reconcile": keep_rules(ctx.settings.data, body.rules)}
+        digest = keep_rules(ctx.settings.data, body.rules)
     except RulesError as error:
         raise UsageError(str(error), "RULES") from error
+    names = ", ".join(str(one.get("name")) for one in body.rules)
+    words = f"{len(body.rules)} rules are kept, to correct what comes in: {names}"
+    with ctx.db.begin() as session:
+        ctx.audit.record(session, configured(Who(actor.name, actor.address), "rules", digest, words[:2000]))
+    return {"reconcile": digest}
 
 
 @router.get(

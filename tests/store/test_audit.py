@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +17,7 @@ from lxml import etree
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from store import audit, auditevents, auditwhat
+from store import audit, auditevents, auditwhat, jobs, plans, pools
 from store.audit import Trail
 from store.auditmessage import Message, Participant, Thing, codes, media_key
 from store.auditwhat import Who
@@ -50,6 +53,11 @@ EVERY = [
     auditwhat.authentication("logout", Who("müller")),
     auditwhat.alert("roles", Who("admin"), "viewer became operator", about="müller"),
     auditwhat.alert("network", Who("admin"), "node PACS entered", about="PACS"),
+    auditwhat.configured(Who("admin"), "pool", "radiology", 'changed: {"keep_days": 30}'),
+    auditwhat.configured(Who("admin"), "schedule", "nightly", "removed"),
+    auditwhat.configured(Who("admin"), "rules", "0" * 64, "1 rules are kept"),
+    auditwhat.kept(Who("arc"), Thing("disc", "disc/D7", "D7"), "check-out: none -> Dr Who"),
+    auditwhat.kept(Who("arc"), Thing("study", "1.2.3"), "hold H1 held; reason: a trial"),
     auditwhat.log_used(Who("admin")),
     auditwhat.query(Who("FINDSCU", "::1"), "1.2.840.10008.5.1.4.1.2.2.1", b"\x08\x00\x52\x00<&>\x00"),
 ]
@@ -214,3 +222,47 @@ def test_a_chain_that_many_write_at_once_holds(database: Database) -> None:
     with database.read() as session:
         found = audit.verify(session)
     assert (found["ok"], found["records"]) == (True, 30)
+
+
+def test_orders_and_changes_of_what_is_kept_are_told(database: Database, instances: list[Instance]) -> None:
+    with database.begin() as session:
+        options: dict[str, Any] = {"purpose": "handout"}
+        request = plans.add_request(
+            session, [instances[0].id], selection={}, options=options, source="user:maria", idempotency_key=None
+        )
+        job = jobs.create_job(session, request, None, Order())
+        pools.note(session, "radiology", "changed", by="arc", keep_days=30)
+        pools.note(session, "radiology", "filled", by="clock")
+        for kind, new, detail in (
+            ("hold", "HELD", {"hold": "H1", "study_instance_uid": "1.2.3", "by": "arc", "reason": "a trial"}),
+            ("mark", "LOST", {"by": "arc", "reason": "", "old": None, "new": "LOST"}),
+        ):
+            session.add(Event(at=now(), kind=kind, new=new, disc_id=7 if kind == "mark" else None, detail=detail))
+        session.add(Event(at=now(), kind="disc", disc_id=7, old=None, new="VERIFIED", detail={"how": "rebuild"}))
+    while auditevents.tick(database, TRAIL):
+        pass
+    with database.read() as session:
+        told = [valid(row.message) for row in audit.records(session, limit=50, newest_first=False)]
+    found = []
+    for one in told:
+        event, kind = one.find("EventIdentification/EventID"), one.find("EventIdentification/EventTypeCode")
+        details = [base64.b64decode(each.get("value")).decode() for each in one.iter("ParticipantObjectDetail")]
+        if details:
+            who = one.find("ActiveParticipant").get("UserID")
+            thing = one.find("ParticipantObjectIdentification").get("ParticipantObjectID")
+            found.append((event.get("csd-code"), kind is not None and kind.get("csd-code"), who, thing, *details))
+    study_uid = next(iter(study("CT", 3, seed=1))).study_instance_uid
+    assert found == [
+        ("110103", False, "user:maria", study_uid, f"job J{job}: 2 copies by burner iso"),
+        ("110113", "110131", "arc", "pool/radiology", 'changed: {"keep_days": 30}'),
+        ("110113", "110135", "arc", "1.2.3", "hold H1 held; reason: a trial"),
+        ("110113", "110135", "arc", "disc/D7", "mark: none -> LOST"),
+    ]
+
+
+@dataclass
+class Order:
+    burner: str = "iso"
+    copies: int = 2
+    priority: str = "med"
+    skip_refused: bool = False
