@@ -73,7 +73,7 @@ class Scu:
         return answer
 
     def until_ended(self, uid: str) -> Dataset:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while (answer := self.get(uid)).ExecutionStatus not in ("DONE", "FAILURE"):
             assert time.monotonic() < deadline, answer
             time.sleep(0.05)
@@ -97,8 +97,37 @@ def wanted(made: list[Made], profile: str = "", **attributes: Any) -> Dataset:
 Start = Callable[[], Scu]
 
 
+class Shared:
+    """One service for the tests that do not mind what others asked of it; it makes way for a test's own."""
+
+    def __init__(self, data: Path) -> None:
+        self._settings = load(data=data, overrides={"dicom": {"port": 0, "acceptors": 1}, "http": {"port": 0}})
+        self._scu: Scu | None = None
+
+    def scu(self) -> Scu:
+        if self._scu is None:
+            service = Service(self._settings)
+            self._scu = Scu(service, service.start()["dicom"]["port"])
+        return self._scu
+
+    def stop(self) -> None:
+        if self._scu is not None:
+            self._scu.service.stop()
+        self._scu = None
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("BURNISH_DATA", raising=False)
+        made = Shared(tmp_path_factory.mktemp("creation") / "data")
+        yield made
+        made.stop()
+
+
 @pytest.fixture
-def start(settings: Settings) -> Iterator[Start]:
+def start(shared: Shared, settings: Settings) -> Iterator[Start]:
+    shared.stop()
     running: list[Service] = []
 
     def begin() -> Scu:
@@ -114,8 +143,8 @@ def start(settings: Settings) -> Iterator[Start]:
 
 
 @pytest.fixture
-def scu(start: Start) -> Scu:
-    return start()
+def scu(shared: Shared) -> Scu:
+    return shared.scu()
 
 
 def hold(scu: Scu, folder: Path, made: list[Made]) -> list[Made]:
@@ -129,6 +158,12 @@ def hold(scu: Scu, folder: Path, made: list[Made]) -> list[Made]:
 def row(scu: Scu, uid: str) -> MediaCreation:
     with scu.service.operations.context.db.read() as session:
         return session.query(MediaCreation).filter_by(sop_instance_uid=uid).one()
+
+
+def everything(scu: Scu, what: type[MediaCreation | Job]) -> set[int]:
+    """The IDs of all there are."""
+    with scu.service.operations.context.db.read() as session:
+        return {one.id for one in session.query(what)}
 
 
 def test_a_request_becomes_verified_discs(scu: Scu, tmp_path: Path) -> None:
@@ -185,18 +220,21 @@ def test_only_what_is_asked_for_is_told(scu: Scu, tmp_path: Path) -> None:
 
 def test_a_request_without_uid_is_given_one(scu: Scu, tmp_path: Path) -> None:
     made = hold(scu, tmp_path / "in", list(study("CT", 1)))
+    before = everything(scu, MediaCreation)
     association = scu.associate()
     status, _ = association.send_n_create(wanted(made), UID(MCM), None)
     association.release()
     assert status.Status == 0
+    (new,) = everything(scu, MediaCreation) - before
     with scu.service.operations.context.db.read() as session:
-        (creation,) = session.query(MediaCreation).all()
+        creation = session.get_one(MediaCreation, new)
     assert scu.get(creation.sop_instance_uid).ExecutionStatus == "IDLE"
 
 
 def test_instances_that_have_not_come_fail_it_by_name(scu: Scu, tmp_path: Path) -> None:
     here, missing = study("CT", 2, seed=1), list(study("MR", 1, seed=2))
     made = hold(scu, tmp_path / "in", list(here))
+    before = everything(scu, Job)
     wrong = wanted(made + missing)
     wrong.ReferencedSOPSequence[0].ReferencedSOPClassUID = missing[0].dataset.SOPClassUID
     uid = generate_uid()
@@ -208,8 +246,7 @@ def test_instances_that_have_not_come_fail_it_by_name(scu: Scu, tmp_path: Path) 
         (made[0].dataset.SOPInstanceUID, CLASS_INSTANCE_CONFLICT),
         (missing[0].dataset.SOPInstanceUID, NO_SUCH_INSTANCE),
     }
-    with scu.service.operations.context.db.read() as session:
-        assert session.query(Job).count() == 0
+    assert everything(scu, Job) == before
 
 
 @pytest.mark.parametrize(
@@ -248,33 +285,6 @@ def test_what_a_profile_refuses_stands_in_the_failed_sequence(scu: Scu, tmp_path
     assert item.ReferencedSOPClassUID == made[0].dataset.SOPClassUID
 
 
-def test_a_set_that_may_not_be_split_and_is_too_large(tmp_path: Path, data: Path) -> None:
-    settings = load(
-        data=data,
-        overrides={
-            "dicom": {"port": 0, "acceptors": 1},
-            "http": {"port": 0},
-            "plan": {"reserve_sectors": 359_000},
-        },
-    )
-    with_service = Service(settings)
-    port = with_service.start()["dicom"]["port"]
-    scu = Scu(with_service, port)
-    try:
-        made = hold(scu, tmp_path / "in", list(study("CT", 8, size=200_000)))
-        uid = scu.create(made, AllowMediaSplitting="NO")
-        assert scu.initiate(uid) == 0
-        answer = scu.until_ended(uid)
-        assert (answer.ExecutionStatus, answer.ExecutionStatusInfo) == ("FAILURE", "SET_OVERSIZED")
-        uid = scu.create(made, AllowMediaSplitting="YES")
-        assert scu.initiate(uid) == 0
-        answer = scu.until_ended(uid)
-        assert answer.ExecutionStatus == "DONE"
-        assert answer.TotalNumberOfPiecesOfMediaCreated == len(answer.ReferencedStorageMediaSequence) > 1
-    finally:
-        with_service.stop()
-
-
 def test_what_is_wrong_has_its_status(scu: Scu, tmp_path: Path) -> None:
     made = hold(scu, tmp_path / "in", list(study("CT", 1)))
     uid = scu.create(made)
@@ -310,6 +320,46 @@ def test_a_cancelled_request_is_no_more_but_stays_as_history(scu: Scu, tmp_path:
     assert row(scu, uid).cancelled_at is not None
 
 
+def test_what_is_not_offered_is_left_out_and_said(scu: Scu, tmp_path: Path) -> None:
+    uid = scu.create(hold(scu, tmp_path / "in", list(study("CT", 1))), IncludeDisplayApplication="YES")
+    assert scu.initiate(uid) == 0
+    assert scu.until_ended(uid).ExecutionStatus == "DONE"
+    creation = row(scu, uid)
+    document = scu.service.operations.job(f"J{creation.job_id}")
+    assert any(
+        event.get("detail", {}).get("not_offered") == ["IncludeDisplayApplication"]
+        for event in document["report"]["events"]
+    )
+
+
+def test_a_set_that_may_not_be_split_and_is_too_large(shared: Shared, tmp_path: Path, data: Path) -> None:
+    shared.stop()
+    settings = load(
+        data=data,
+        overrides={
+            "dicom": {"port": 0, "acceptors": 1},
+            "http": {"port": 0},
+            "plan": {"reserve_sectors": 359_000},
+        },
+    )
+    with_service = Service(settings)
+    port = with_service.start()["dicom"]["port"]
+    scu = Scu(with_service, port)
+    try:
+        made = hold(scu, tmp_path / "in", list(study("CT", 8, size=200_000)))
+        uid = scu.create(made, AllowMediaSplitting="NO")
+        assert scu.initiate(uid) == 0
+        answer = scu.until_ended(uid)
+        assert (answer.ExecutionStatus, answer.ExecutionStatusInfo) == ("FAILURE", "SET_OVERSIZED")
+        uid = scu.create(made, AllowMediaSplitting="YES")
+        assert scu.initiate(uid) == 0
+        answer = scu.until_ended(uid)
+        assert answer.ExecutionStatus == "DONE"
+        assert answer.TotalNumberOfPiecesOfMediaCreated == len(answer.ReferencedStorageMediaSequence) > 1
+    finally:
+        with_service.stop()
+
+
 def test_requests_survive_a_restart(start: Start, tmp_path: Path) -> None:
     scu = start()
     made = hold(scu, tmp_path / "in", list(study("CT", 2)))
@@ -321,15 +371,3 @@ def test_requests_survive_a_restart(start: Start, tmp_path: Path) -> None:
     assert scu.get(idle).ExecutionStatus == "IDLE"
     assert scu.initiate(idle) == 0
     assert scu.until_ended(idle).ExecutionStatus == "DONE"
-
-
-def test_what_is_not_offered_is_left_out_and_said(scu: Scu, tmp_path: Path) -> None:
-    uid = scu.create(hold(scu, tmp_path / "in", list(study("CT", 1))), IncludeDisplayApplication="YES")
-    assert scu.initiate(uid) == 0
-    assert scu.until_ended(uid).ExecutionStatus == "DONE"
-    creation = row(scu, uid)
-    document = scu.service.operations.job(f"J{creation.job_id}")
-    assert any(
-        event.get("detail", {}).get("not_offered") == ["IncludeDisplayApplication"]
-        for event in document["report"]["events"]
-    )
