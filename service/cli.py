@@ -34,7 +34,7 @@ from service.commands import (
     verify,
     watch,
 )
-from service.commands.common import print_json
+from service.commands.common import plain, print_json
 from service.errors import as_refusal
 
 
@@ -75,7 +75,9 @@ def _tell(error: Exception, *, json: bool) -> int:
     if refusal is None:
         typer.echo(f"error: unexpected {type(error).__name__}: {error} (BURNISH_DEBUG=1 shows where)", err=True)
         return 1
-    typer.echo(f"error: {refusal}", err=True)
+    # What it quotes may come from a DICOM file, and hold what a terminal obeys.
+    for number, line in enumerate(str(refusal).split("\n")):
+        typer.echo(plain(line) if number else f"error: {plain(line)}", err=True)
     if json and refusal.exit_status == 1:
         print_json({"error": {"code": refusal.code, "detail": str(refusal)}})
     return refusal.exit_status

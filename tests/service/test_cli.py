@@ -128,6 +128,11 @@ def test_wrong_usage_is_2_with_one_clear_line(data: Path, made: Path, arguments:
     assert words in burnish(*arguments, *at, status=2)
 
 
+def test_what_a_terminal_obeys_is_not_printed(data: Path) -> None:
+    said = burnish("import", "/none/\x9b2J\x07x", "--data", data, status=2)
+    assert said.startswith("error: there is no /none/\N{REPLACEMENT CHARACTER}2J\N{REPLACEMENT CHARACTER}x")
+
+
 def test_wrong_settings_are_wrong_usage_and_all_are_listed(data: Path, tmp_path: Path) -> None:
     config = tmp_path / "burnish.toml"
     config.write_text('[dicom]\nport = 99999\n[plan]\nconflicts = "maybe"\nwarp = 9\n')
