@@ -137,11 +137,11 @@ def _added_after(moment: datetime) -> Select[int]:
 
 def _discs() -> ColumnElement[int]:
     """How many discs that are counted on hold all of an Instance."""
+    # Each volume once, though a disc of another maker may have an instance twice.
+    on = select(VolumeInstance.volume_id).where(VolumeInstance.instance_id == Instance.id, holds_all())
     return (
         select(func.coalesce(func.sum(Volume.good_copies), 0))
-        .select_from(VolumeInstance)
-        .join(Volume, Volume.id == VolumeInstance.volume_id)
-        .where(VolumeInstance.instance_id == Instance.id, holds_all())
+        .where(Volume.id.in_(on.correlate(Instance)))
         .correlate(Instance)
         .scalar_subquery()
     )

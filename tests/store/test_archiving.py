@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 from sqlalchemy import update
+from sqlalchemy.orm import Session
 
 from store import copies
 from store.archiving import ArchiveRules, meant, not_requested_by, without_conflicts
 from store.db import Database
 from store.models import Instance, Series
 from store.models_base import now
-from store.models_jobs import Disc, Request, RequestInstance, Volume
+from store.models_jobs import Disc, Request, RequestInstance, Volume, VolumeInstance
 from tests.rows import add_disc, add_instance
 
 
@@ -75,6 +76,7 @@ def test_what_is_on_enough_discs_is_not_meant(filled: Database) -> None:
         add_disc(session, instances[1:], state="VERIFIED")
         for volume in session.query(Volume):
             copies.recount(session, volume.id)
+        session.add(_again(session, 1))
     assert chosen(filled, not_on_discs=1) == [4]
     assert chosen(filled, not_on_discs=2) == [1, 3, 4], "the second is on two"
     assert chosen(filled, not_on_discs=3) == [1, 2, 3, 4]
@@ -82,6 +84,13 @@ def test_what_is_on_enough_discs_is_not_meant(filled: Database) -> None:
         session.execute(update(Disc).where(Disc.id == 1).values(marked="LOST"))
         copies.recount(session, 1)
     assert chosen(filled, not_on_discs=1) == [1, 4], "a lost disc counts no more"
+
+
+def _again(session: Session, volume_id: int) -> VolumeInstance:
+    """The first file of a volume once more, under another name, as some makers' discs have them."""
+    first = session.get_one(VolumeInstance, (volume_id, 1))
+    values = {"instance_id": first.instance_id, "size": 1, "sha256": first.sha256, "supplied": []}
+    return VolumeInstance(volume_id=volume_id, position=99, file_id="AGAIN", **values)
 
 
 def test_what_a_source_has_requested_and_what_conflicts(filled: Database) -> None:
