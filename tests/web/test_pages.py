@@ -110,6 +110,7 @@ def test_viewers_see_no_button_that_acts(browser: Browser, secrets: dict[str, st
         "/studies",
         "/studies/1",
         "/archive",
+        "/archive/pools",
         "/archive/schedules",
         "/archive/discs/D1",
         "/nodes",
@@ -120,7 +121,7 @@ def test_viewers_see_no_button_that_acts(browser: Browser, secrets: dict[str, st
             "main [hx-post]:not(#search-form):not(#search-form *):not(#received):not(.more *), main [data-study]"
         )
         assert [one.get_attribute("outerHTML")[:200] for one in acting] == [], path
-    for path in ("/make?study=1", "/system/settings", "/system/audit", "/nodes/ourselves"):
+    for path in ("/make?study=1", "/system/settings", "/system/audit", "/nodes/ourselves", "/archive/new-pool"):
         browser.go(path)
         browser.one("main", "this needs the right")
         browser.one("main", "Ask an administrator")
@@ -174,6 +175,31 @@ def test_an_error_says_what_to_do(browser: Browser) -> None:
     browser.click("#add-node .notice [data-dismiss]")
     browser.gone("#add-node .notice")
     browser.click("#add-node [data-close-dialog]")
+
+
+def test_a_pool_and_a_schedule_are_made_by_their_forms(browser: Browser) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    browser.go("/archive/new-pool")
+    browser.type("#f-copies", Keys.ARROW_UP)
+    browser.type("#f-shelves", "A/3\nvault\nroof")
+    browser.type("#f-name", "yearly.1", Keys.ENTER)
+    browser.one("[role=alert]", "2 copies")  # beside the form, with all that was typed
+    browser.one("#f-shelves").clear()
+    browser.type("#f-name", Keys.ENTER)
+    browser.one("[id='pool-yearly.1']", "2 made, 2 must be good")
+    browser.go("/archive/new-schedule")
+    browser.type("#f-name", "weekly.1")
+    browser.click("#f-pool option[value='yearly.1']")
+    browser.click("#try-it")
+    browser.one("#schedule-preview", "It would fire next")
+    browser.click("#schedule-form button.primary")
+    browser.click("[id='preview-weekly.1']")
+    browser.one("[id='preview-of-weekly.1']", "If it ran now")
+    browser.click("[id='switch-weekly.1']")
+    browser.one("[id='schedule-weekly.1'] .badge.wait", "Off")
+    browser.one("[id='preview-of-weekly.1']", "If it ran now")  # it is as open as before
+    assert [one for one in browser.errors() if "422" not in one] == []
 
 
 def test_a_node_is_asked_and_studies_are_fetched(browser: Browser) -> None:
