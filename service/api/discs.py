@@ -56,7 +56,7 @@ class PurposeBody(_Body):
 class PurposesBody(PurposeBody):
     discs: list[Annotated[str, Field(pattern=r"^[Dd]?[0-9]{1,18}$")]] = Field(default=[], max_length=10_000)
     all_unknown: bool = False
-    file_set_id: str = Field(default="", max_length=16)
+    file_set_id: str = Field(default="", max_length=16, pattern=r"^[A-Za-z0-9_ *?]*$")
 
 
 class FoundBody(_Body):
