@@ -1,12 +1,12 @@
-"""Many rows entered in a table at a time, with little work for each of them."""
+"""Many rows entered in a table, or looked up, at a time, with little work for each of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Table, insert
+from sqlalchemy import Column, Connection, Dialect, Table, insert, select
 
 _Process = Callable[[Any], Any]
 
@@ -28,6 +28,26 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str
         for row in values:
             row[place] = process(row[place])
     connection.exec_driver_sql(sql, [tuple(row) for row in values])
+
+
+def rows_with(
+    connection: Connection,
+    columns: Sequence[Column[Any]],
+    column: Column[Any],
+    values: Collection[str] | Collection[int],
+) -> list[Any]:
+    """These columns of the rows that have one of ``values``, some thousand at most, in ``column``.
+
+    All of them are text or numbers, which databases give as they are.
+    """
+    table = column.table
+    if connection.dialect.name != "sqlite":
+        return list(connection.execute(select(*columns).where(column.in_(values))))
+    quoted = connection.dialect.identifier_preparer.quote
+    names = ", ".join(quoted(one.name) for one in columns)
+    places = ", ".join("?" * len(values))
+    sql = f"SELECT {names} FROM {quoted(table.name)} WHERE {quoted(column.name)} IN ({places})"
+    return list(connection.exec_driver_sql(sql, tuple(values)))
 
 
 @lru_cache(32)

@@ -15,7 +15,7 @@ from sqlalchemy import Table, insert, select, update
 from sqlalchemy.orm import Session
 
 from media.items import Header
-from store.bulk import insert_rows
+from store.bulk import insert_rows, rows_with
 from store.db import next_numbers
 from store.models import Derived, Instance
 from store.models_archive import Pool, PoolInstance
@@ -113,10 +113,10 @@ def enter_instances(
 
 
 def _known(session: Session, arrived: Sequence[Arrived]) -> dict[tuple[str, str], int]:
-    rows = session.execute(
-        select(Instance.sop_instance_uid, Instance.digest, Instance.id).where(
-            Instance.sop_instance_uid.in_({one.header.sop_instance_uid for one in arrived})
-        )
+    column = _INSTANCES.c
+    uids = {one.header.sop_instance_uid for one in arrived}
+    rows = rows_with(
+        session.connection(), (column.sop_instance_uid, column.digest, column.id), column.sop_instance_uid, uids
     )
     return {(uid, digest): row_id for uid, digest, row_id in rows}
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Table, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from store.bulk import insert_rows
+from store.bulk import insert_rows, rows_with
 from store.db import Database
 from store.models import Derived, Instance
 
@@ -88,3 +88,15 @@ def test_a_row_that_is_there_is_refused(database: Database) -> None:
         insert_rows(session.connection(), INSTANCES, [instance(1), instance(1)])
     with database.read() as session:
         assert session.scalars(select(Instance)).all() == []
+
+
+def test_rows_are_looked_up(database: Database) -> None:
+    hostile = "1.2' OR '1'='1"
+    with database.begin() as session:
+        connection, column = session.connection(), INSTANCES.c
+        insert_rows(connection, INSTANCES, [instance(number, instance_number=number) for number in range(1500)])
+        wanted = {f"1.2.{number}" for number in range(500, 2500)} | {hostile}
+        rows = rows_with(connection, (column.instance_number, column.digest), column.sop_instance_uid, wanted)
+        assert sorted(number for number, _ in rows) == list(range(500, 1500))
+        assert {digest for _, digest in rows} == {"0" * 64}
+        assert rows_with(connection, (column.id,), column.sop_instance_uid, {hostile}) == []
