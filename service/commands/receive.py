@@ -132,7 +132,7 @@ def studies(json: JsonOption = False, data: DataOption = None, config: ConfigOpt
         return
     table(
         "",
-        ("Date", "Patient ID", "Patient name", "Series", "Instances", "Size", "Study Instance UID"),
+        ("Date", "Patient ID", "Patient name", "Series", "Instances", "In spool", "Size", "Study Instance UID"),
         [
             (
                 study["study_date"],
@@ -140,13 +140,21 @@ def studies(json: JsonOption = False, data: DataOption = None, config: ConfigOpt
                 study["patient_name"],
                 study["series"],
                 study["instances"],
+                in_spool_words(study),
                 size_text(study["bytes"]),
                 study["study_instance_uid"],
             )
             for study in documents
         ],
-        right=("Series", "Instances", "Size"),
+        right=("Series", "Instances", "In spool", "Size"),
     )
+
+
+def in_spool_words(study: dict[str, Any]) -> str:
+    """How much of a study is in the spool; the rest was purged, or entered from discs."""
+    if study["in_spool"] == study["instances"]:
+        return "all"
+    return str(study["in_spool"] or "none")
 
 
 def purge(
