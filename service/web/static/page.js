@@ -43,7 +43,7 @@
   };
   const formOf = (event) => {
     const asked = event.detail.requestConfig && event.detail.requestConfig.elt;
-    return asked && asked.tagName === "FORM" && asked.getAttribute("hx-target") === "#notices" ? asked : null;
+    return asked && asked.matches("form[hx-target='#notices'], form[data-errors]") ? asked : null;
   };
   body.addEventListener("htmx:beforeSwap", (event) => {
     const form = formOf(event);
