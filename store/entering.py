@@ -271,13 +271,9 @@ def enter_job(session: Session, plan: Plan, copies: int) -> Job:
 def add_requested(session: Session, request_id: int, ids: Sequence[int]) -> None:
     """These instances belong to what was asked for; the pool that asked, where it is known here, has taken them."""
     wanted = set(ids)
-    there = set(
-        session.scalars(
-            select(RequestInstance.instance_id).where(
-                RequestInstance.request_id == request_id, RequestInstance.instance_id.in_(wanted)
-            )
-        )
-    )
+    column = _REQUESTED.c
+    rows = rows_with(session.connection(), (column.instance_id, column.request_id), column.instance_id, wanted)
+    there = {row_id for row_id, by in rows if by == request_id}
     new = [{"request_id": request_id, "instance_id": row_id} for row_id in sorted(wanted - there)]
     if new:
         insert_rows(session.connection(), _REQUESTED, new)
