@@ -33,7 +33,7 @@ from media.trees import open_tree
 from store import reburns
 from store.models_jobs import Volume
 from store.reburns import Meant, ReburnError
-from store.recall_sources import Candidate, candidates
+from store.recall_sources import Candidate, Rank, candidates
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -309,6 +309,10 @@ def volume_image(ctx: Context, volume_id: int) -> ImageSource:
     with ctx.db.read() as session:
         path = reburns.image_wanted(session, volume_id)
         volume = session.get_one(Volume, volume_id)
+        if path is not None and not path.is_file():  # it was moved since; another copy does as well
+            online = candidates(session, [volume_id]).get(volume_id, [])
+            sound = (one.image for one in online if one.rank is Rank.ONLINE and one.image is not None)
+            path = next((image for image in sound if image.is_file()), path)
     if path is None or not path.exists() or volume.image_sha256 is None:
         return assemble.volume_image(ctx, volume_id)
     return CopiedImage(path, volume_id=volume.file_set_id, sectors=volume.sectors, sha256=volume.image_sha256)

@@ -125,6 +125,18 @@ def test_from_a_path_that_is_given(burnt: House) -> None:
     assert made.sha256 == _disc(burnt, 1).sha256
 
 
+def test_an_image_that_is_gone_when_it_is_to_be_copied(burnt: House, tmp_path: Path) -> None:
+    _purge(burnt)
+    first = Path(str(_disc(burnt, 1).image))
+    other = Path(shutil.copy(first, tmp_path / "other.iso"))
+    assert reburning.order(burnt.ctx, "D1", path=other).source == str(other.resolve())
+    other.unlink()
+    image = reburning.volume_image(burnt.ctx, _disc(burnt, 1).volume_id)
+    written: list[bytes] = []
+    image.write(written.append, lambda _done: None, lambda: False)
+    assert b"".join(written) == first.read_bytes()
+
+
 def test_from_a_folder(burnt: House, tmp_path: Path) -> None:
     _purge(burnt)
     folder = _extracted(_without_image(burnt, 1), tmp_path / "folder")
