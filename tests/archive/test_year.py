@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import random
 from pathlib import Path
 
 import pytest
 
-from tests.archive.year import Clock, Year
+from tests.archive.year import Clock, Year, in_haste
 from tests.soak import SEED, size
 
 YEARS = size(2, 40)
@@ -19,8 +18,7 @@ STEPS = size(60, 600)
 def test_a_year(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     clock = Clock()
     clock.install(monkeypatch)
-    for name in ("fsync", "fdatasync"):  # the power only goes off in the model
-        monkeypatch.setattr(os, name, lambda _descriptor: None)
+    in_haste(monkeypatch)
     year = Year(tmp_path, clock, random.Random(SEED + number))
     try:
         for step in range(STEPS):

@@ -8,9 +8,10 @@ read from its image by this file alone, so the model knows what must still be re
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,7 @@ import pytest
 from sqlalchemy import event, func, select, update
 from sqlalchemy.orm import Session
 
+import jobs.conforming
 import jobs.planning
 import store.models_base
 import store.spool
@@ -29,12 +31,15 @@ from burners.iso_export import IsoExport
 from burners.registry import Burners
 from config.settings import load
 from jobs import pools, reburning, recalls, retaining, reverifying, schedules, workflow
+from jobs.conform_pool import Conformed, Task
 from jobs.context import Context
 from jobs.filling import Filler
 from jobs.leases import Abandoned, LeaseKeeper
 from jobs.options import RequestOptions
 from jobs.planning import create_request
 from jobs.work import RealRooms, Work
+from media.conform import conform
+from media.edits import NO_EDITS
 from media.problems import MediaError
 from media.trees import open_tree
 from service import rebuilding
@@ -46,13 +51,13 @@ from store.checks import counts
 from store.db import Database
 from store.discs import latest_discs
 from store.instances import Provenance, Registrar, ingest_file
-from store.models import Instance, Study
+from store.models import Derived, Instance, Study
 from store.models_jobs import Disc, Job, Volume, VolumeInstance
 from store.reburns import ReburnError
 from store.selection import Selection
 from store.spool import Spool
 from store.states import DISC_FINAL, JOB_FINAL, JOB_PREPARING, DiscState, JobState
-from tests.makers import Patient, make
+from tests.makers import EXPLICIT_LE, IMPLICIT_LE, Patient, make
 
 REQUIRED = 2
 """Discs of the pool that must hold what is not in the spool any more."""
@@ -132,6 +137,9 @@ class Acknowledged:
 
     uid: str
     digest: str
+    """Of its data set."""
+    on_disc: str
+    """Of the same as it is conformed for a disc."""
     study: str
     instance_id: int
 
@@ -272,17 +280,20 @@ class Year:
 
     def _receive(self, study: int, first: int, count: int, **values: Any) -> None:
         patient = Patient(f"P{study % 7}", f"Patient^{study % 7}")
+        syntax = IMPLICIT_LE if study % 3 == 0 else EXPLICIT_LE
         folder = self.folder / "incoming"
         folder.mkdir(exist_ok=True)
         registrar = Registrar(self.db, self.ctx.spool)
         for number in range(first, first + count):
-            made = make("CT", seed=study, patient=patient, study=study, number=number, size=45_000, **values)
+            values |= {"seed": study, "patient": patient, "study": study, "number": number, "size": 45_000}
+            made = make("CT", transfer_syntax_uid=syntax, **values)
             path = made.write(folder)
             outcome = ingest_file(registrar, path, provenance=Provenance("CT_1", "BURNISH", "test"))
             digest = hashlib.sha256(made.encoded).hexdigest()
+            plain = digest if syntax == EXPLICIT_LE else hashlib.sha256(make("CT", **values).encoded).hexdigest()
             uid = made.sop_instance_uid
             # From here on it is acknowledged.
-            self.held[digest] = Acknowledged(uid, digest, made.study_instance_uid, outcome.instance_id)
+            self.held[digest] = Acknowledged(uid, digest, plain, made.study_instance_uid, outcome.instance_id)
 
     def days(self) -> None:
         """Time passes."""
@@ -479,12 +490,16 @@ class Year:
         """What was neither in the spool nor is on a disc that can be read was at risk, and is lost. Numbers are new."""
         with self.db.read() as session:
             numbers = dict(session.execute(select(Instance.digest, Instance.id)).tuples().all())
-        for digest, one in list(self.held.items()):
-            if digest in numbers:
-                one.instance_id = numbers[digest]
+        before, self.held = self.held, {}
+        for one in before.values():
+            if one.digest not in numbers and one.on_disc in numbers:  # only a disc that was handed out has it
+                one.digest = one.on_disc
+            self.held[one.digest] = one
+            if one.digest in numbers:
+                one.instance_id = numbers[one.digest]
                 continue
-            assert not self.copies(digest, sound=True), f"{one.uid} is on a disc, and not in the rebuilt catalogue"
-            del self.held[digest]
+            assert not self.copies(one.digest, sound=True), f"{one.uid} is on a disc, and not in the rebuilt catalogue"
+            del self.held[one.digest]
             self.happened["lost for good"] += 1
 
     def reburn(self) -> None:
@@ -509,13 +524,13 @@ class Year:
     def _bring_back(self, study: str, *, honest: bool) -> None:
         """Recall a study: what a sound disc holds must come, byte for byte."""
         wanted = {digest: one for digest, one in self.held.items() if one.study == study}
-        here = self._in_spool()
+        here = self._here()
         possible = [digest for digest in wanted if digest in here or self.copies(digest, sound=True)]
         numbers = [one.instance_id for one in wanted.values()]
         with suppress(recalls.recalls.RecallError):
             number = recalls.begin(self.ctx, numbers, source="cli", by="test", selection={"study": [study]})
             self._serve(number, honest=honest)
-            here = self._in_spool()
+            here = self._here()
             for digest in possible:
                 assert digest in here, (
                     f"{wanted[digest].uid} could be had from a disc, and did not come: "
@@ -591,9 +606,12 @@ class Year:
 
     def copies(self, digest: str, *, sound: bool = False) -> int:
         """Discs of the archive that hold an instance with the right bytes and that the catalogue may count on."""
-        uid = self.held[digest].uid
+        wanted = self.held[digest]
         return sum(
-            one.archive and one.known and (one.sound or not sound) and one.holds.get(uid) == digest
+            one.archive
+            and one.known
+            and (one.sound or not sound)
+            and one.holds.get(wanted.uid) in (digest, wanted.on_disc)
             for one in self.shelf.values()
         )
 
@@ -610,6 +628,17 @@ class Year:
             file = self.ctx.spool.path_of(path)
             if one is not None and file.exists() and digest_of(file.read_bytes()) == one.digest:
                 found.add(one.digest)
+        return found
+
+    def _here(self) -> set[str]:
+        """The same, and those that are back from a disc as they were conformed for it."""
+        found = self._in_spool()
+        with self.db.read() as session:
+            rows = session.execute(select(Derived.source_digest, Derived.path).where(Derived.restored_at.is_not(None)))
+            for digest, path in rows:
+                one, file = self.held.get(digest), self.ctx.derived_path(path)
+                if one is not None and file.exists() and digest_of(file.read_bytes()) == one.on_disc:
+                    found.add(digest)
         return found
 
     def check(self, after: str) -> None:
@@ -680,9 +709,24 @@ class Year:
             assert self.copies(digest) >= REQUIRED or one.instance_id in told, f"{one.uid} is on no disc, and waits"
 
 
+def in_haste(patch: pytest.MonkeyPatch) -> None:
+    """The power only goes off in the model: nothing need be waited for, and conforming needs no process of its own."""
+    for name in ("fsync", "fdatasync"):
+        patch.setattr(os, name, lambda _descriptor: None)
+    patch.setattr(jobs.conforming, "conform_all", _conform_here)
+
+
 def _in_haste(connection: Any, _record: Any) -> None:
-    """The power only goes off in the model: nothing need be waited for."""
     connection.execute("PRAGMA synchronous=OFF")
+
+
+def _conform_here(tasks: Sequence[Task], **_: Any) -> Iterator[Conformed]:
+    for task in tasks:
+        made = conform(task.source, task.target, task.recipe, edits=None if task.edits == NO_EDITS else task.edits)
+        yield Conformed(
+            task, made.size, made.sha256, made.transfer_syntax_uid, tuple(made.changes), made.directory_keys,
+            made.new_sop_instance_uid, made.facts,
+        )  # fmt: skip
 
 
 def contents(image: Path) -> dict[str, str]:
