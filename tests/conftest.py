@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import shutil
@@ -9,13 +10,18 @@ import sqlite3
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer.main
+import typer.testing
 from sqlalchemy import create_engine, make_url, text
 
 from jobs import engine
+from service import calls
+from service.operations import StoreOperations
 from store import migrate
 from store.db import Database
 
@@ -111,7 +117,7 @@ def _prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
     A new SQLite file gets our tables as a copy of what Alembic made of the first one, not by all migrations again. A
     new file of the engine is a copy, too, of the first with the same burners: DBOS looks for new queues once a second.
-    It looks for work more often than elsewhere.
+    It looks for work more often than elsewhere. Commands, and the routes that they call, are got ready when first used.
     """
     folder = tmp_path_factory.mktemp("prepared")
     upgrade, launch = migrate.upgrade, engine.Engine._launch
@@ -137,10 +143,31 @@ def _prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         return None if made.exists() else _copied(path, made)
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.testing, "_get_command", functools.cache(typer.main.get_command))
+        patch.setattr(calls.LocalCall, "__init__", _local_call())
         patch.setattr(migrate, "upgrade", upgraded)
         patch.setattr(engine.Engine, "_launch", launched)
         patch.setattr(engine, "_POLL_SECONDS", 0.05)
         yield
+
+
+def _local_call() -> Callable[..., None]:
+    """``LocalCall.__init__`` that has requests answered by the first application, with the state of its own."""
+    begin = calls.LocalCall.__init__
+    first: list[Any] = []
+
+    def begun(self: calls.LocalCall, operations: StoreOperations) -> None:
+        begin(self, operations)
+        own = self._app.app
+        first[:] = first or [own]
+
+        async def answered(*asked: Any) -> None:
+            first[0].state = own.state
+            await first[0](*asked)
+
+        self._app.app = answered
+
+    return begun
 
 
 def _is_empty(path: str) -> bool:
