@@ -117,7 +117,7 @@ def check(
             checked.refused.append(Refusal(row, error.code, error.reason))
             continue
         if not has_source(row):
-            reason = row.why_not or "it is no longer in the spool; it has to be recalled from its disc first"
+            reason = row.why_not or "it is no longer in the spool; `burnish recall` brings it back"
             checked.refused.append(Refusal(row, "NO_INSTANCE", reason))
             continue
         corrected = (values or {}).get(row.id, ())

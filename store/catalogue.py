@@ -51,9 +51,28 @@ def studies(session: Session) -> list[dict[str, Any]]:
         select(Study.study_instance_uid, Series.modality).join(Series).distinct().order_by(Series.modality)
     ):
         modalities.setdefault(uid, []).append(modality)
+    back = _back(session)
     for document in found:
         document["modalities"] = modalities.get(document["study_instance_uid"], [])
+        document["back"] = back.get((document["study_instance_uid"], document["patient_id"]), 0)
     return found
+
+
+def _back(session: Session) -> dict[tuple[str, str], int]:
+    """By study and Patient ID: instances not in the spool, but back from a disc as they were changed for it."""
+    rows = session.execute(
+        select(Study.study_instance_uid, Patient.patient_id, func.count(func.distinct(Instance.id)))
+        .join(Series, Series.study_id == Study.id)
+        .join(Instance, Instance.series_id == Series.id)
+        .join(Patient, Patient.id == Study.patient_id)
+        .join(
+            Derived,
+            (Derived.source_digest == Instance.digest) & (Derived.sop_instance_uid == Instance.sop_instance_uid),
+        )
+        .where(Instance.spool_path.is_(None), Derived.restored_at.is_not(None), Derived.new_sop_instance_uid.is_(None))
+        .group_by(Study.id, Patient.id, Study.study_instance_uid, Patient.patient_id)
+    )
+    return {(uid, patient_id): count for uid, patient_id, count in rows}
 
 
 def find(

@@ -130,8 +130,8 @@ def _refused_by(session: Session, plan_id: int) -> tuple[str, str] | None:
         return None
     first = refused[0]
     more = f" (and {len(refused) - 1} more, see the report)" if len(refused) > 1 else ""
-    text = f"refused: {first['sop_instance_uid']}: {first['reason']}{more}"
-    return (plan.report.get("reasons") or ["PROC_FAILURE"])[0], text
+    code = (plan.report.get("reasons") or ["PROC_FAILURE"])[0]
+    return code, f"refused: {first['sop_instance_uid']}: {first['reason'].removeprefix(f'{code}: ')}{more}"
 
 
 def job_of_request(session: Session, request_id: int) -> int | None:

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from store.matching import begins_with, has_wildcard, patient_name_condition, text_condition
 from store.models import Instance, Patient, Series, Study
+from store.presence import has_restored
 from store.search import folded_text, name_matches
 from store.selection import on_verified_disc, parse_date_range
 
@@ -66,6 +67,8 @@ class StudyRow:
     instances: int = 0
     bytes: int = 0
     in_spool: int = 0
+    back: int = 0
+    """Instances that are not in the spool, but back from a disc as they were changed for it."""
     on_disc: int = 0
     """Instances that a disc holds which is counted on."""
     conflicts: int = 0
@@ -210,7 +213,7 @@ def count(session: Session, rows: Sequence[StudyRow]) -> None:
     by_id = {row.id: row for row in rows}
     if not by_id:
         return
-    for study_id, modality, series, instances, size, in_spool, on_disc, conflicts, received in session.execute(
+    for study_id, modality, series, instances, size, in_spool, back, on_disc, conflicts, received in session.execute(
         _counted(), {"studies": list(by_id)}
     ):
         row = by_id[study_id]
@@ -220,6 +223,7 @@ def count(session: Session, rows: Sequence[StudyRow]) -> None:
         row.instances += instances
         row.bytes += int(size)  # PostgreSQL sums into a Decimal
         row.in_spool += in_spool
+        row.back += int(back)
         row.on_disc += int(on_disc)
         row.conflicts += conflicts
         if row.received_at is None or received > row.received_at:
@@ -237,6 +241,7 @@ def _counted() -> Select[Any]:
             func.count(Instance.id),
             func.coalesce(func.sum(Instance.file_bytes), 0),
             func.count(Instance.spool_path),
+            func.coalesce(func.sum(case((Instance.spool_path.is_not(None), 0), (has_restored(), 1), else_=0)), 0),
             func.coalesce(func.sum(case((on_verified_disc(), 1), else_=0)), 0),
             func.count(Instance.conflict_of),
             func.max(Instance.received_at),

@@ -34,7 +34,8 @@ class StudyDoc(BaseModel):
     series: int
     instances: int
     bytes: int
-    in_spool: int = Field(description="Instances that are online")
+    in_spool: int = Field(description="Instances that are in the spool, as received")
+    back: int = Field(description="Others that are back from a disc, as they were changed for it")
     on_disc: int = Field(description="Instances on a disc that is counted on")
     conflicts: int = Field(description="Instances received again under the same UID with other content")
     received_at: Time | None = Field(description="When the last instance came")

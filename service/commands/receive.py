@@ -154,7 +154,8 @@ def in_spool_words(study: dict[str, Any]) -> str:
     """How much of a study is in the spool; the rest was purged, or entered from discs."""
     if study["in_spool"] == study["instances"]:
         return "all"
-    return str(study["in_spool"] or "none")
+    here = str(study["in_spool"] or "none")
+    return f"{here}, {study['back']} back" if study.get("back") else here
 
 
 def purge(

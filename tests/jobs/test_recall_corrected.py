@@ -15,6 +15,7 @@ from jobs.plandocument import plan_document
 from jobs.planning import create_request, make_plan
 from jobs.recalls import RecallWork, begin, document, listing, offer
 from media.verify import verify_path
+from store import catalogue, studylist
 from store.models import Derived, Instance
 from store.models_jobs import Disc, VolumeInstance
 from store.selection import Selection
@@ -95,3 +96,15 @@ def test_a_disc_under_the_patients_own_name_is_read_first(house: House, tmp_path
         session.execute(update(Disc).where(Disc.id == own.disc_id).values(marked="LOST"))
     RecallWork(house.ctx, lambda *_: []).once()
     assert document(house.ctx, number)["as_on_disc"] == {"instances": 2, "another_patient": 2}
+
+
+def test_lists_of_studies_tell_what_is_back(house: House, tmp_path: Path) -> None:
+    house.receive(2)
+    (burnt,) = burn(house.ctx, tmp_path / "vault", coerce=[CORRECTED])
+    purge(house.ctx)
+    recall(house)
+    offer(house.ctx, burnt.image)
+    with house.db.read() as session:
+        (listed,) = catalogue.studies(session)
+        (found,) = studylist.search(session, studylist.Query())
+    assert (listed["in_spool"], listed["back"], found.in_spool, found.back) == (0, 2, 0, 2)

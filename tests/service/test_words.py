@@ -15,3 +15,4 @@ def test_a_patient_without_name_and_number() -> None:
 def test_how_much_of_a_study_is_in_the_spool() -> None:
     told = [in_spool_words({"instances": 5, "in_spool": here}) for here in (5, 3, 0)]
     assert told == ["all", "3", "none"]
+    assert in_spool_words({"instances": 5, "in_spool": 0, "back": 5}) == "none, 5 back"
