@@ -7,8 +7,10 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
+import anyio
 import pytest
 from starlette.testclient import TestClient
 
@@ -17,8 +19,8 @@ from service import opening
 from service.api.application import build
 from service.operations import StoreOperations
 from service.shutdown import Stopping
-from service.web import supplies
-from service.web.live import MAX_STREAMS, _words
+from service.web import live, supplies
+from service.web.live import MAX_STREAMS, Seen, _words
 from service.web.make import Planning, Plannings, selection_of
 from service.web.routes import where
 from service.web.shown import Shown, zone_of
@@ -162,6 +164,32 @@ def test_devices_that_hang_keep_no_page_waiting_and_are_told(
         assert "There is no burner" in client.get("/", headers={"Accept-Language": "en"}).text
     finally:
         state.burner_watch = before
+
+
+def test_the_last_of_many_changes_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "_SLEEP_SECONDS", 0.01)
+    monkeypatch.setattr(live, "_APART", {"board": 0.3, "received": 0.3, "burners": 0.3})
+    looks = [Seen(0, 0, "", 1), Seen(1, 1, "", 1), Seen(2, 1, "", 1), Seen(3, 1, "", 1)]
+    pulse = SimpleNamespace(look=lambda: looks.pop(0) if len(looks) > 1 else looks[0])
+    state = SimpleNamespace(stopping=lambda: False)
+    request = SimpleNamespace(app=SimpleNamespace(state=state), is_disconnected=not_gone)
+
+    async def told() -> list[tuple[str, int]]:
+        found: list[tuple[str, int]] = []
+        async for piece in live._news(request, pulse, texts_of("en")):  # type: ignore[arg-type]
+            found.append((piece.partition("\n")[0], looks[0].board))
+            if len(found) == 4:
+                break
+        return found
+
+    first, *others = anyio.run(told)
+    assert first[0] == "retry: 3000"
+    assert sorted(name for name, _ in others) == ["event: board", "event: board", "event: received"]
+    assert others[-1] == ("event: board", 3)  # those between were not told one by one, the last was
+
+
+async def not_gone() -> bool:
+    return False
 
 
 def test_the_call_is_in_words() -> None:
