@@ -92,7 +92,7 @@ def offer(
     with ctx.db.read() as session:
         volume = recall_plan.volume_of(session, file_set_uid=found.file_set_uid, file_set_id=found.file_set_id)
         wanted = recall_plan.wanted_of_volume(session, volume.id) if volume is not None else {}
-        chosen = _copy_of(session, volume, disc_id) if volume is not None else None
+        chosen = _copy_of(session, volume, path, disc_id) if volume is not None else None
     if volume is None:
         return _wrong(ctx, found, UNKNOWN, f"{found.says}: the catalogue does not know it", place)
     if not wanted:
@@ -110,15 +110,18 @@ def offer(
     return _answer(ctx, found, READ, words, medium, reading, sorted(wanted)) | {"by": by}
 
 
-def _copy_of(session: Session, volume: Volume, disc_id: int | None) -> int | None:
-    """Which disc of a volume is meant: the one that was said, else that was asked for, else the best."""
-    discs = [one.disc_id for one in candidates(session, [volume.id]).get(volume.id, ())]
+def _copy_of(session: Session, volume: Volume, path: Path, disc_id: int | None) -> int | None:
+    """Which disc of a volume is meant: the one that was said, else whose image it is, else that was asked for, else the
+    best."""
+    found = candidates(session, [volume.id]).get(volume.id, ())
+    discs = [one.disc_id for one in found]
     if disc_id is not None:
         if disc_id not in discs:
             raise recalls.RecallError(f"D{disc_id} is no disc of {volume.file_set_id}")
         return disc_id
+    lying_there = [one.disc_id for one in found if one.image == path]
     asked = recall_plan.discs_asked(session, volume.id)
-    return next(iter([*asked, *discs]), None)
+    return next(iter([*lying_there, *asked, *discs]), None)
 
 
 def _wrong(ctx: Context, found: Recognised, result: str, words: str, place: str) -> dict[str, Any]:

@@ -238,6 +238,8 @@ def test_what_cannot_be_read_is_tried_from_the_other_copy(
         hurt(patch, first, [files_of(house, first)[1][1]])
         told = offer(house.ctx, first.image, "drive 1")
     assert (told["result"], told["restored"], told["failed"]) == (work.READ, 3, 1)
+    assert told["words"].endswith(f"; D{first.disc_id} is damaged: nobody counts on it any more")
+    assert told["too_few"] is None
     (ask,) = told["asks"]
     assert (ask["disc"], ask["instances"]) == (f"D{second.disc_id}", 1)
     with house.db.read() as session:
@@ -246,8 +248,22 @@ def test_what_cannot_be_read_is_tried_from_the_other_copy(
     assert offer(house.ctx, second.image)["restored"] == 1
     assert (state(house, number), in_spool(house.ctx)) == ("DONE", 4)
 
-    assert told["words"].endswith(f"; D{first.disc_id} is damaged: nobody counts on it any more")
-    assert told["too_few"] is None
+
+def test_an_image_that_the_catalogue_knows_is_taken_for_no_other_copy(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.receive(2)
+    first, second = burn(house.ctx, tmp_path / "vault", discs=2)
+    put_online(house.ctx, first)
+    purge(house.ctx)
+    number = start(house)
+    with monkeypatch.context() as patch:
+        hurt(patch, first, [files_of(house, first)[1][1]])
+        RecallWork(house.ctx, nobody).once()
+        assert [ask["disc"] for ask in document(house.ctx, number)["asks"]] == [f"D{second.disc_id}"]
+        assert offer(house.ctx, first.image)["disc"] == f"D{first.disc_id}"
+    assert [ask["disc"] for ask in document(house.ctx, number)["asks"]] == [f"D{second.disc_id}"]
+
 
 def test_what_no_copy_gives_is_listed_by_instance(
     house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
