@@ -21,6 +21,8 @@ FILE_LIMIT = 2**32 - 1
 """A file of this many bytes or more does not go into one extent of a level 1 volume."""
 DIRECTORY_LIMIT = 65_535
 """A path table numbers its directories in 16 bits (ECMA-119 9.4.4)."""
+ENTRY_LIMIT = 450_000
+"""Files and directories of a volume that we make: fewer than ``media.trees`` and the manifest's readers take."""
 LEVEL_LIMIT = 8
 """Levels of the directory hierarchy, the root among them (ECMA-119 6.8.2.1); so many components has a File ID."""
 

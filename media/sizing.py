@@ -24,6 +24,8 @@ from media.records import TYPES
 FILE_RECORD = layout.record_length(len(layout.file_identifier("IM000001")))
 DIRECTORY_RECORD = layout.record_length(8)
 _PATH_RECORD = layout.path_record_length(8)
+_FIXED_DIRECTORIES = 2
+"""The root and DICOM."""
 _FIXED_PATH_TABLE = layout.path_record_length(1) + layout.path_record_length(len(FOLDER))
 
 
@@ -202,6 +204,7 @@ class _Counters(NamedTuple):
     readme: int
     supplied: int
     data_sectors: int
+    items: int
     directories: int
     directory_sectors: int
     """Both without the root and DICOM."""
@@ -212,6 +215,11 @@ class _Counters(NamedTuple):
     """...and behind them."""
     catalogue: int
     """Bytes of the set's catalogue; 0: there is none."""
+
+
+def _too_many(counters: _Counters) -> bool:
+    directories = counters.directories + _FIXED_DIRECTORIES
+    return directories > layout.DIRECTORY_LIMIT or directories + counters.items > layout.ENTRY_LIMIT
 
 
 class Fill:
@@ -228,21 +236,28 @@ class Fill:
         reserved = sizing.set_catalogue.reserved if sizing.set_catalogue is not None else 0
         generated = sum(manifest.file_line_length(len(name)) for name in listed)
         sums = generated + manifest.sealed_length()
-        self._counters = _Counters(sizing.dicomdir_header, sums, 0, 0, 0, 0, 0, 0, 0, 0, reserved)
+        self._counters = _Counters(sizing.dicomdir_header, sums, 0, 0, 0, 0, 0, 0, 0, 0, 0, reserved)
         self.pieces: list[Piece] = []
         self.sectors = self._sectors(self._counters)
 
     def add(self, piece: Piece, capacity: int | None = None) -> bool:
-        """Put the piece on the volume, unless the image would have more than ``capacity`` sectors; say whether."""
+        """Put the piece on the volume, unless the image would have more than ``capacity`` sectors, or more files and
+        directories than a volume has; say whether.
+        """
         counters, branches = self._with(piece)
         sectors = self._sectors(counters)
-        if capacity is not None and sectors > capacity:
+        if capacity is not None and (sectors > capacity or _too_many(counters)):
             return False
         self._counters = counters
         self._branches.update(branches)
         self.sectors = sectors
         self.pieces.append(piece)
         return True
+
+    @property
+    def too_many(self) -> bool:
+        """Whether it has more files or directories than a volume may have."""
+        return _too_many(self._counters)
 
     def _with(self, piece: Piece) -> tuple[_Counters, dict[Position, _Branch]]:
         """The counters with the piece, and the branches that change."""
@@ -282,6 +297,7 @@ class Fill:
             readme=now.readme + lines,
             supplied=now.supplied + load.supplied + roots.supplied,
             data_sectors=now.data_sectors + load.data_sectors + roots.data_sectors,
+            items=now.items + load.items + roots.items,
             directories=now.directories + directories,
             directory_sectors=now.directory_sectors + sectors,
             patients=now.patients + patients,

@@ -223,8 +223,9 @@ class _Cutter:
     def _fits(self, piece: Piece) -> bool:
         """Whether a piece fits on a volume of its own; a single instance that does not is refused."""
         limit = max(item.size for item in piece.items) >= layout.FILE_LIMIT
-        sectors = alone(piece, self._sizing).sectors
-        if not limit and sectors <= self._capacity:
+        fill = alone(piece, self._sizing)
+        sectors = fill.sectors
+        if not limit and sectors <= self._capacity and not fill.too_many:
             return True
         if len(piece.position) == 4:
             item = piece.items[0]

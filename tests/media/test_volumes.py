@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from media import dicomdir, manifest, volumes
+from media import dicomdir, manifest, trees, verify_manifest, volumes
+from media import isolayout as layout
 from media.contents import Contents, arrange
 from media.fileids import FileIds
 from media.fileset import build, sizing
@@ -341,6 +342,27 @@ def test_an_object_without_a_patient_that_finds_no_room_is_refused() -> None:
 def test_an_instance_given_twice_is_an_error() -> None:
     with pytest.raises(MediaError, match=r"1\.2\.3\.1 was given twice"):
         arrange([entry(1), entry(1)])
+
+
+def test_a_volume_has_no_more_directories_than_a_path_table_can_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "DIRECTORY_LIMIT", 2 + 2 * 3)  # two patients with a study and a series each
+    entries = [entry(number, patient=number) for number in range(1, 6)]
+    packing = pack(entries, 10_000, many_patients=True)
+    assert sorted(len(volume.items) for volume in packing.volumes) == [1, 2, 2]
+    assert packing.refused == ()
+
+
+def test_a_volume_has_no_more_files_than_its_verification_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "ENTRY_LIMIT", 2 + 3 + 4)
+    packing = pack([entry(number) for number in range(1, 11)], 10_000)
+    assert [len(volume.items) for volume in packing.volumes] == [4, 4, 2]
+    assert packing.refused == ()
+
+
+def test_what_is_written_can_be_read() -> None:
+    lines = layout.ENTRY_LIMIT * manifest.file_line_length(len("DICOM/P0000001/ST000001/SE000001/IM000001"))
+    assert layout.ENTRY_LIMIT < trees._ENTRY_LIMIT
+    assert lines < verify_manifest._LIMIT
 
 
 def test_time_per_instance_does_not_grow() -> None:
