@@ -23,7 +23,7 @@ from jobs.filling import MEDIA_AT_ONCE, VolumeSet, Window, chosen_of, next_media
 from jobs.layout import lay_out
 from jobs.options import AUTO, OptionsError, RequestOptions
 from jobs.preparing import Prepared, profile_and_medium, require_pair
-from jobs.schedules import Firing
+from jobs.schedules import AlreadyDoneError, Firing
 from jobs.sources import has_source, source_of
 from media.volumes import VolumePlan
 from store import archiving, jobs, plans, pools, waiting
@@ -87,10 +87,6 @@ def run(ctx: Context, firing: Firing) -> dict[str, Any]:
     if job_id is not None:
         firing.submit(job_id)
     return result
-
-
-class AlreadyDoneError(Exception):
-    """Another has run this firing to its end; nothing of this run stays."""
 
 
 def _source(schedule: str) -> str:

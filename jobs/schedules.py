@@ -58,6 +58,10 @@ class Firing:
     said so before, and the transaction must be rolled back. A kind that does not call it is finished after ``run``."""
 
 
+class AlreadyDoneError(Exception):
+    """Another has run this firing to its end, or it was removed; nothing of this run stays."""
+
+
 class Kind(Protocol):
     """A module of functions."""
 
@@ -221,7 +225,9 @@ class Scheduler:
             self._note(run)
         self._run(run, by=by)
         with self.ctx.db.read() as session:
-            done = session.get_one(ScheduleRun, run.id)
+            done = session.get(ScheduleRun, run.id)
+            if done is None:  # removed while it ran, its firings with it
+                raise schedules.NoSuchSchedule(name)
             return dict(done.result or {})
 
     def stop(self, seconds: float = 10.0) -> None:
@@ -287,8 +293,8 @@ class Scheduler:
                 finish=finish,
             )
             result = kind_of(row.kind).run(self.ctx, firing)
-        except schedules.NoSuchSchedule:
-            result = {}  # removed meanwhile, its firings with it
+        except (schedules.NoSuchSchedule, AlreadyDoneError):
+            result = {}  # removed meanwhile, its firings with it; or another was first
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and the next firing tries again
             if self._stopping.is_set():
                 return

@@ -256,6 +256,25 @@ def test_fired_by_hand_the_clock_goes_on_as_before(house: House) -> None:
         scheduler(house).run_now("weekly")
 
 
+def test_a_schedule_that_is_removed_while_it_runs(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_pool(house)
+    add(house, pool="arch")
+
+    def run(_ctx: Any, firing: schedules.Firing) -> dict[str, Any]:
+        with house.db.begin() as session:
+            store_schedules.remove(session, "nightly")
+        with house.db.begin() as session:
+            assert not firing.finish(session, {})
+        raise schedules.AlreadyDoneError  # as jobs.archiving does then
+
+    monkeypatch.setattr(schedules, "kind_of", lambda _name: SimpleNamespace(run=run))
+    with pytest.raises(store_schedules.NoSuchSchedule):
+        scheduler(house).run_now("nightly")
+    assert not caplog.records
+
+
 def test_the_clock_leaves_alone_what_was_fired_by_hand(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     ticked: list[int] = []
 
