@@ -22,6 +22,7 @@ def test_the_walk_through_can_be_pasted(tmp_path: Path) -> None:
     # Each block stands for itself in the output, so that what follows can be looked for in the right one.
     script = "set -e\n" + "\n".join(f"echo '== {number}'\n{block}" for number, block in enumerate(blocks()))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("BURNISH_")}
+    environment["BURNISH_DICOM__ACCEPTORS"] = "1"
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     process = subprocess.Popen(
         ["bash", "-c", script],
@@ -33,7 +34,7 @@ def test_the_walk_through_can_be_pasted(tmp_path: Path) -> None:
         start_new_session=True,
     )
     try:
-        output, _ = process.communicate(timeout=180)
+        output, _ = process.communicate(timeout=270)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, 15)
         output, _ = process.communicate()
