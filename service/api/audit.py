@@ -54,10 +54,13 @@ def records(
 
 @router.get("/audit/verification", summary="Whether a record was altered or removed")
 def verification(ctx: Ctx, actor: Reader) -> dict[str, Any]:
-    """Reads the whole chain, and compares it with the anchor that this node keeps outside the database."""
+    """Reads the whole chain, and compares it with the anchor that this node keeps outside the database: ``anchor`` is
+    the number of its record, null where there is none.
+    """
     anchor = audit.read_anchor(anchor_of(ctx.settings))
     with ctx.db.read() as session:
         found = audit.verify(session, anchor) | {"waiting": audit.waiting(session)}
+    found["anchor"] = anchor[0] if anchor is not None else None
     with ctx.db.begin() as session:
         ctx.audit.record(session, auditwhat.log_used(Who(actor.name, actor.address)))
     return found

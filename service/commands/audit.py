@@ -59,6 +59,8 @@ def verify(json: JsonOption = False, data: DataOption = None, config: ConfigOpti
             say(problem)
         if found["ok"]:
             say(f"{found['records']} records, none altered or removed")
+            if found["anchor"] is None and found["records"]:
+                say("there is no anchor in the data folder: records that are missing at the end could not be noticed")
             if found["waiting"]:
                 say(f"{found['waiting']} not sent to a receiver")
     if not found["ok"]:

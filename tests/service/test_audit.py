@@ -246,6 +246,13 @@ def test_the_command_finds_what_was_removed(service: Service, data: Path) -> Non
     assert found.exit_code == 1 and "record 2 was removed" in found.stdout
 
 
+def test_where_there_is_no_anchor_that_is_said(data: Path) -> None:
+    run = CliRunner().invoke
+    assert run(app, ["users", "add", "ann", "--role", "viewer", "--no-password", "--data", str(data)]).exit_code == 0
+    said = run(app, ["audit", "verify", "--data", str(data)])
+    assert (said.exit_code, "there is no anchor" in said.stderr) == (0, True)
+
+
 def test_the_trail_names_who_asked(opened: Callable[[], StoreOperations], made: Path) -> None:
     operations = opened()
     imported(operations, made)
