@@ -424,6 +424,8 @@ class _Entry:
         if disc.purpose == UNKNOWN:  # an earlier reading may not have got so far as to know
             disc.purpose = self._purpose()
             disc.pool = self._pool()
+        if disc.sha256 is None and disc.burner == entering.BURNER and not found.damaged:
+            disc.sha256 = found.image_sha256
         result.disc, result.purpose = f"D{disc.id}", disc.purpose
         self._session.flush()
         damaged = bool(result.lost) or found.damaged
@@ -494,7 +496,7 @@ class _Entry:
             epoch=None,
             progress=1.0,
             image=str(place) if place is not None else None,
-            sha256=self._found.image_sha256,
+            sha256=None if self._found.damaged else self._found.image_sha256,
             location=str(place) if place is not None else None,
             verified_by="read-back",
             verified_at=at,

@@ -201,7 +201,8 @@ class _Told:
 def _tell_disc(disc: dict[str, Any]) -> None:
     name = disc["file_set_id"] or "-"
     which = f"volume {disc['volume']} of {disc['of']}" if disc["volume"] and disc["maker"] == "Burnish" else ""
-    maker = "" if disc["maker"] == "Burnish" else f"made by {disc['maker'] or 'an unnamed program'}"
+    of_others = disc["disc"] and disc["maker"] != "Burnish"
+    maker = f"made by {disc['maker'] or 'an unnamed program'}" if of_others else ""
     counts = f"{disc['instances']} instances, {disc['new_instances']} of them new" if disc["disc"] else disc["reason"]
     what = ", ".join(filter(None, (which, maker, counts, disc["disc"] or "")))
     say(plain(f"{disc['result']:11} {name:16} {disc['path']}: {what}"))

@@ -373,11 +373,17 @@ def test_what_can_be_read_of_a_damaged_disc_is_entered_and_a_good_copy_completes
         (disc,) = session.scalars(select(Disc))
         (volume,) = session.scalars(select(Volume))
         assert disc.checked_result == "DAMAGED" and volume.good_copies == 0 and volume.image_sha256 is None
+        assert disc.sha256 is None, "what a damaged image has is not the disc's"
     (whole,) = run_of(db, [good])
     assert not whole.lost and whole.instances == 3 and whole.new_instances == 1
     with db.read() as session:
         assert snapshot(session) == before
         assert session.scalars(select(Volume)).one().good_copies == 1
+    shutil.copy(good, image)
+    run_of(db, [image])
+    with db.read() as session:
+        (volume,) = session.scalars(select(Volume))
+        assert set(session.scalars(select(Disc.sha256))) == {volume.image_sha256}
 
 
 def test_a_disc_whose_catalogue_or_manifest_is_broken_says_so(
