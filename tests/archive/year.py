@@ -390,10 +390,12 @@ class Year:
     def find_again(self) -> None:
         """A disc that was marked turns up whole."""
         if disc_id := self._pick(known=False, sound=True):
-            with suppress(shelves.DiscError), self.db.begin() as session:
-                shelves.found(session, disc_id)
-            with self.db.read() as session:
-                self.shelf[disc_id].known = session.get_one(Disc, disc_id).marked is None
+            try:
+                with suppress(shelves.DiscError), self.db.begin() as session:
+                    shelves.found(session, disc_id)
+            finally:
+                with self.db.read() as session:
+                    self.shelf[disc_id].known = session.get_one(Disc, disc_id).marked is None
 
     def put_on_shelf(self) -> None:
         """An image is burnt and its file removed: the disc is no longer online."""
@@ -466,7 +468,9 @@ class Year:
             one = discs[told["path"]]
             assert (told["result"] in ("ENTERED", "KNOWN")) is one.sound, told
             if told["disc"]:
-                one.archive = told["purpose"] == "archive"
+                counts_now = told["purpose"] == "archive"
+                assert counts_now is one.archive or (one.archive and not one.sound), told
+                one.archive = counts_now
                 one.known = one.sound
                 self.shelf[int(told["disc"][1:])] = one
         self.keeps.clear()
