@@ -106,6 +106,12 @@ class _Entering:
         for one in values:
             if one["kind"] not in ("archive", "backup"):
                 raise BadRecord(f"pool {one['name'][:40]!r} has a kind that is none")
+            if not (1 <= one["copies"] <= 99 and 0 <= one["required_copies"] <= one["copies"]):
+                raise BadRecord(f"pool {one['name'][:40]!r} has copies or required_copies that make no sense")
+            if not (1 <= one["min_fill"] <= 100 and one["keep_days"] >= 0 and one["quiet_minutes"] >= 0):
+                raise BadRecord(
+                    f"pool {one['name'][:40]!r} has min_fill, keep_days or quiet_minutes that make no sense"
+                )
         return self._add(Pool, _first(values, lambda one: one["name"], known))
 
     def _patients(self, rows: _Rows) -> int:

@@ -202,6 +202,7 @@ def test_two_catalogues_are_joined(fresh: Callable[[], Database]) -> None:
         ("disc", {"copy": "1"}, "copy is not"),
         ("check", {"copy": 9}, "names a disc that is not there"),
         ("pool", {"kind": "evil"}, "kind"),
+        ("pool", {"copies": -5}, "required_copies that make no sense"),
     ],
 )
 def test_a_wrong_record_is_named_and_nothing_of_its_batch_stays(
