@@ -125,6 +125,8 @@ class Shelved:
     holds: dict[str, str]
     """Digest of the data set by SOP Instance UID, as it was when the disc was verified."""
     archive: bool
+    """The catalogue knows that it is for the archive."""
+    made_for_it: bool
     sound: bool = True
     """Physically there and unharmed."""
     known: bool = True
@@ -469,7 +471,7 @@ class Year:
             assert (told["result"] in ("ENTERED", "KNOWN")) is one.sound, told
             if told["disc"]:
                 counts_now = told["purpose"] == "archive"
-                assert counts_now is one.archive or (one.archive and not one.sound), told
+                assert counts_now is one.made_for_it or (one.made_for_it and not one.sound), told
                 one.archive = counts_now
                 one.known = one.sound
                 self.shelf[int(told["disc"][1:])] = one
@@ -583,6 +585,7 @@ class Year:
             return
         if self.dice.random() < 0.5:
             one.path.unlink()
+            one.path = self.folder / "nowhere"  # after a rebuild another disc may get its name
         else:
             damage(one.path, self.dice)
 
@@ -604,7 +607,7 @@ class Year:
             new = [row for row in rows if row[0] not in self.shelf]
         for number, image, purpose in new:
             path = Path(image)
-            self.shelf[number] = Shelved(path, contents(path), purpose == "archive")
+            self.shelf[number] = Shelved(path, contents(path), purpose == "archive", purpose == "archive")
             self.happened["disc"] += 1
         self._notice()
 
@@ -620,7 +623,7 @@ class Year:
         )
 
     def _in_spool(self) -> set[str]:
-        """Acknowledged instances, by digest, whose very bytes are in the spool."""
+        """Acknowledged instances, by digest, that are in the spool: with the very bytes that were received."""
         found = set()
         by_id = {one.instance_id: one for one in self.held.values()}
         with self.db.read() as session:
@@ -628,10 +631,10 @@ class Year:
                 session.execute(select(Instance.id, Instance.spool_path).where(Instance.spool_path.is_not(None)))
             )
         for number, path in rows:
-            one = by_id.get(number)
-            file = self.ctx.spool.path_of(path)
-            if one is not None and file.exists() and digest_of(file.read_bytes()) == one.digest:
-                found.add(one.digest)
+            if (one := by_id.get(number)) is not None:
+                digest = digest_of(self.ctx.spool.path_of(path).read_bytes())
+                assert digest == one.digest, f"{one.uid} is in the spool as something else"
+                found.add(digest)
         return found
 
     def _here(self) -> set[str]:
@@ -640,8 +643,9 @@ class Year:
         with self.db.read() as session:
             rows = session.execute(select(Derived.source_digest, Derived.path).where(Derived.restored_at.is_not(None)))
             for digest, path in rows:
-                one, file = self.held.get(digest), self.ctx.derived_path(path)
-                if one is not None and file.exists() and digest_of(file.read_bytes()) == one.on_disc:
+                if (one := self.held.get(digest)) is not None:
+                    back = digest_of(self.ctx.derived_path(path).read_bytes())
+                    assert back == one.on_disc, f"{one.uid} is back as something else"
                     found.add(digest)
         return found
 
