@@ -34,7 +34,7 @@ from jobs.leases import Abandoned, LeaseKeeper
 from jobs.recover import Reconciler
 from jobs.work import RealRooms, Rooms, Work
 from store import slots
-from store.db import IDLE_TRANSACTION_SECONDS
+from store.db import IDLE_TRANSACTION_SECONDS, made_private
 from store.discs import ClaimLost
 from store.jobs import JobNotFound
 from store.models_jobs import Job
@@ -273,7 +273,9 @@ class Engine:
 def _dbos_url(ctx: Context) -> str:
     """Our database server, or a file of its own beside our SQLite file, whatever that is called."""
     if ctx.db.is_sqlite:
-        return f"sqlite:///{ctx.settings.data / 'engine.db'}"
+        file = ctx.settings.data / "engine.db"
+        made_private(file)
+        return f"sqlite:///{file}"
     return make_url(ctx.settings.database_url).render_as_string(hide_password=False)
 
 

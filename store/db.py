@@ -35,7 +35,7 @@ class Database:
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         if self.is_sqlite:
             if parsed.database not in (None, "", ":memory:"):
-                _made_private(Path(parsed.database))
+                made_private(Path(parsed.database))
             self.engine: Engine = create_engine(
                 url, connect_args={"timeout": 60, "check_same_thread": False}, hide_parameters=True
             )
@@ -85,8 +85,8 @@ def next_numbers(session: Session, name: str, count: int = 1) -> int:
     return first
 
 
-def _made_private(path: Path) -> None:
-    """A new database holds patients' names, and is its owner's to read; -wal and -shm are made alike by SQLite."""
+def made_private(path: Path) -> None:
+    """A database file, if there is none yet: it is its owner's to read. SQLite makes -wal and -shm alike."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))

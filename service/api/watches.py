@@ -17,7 +17,7 @@ router = answers.router()
 Name = Annotated[str, Path(pattern="^[A-Za-z0-9_-]{1,32}$")]
 
 
-@router.get("/watches", summary="Watched folders and drives, and how they stand", dependencies=[needs("status.read")])
+@router.get("/watches", summary="Watched folders and drives, and how they stand", dependencies=[needs("studies.read")])
 def watched(ctx: Ctx, ops: Ops) -> dict[str, Any]:
     """``state``: ``watching``, ``absent`` (there is no such place), ``failing`` (``detail`` says why), or ``not
     running``: no service runs here."""

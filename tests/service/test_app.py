@@ -93,6 +93,7 @@ def test_ready_token_lock_and_an_orderly_end(serve: Serve, data: Path) -> None:
     assert stat.S_IMODE((data / "setup-code").stat().st_mode) == 0o600
     token = (data / "cli.token").read_text().strip()
     assert stat.S_IMODE((data / "cli.token").stat().st_mode) == 0o600
+    assert stat.S_IMODE((data / "engine.db").stat().st_mode) == 0o600
     assert json.loads((data / "service.json").read_text())["pid"] == served.process.pid
 
     assert served.get("/healthz")[0] == 200
