@@ -144,6 +144,7 @@ def _prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             return launch(self)
         made = folder / f"engine {' '.join(sorted(self._work.burners.usable))}.db"
         if made.exists():
+            engine._dbos_url(self._ctx)  # makes the file, whose mode is the product's matter
             _copied(made, path)
         launch(self)
         return None if made.exists() else _copied(path, made)
