@@ -695,6 +695,8 @@ class Year:
         self._nothing_is_forgotten()
         self.purge()
         self.check("the last purge")
+        self.lose_database()
+        self.check("the last loss")
         for study in sorted({one.study for one in self.held.values()}):
             self._bring_back(study, honest=True)
         self._look_at_discs()
