@@ -695,6 +695,7 @@ class Year:
         self._nothing_is_forgotten()
         self.purge()
         self.check("the last purge")
+        self.happened["lose_database"] += 1
         self.lose_database()
         self.check("the last loss")
         for study in sorted({one.study for one in self.held.values()}):
