@@ -507,6 +507,12 @@ class Year:
             assert not self.copies(one.digest, sound=True), f"{one.uid} is on a disc, and not in the rebuilt catalogue"
             del self.held[one.digest]
             self.happened["lost for good"] += 1
+        here = self._in_spool()
+        for digest, one in list(self.held.items()):
+            of_the_archive = any(disc.archive and one.uid in disc.holds for disc in self.shelf.values())
+            if digest not in here and not of_the_archive:  # on a disc that went away alone: the archive has lost it
+                del self.held[digest]
+                self.happened["only away"] += 1
 
     def reburn(self) -> None:
         """What is on too few discs is made anew, from the spool or from another copy."""
