@@ -7,6 +7,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import select
+
 from config.settings import Settings
 from jobs.context import Context
 from jobs.options import RequestOptions
@@ -16,8 +18,9 @@ from media.verify_read import VerifyCancelled
 from service.bulk import media_in
 from service.contract import Document, OnProgress
 from service.errors import NotDone, UsageError
-from store import rebuild
+from store import rebuild, shelves
 from store.checks import UNKNOWN
+from store.models_jobs import Volume
 from store.rebuild import Entered, Run
 from store.rebuild_sets import Sighted, missing_volumes
 
@@ -68,9 +71,25 @@ def run(
         document = _one(ctx, path, order, sighted, progress, cancelled)
         discs.append(document)
         progress({"disc": document})
+    if not dry_run:
+        _question_backups(ctx, order, discs)
     with ctx.db.read() as session:
         missing = sighted.missing(session) if dry_run else missing_volumes(session, order.volumes)
     return {"dry_run": dry_run, "discs": discs, "missing": missing, "summary": summary(discs, missing)}
+
+
+def _question_backups(ctx: Context, order: Run, discs: Iterable[Document]) -> None:
+    """Backups of which no disc of the archive was found may be all that is left of it: a person is to say."""
+    with ctx.db.begin() as session:
+        rebuilt = select(Volume.id).where(Volume.id.in_(order.volumes), Volume.origin == "rebuilt").order_by(Volume.id)
+        found = {f"D{disc_id}" for disc_id in shelves.question(session, session.scalars(rebuilt).all(), by=order.by)}
+    for document in discs:
+        if document["disc"] in found:
+            document["purpose"] = UNKNOWN
+            document["notes"].append(
+                "It was made as a backup, and something on it is on no disc of the archive that was found: somebody is "
+                "to say what it is for."
+            )
 
 
 def _once(paths: Iterable[Path]) -> Iterable[Path]:

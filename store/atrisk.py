@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Subquery, case, distinct, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
-from store.checks import ARCHIVE, is_unconfirmed
+from store.checks import ARCHIVE, BACKUP, is_good, is_unconfirmed
 from store.models import Instance, Patient, Series, Study
 from store.models_jobs import Disc, Volume, VolumeInstance
 from store.states import DiscState
@@ -141,6 +141,17 @@ def unconfirmed(session: Session) -> dict[str, int]:
     )
     discs = unconfirmed_discs(session)
     return {"discs": discs, "volumes": session.execute(volumes).scalar_one() if discs else 0}
+
+
+def backups_alone(session: Session, volume_ids: Iterable[int]) -> list[int]:
+    """Discs (by id) of these volumes that were made as a backup, and whose volume has something that is neither in the
+    spool nor on any disc that counts: what is left of an archive whose own discs are gone."""
+    found: list[int] = []
+    for volume_id in volume_ids:
+        query = select(Disc.id).where(Disc.volume_id == volume_id, Disc.purpose == BACKUP, is_good())
+        if (discs := session.scalars(query.order_by(Disc.id)).all()) and on_nothing(session, volume_id):
+            found += discs
+    return found
 
 
 def unconfirmed_discs(session: Session) -> int:

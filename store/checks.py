@@ -21,23 +21,24 @@ WORN = "WORN"
 """All of it can be read, but worse than before: time for another copy."""
 DAMAGED = "DAMAGED"
 ARCHIVE = "archive"
+BACKUP = "backup"
 HANDOUT = "handout"
 UNKNOWN = "unknown"
 """Nobody said what the disc is for: it was entered from itself and does not tell. What is on it is found and can be
 recalled; whether the disc is kept here nobody knows, so nobody counts on it."""
-PURPOSES = (ARCHIVE, "backup", HANDOUT)
+PURPOSES = (ARCHIVE, BACKUP, HANDOUT)
 """That a person may say."""
 
 
 def counts() -> ColumnElement[bool]:
     """True for a Disc that is counted on: of the archive, verified when it was made, and since then neither found
     damaged nor marked as lost or damaged by a person."""
-    return and_(_good(), Disc.purpose == ARCHIVE)
+    return and_(is_good(), Disc.purpose == ARCHIVE)
 
 
 def is_place() -> ColumnElement[bool]:
     """True for a Disc where what it holds is found: one that counts, or would if it was known to be kept here."""
-    return and_(_good(), Disc.purpose.in_((ARCHIVE, UNKNOWN)))
+    return and_(is_good(), Disc.purpose.in_((ARCHIVE, UNKNOWN)))
 
 
 def is_unconfirmed() -> ColumnElement[bool]:
@@ -45,7 +46,8 @@ def is_unconfirmed() -> ColumnElement[bool]:
     return and_(Disc.state == DiscState.VERIFIED, Disc.purpose == UNKNOWN, Disc.marked.is_(None))
 
 
-def _good() -> ColumnElement[bool]:
+def is_good() -> ColumnElement[bool]:
+    """True for a Disc that was verified when it was made, and since then neither found damaged nor marked."""
     sound = or_(Disc.checked_result.is_(None), Disc.checked_result != DAMAGED)
     # Nearly every disc is verified: they are to be found by volume.
     verified = unindexed(Disc.state) == DiscState.VERIFIED

@@ -6,6 +6,7 @@ found again. Each change has its Event in the same transaction.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import insert, select, update
@@ -160,6 +161,17 @@ def dedicate_unknown(session: Session, purpose: str, *, file_set_id: str = "", b
         )
         found += ids
     copies.recount_many(session, {row.volume_id for row in rows})
+    return found
+
+
+def question(session: Session, volume_ids: Iterable[int], *, by: str = "cli") -> list[int]:
+    """Backups that nothing of the archive is left beside (``atrisk.backups_alone``) are of unknown purpose from now on:
+    what they hold is found and told of, until a person says what they are for; returns the discs' ids."""
+    found = atrisk.backups_alone(session, volume_ids)
+    for disc_id in found:
+        disc = _made(session, disc_id)
+        _change(session, disc, "mark", disc.purpose, UNKNOWN, {"by": by, "action": "purpose"}, purpose=UNKNOWN)
+        copies.recount(session, disc.volume_id)
     return found
 
 

@@ -47,7 +47,7 @@ from store import atrisk, holds, instances, migrate, retention, shelves, slots
 from store import jobs as store_jobs
 from store import pools as store_pools
 from store import schedules as store_schedules
-from store.checks import counts
+from store.checks import counts, is_unconfirmed
 from store.db import Database
 from store.discs import latest_discs
 from store.instances import Provenance, Registrar, ingest_file
@@ -508,9 +508,13 @@ class Year:
             del self.held[one.digest]
             self.happened["lost for good"] += 1
         here = self._in_spool()
+        with self.db.read() as session:
+            query = select(VolumeInstance.instance_id).join(Disc, Disc.volume_id == VolumeInstance.volume_id)
+            unsure = set(session.scalars(query.where(is_unconfirmed())))
         for digest, one in list(self.held.items()):
             of_the_archive = any(disc.archive and one.uid in disc.holds for disc in self.shelf.values())
-            if digest not in here and not of_the_archive:  # on a disc that went away alone: the archive has lost it
+            if digest not in here and not of_the_archive:  # a backup has it, or a disc that went away
+                assert one.instance_id in unsure, f"{one.uid} is on no disc of the archive, and nobody is told"
                 del self.held[digest]
                 self.happened["only away"] += 1
 

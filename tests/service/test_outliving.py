@@ -50,6 +50,30 @@ def test_from_the_discs_alone(data: Path, made: Path, tmp_path: Path) -> None:
     assert not {one["file_set_id"] for one in before} & {disc["file_set_id"] for disc in job["discs"]}
 
 
+def test_backups_are_what_is_left_of_an_archive(data: Path, made: Path, tmp_path: Path) -> None:
+    at = ("--data", data, "--json")
+    count = burnish("import", made, *at)["imported"]
+    kept = [disc["location"] for disc in burnish("burn", "--all", "--wait", *at)["discs"]]
+    spare = [disc["location"] for disc in burnish("burn", "--all", "--purpose", "backup", "--wait", *at)["discs"]]
+    shelf = Path(shutil.move(data / "discs", tmp_path / "shelf"))
+    shutil.rmtree(data)
+
+    first = burnish("catalogue", "rebuild", *[shelf / Path(one).name for one in spare], *at)
+    assert first["summary"]["purpose_unknown"] == len(spare) and "backup" in first["discs"][0]["notes"][0]
+    assert len(burnish("find", "--patient-name", "*", *at)) == len(spare)  # so that it can be recalled from them
+    assert "nobody" in burnish("at-risk", "--data", data, status=1)
+    burnish("import", made, *at)
+    assert burnish("purge", *at)["instances"] == 0
+
+    # The archive's own discs are found after all: backups are what they were made as, and no place of the archive.
+    again = burnish("catalogue", "rebuild", shelf, *at)
+    assert again["summary"]["purpose_unknown"] == 0
+    assert {one["file_set_id"] for one in burnish("find", "--patient-name", "*", *at)} == {
+        Path(one).name.partition("_1.")[0] for one in kept
+    }
+    assert burnish("purge", *at)["instances"] == count
+
+
 def test_an_export_is_read_in_another_place(data: Path, made: Path, tmp_path: Path) -> None:
     burnish("import", made, "--data", data)
     burnish("burn", "--all", "--wait", "--data", data)
