@@ -20,6 +20,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from rich.text import Text
+
+from service.commands.common import patient_words, plain
 
 _BURNISH = [sys.executable, "-m", "service"]
 _CONTEXTS = 120
@@ -195,7 +198,7 @@ def _show_studies(studies: list[dict[str, Any]]) -> None:
     table = Table("Patient ID", "Name", "Date", "Series", "Instances", "MB", title=f"{len(studies)} studies")
     for study in studies[:12]:
         table.add_row(
-            *(str(study[key]) for key in ("patient_id", "patient_name", "study_date", "series", "instances")),
+            *(Text(plain(study[key])) for key in ("patient_id", "patient_name", "study_date", "series", "instances")),
             f"{study['bytes'] / 1e6:.1f}",
         )
     if len(studies) > 12:
@@ -206,7 +209,8 @@ def _show_studies(studies: list[dict[str, Any]]) -> None:
 def _show_catalogue(studies: list[dict[str, Any]], common: list[str]) -> None:
     """Which disc holds how many instances of each study, as the catalogue knows it."""
     for study in studies[:_SHOWN_STUDIES]:
-        title = f"{study['patient_id']} {study['patient_name']} {study['study_date']}, {study['instances']} instances:"
+        who = patient_words(study["patient_id"], study["patient_name"])
+        title = f"{who}, {study['study_date'] or '(no date)'}, {study['instances']} instances:"
         console.print(title, highlight=False, markup=False, style="bold")
         for disc in _burnish("find", "--study", study["study_instance_uid"], *common):
             told = f"{disc['state']} by {disc['verified_by']}"
