@@ -250,51 +250,81 @@ def _discs(session: Session, volume_ids: Sequence[int]) -> dict[int, list[Disc]]
 
 
 def _studies(session: Session, volume: Volume) -> list[dict[str, Any]]:
+    found: dict[int | None, dict[str, Any]] = {}
+    of_series = _series_counts(session, volume)
+    studies = _studies_of(session, [row.series_id for row in of_series if row.series_id is not None])
+    for row in of_series:
+        study = studies.get(row.series_id)
+        known = found.setdefault(
+            study.id if study is not None else None,
+            {
+                "study_instance_uid": study.study_instance_uid if study is not None else "",
+                "study_date": study.study_date if study is not None else "",
+                "patient_id": study.patient_id if study is not None else "",
+                "patient_name": study.patient_name if study is not None else "",
+                "instances": 0,
+                "in_spool": 0,
+                "at_risk": 0,
+                "copies": None,
+            },
+        )
+        known["instances"] += row.instances
+        known["in_spool"] += int(row.in_spool)
+        known["at_risk"] += int(row.at_risk)
+        known["copies"] = min((one for one in (known["copies"], row.copies) if one is not None), default=None)
+        known["copies"] = int(known["copies"]) if known["copies"] is not None else None
+    return [one for _, one in sorted(found.items(), key=_by_patient)]
+
+
+def _by_patient(item: tuple[int | None, dict[str, Any]]) -> tuple[str, str, int]:
+    study, document = item
+    return document["patient_id"], document["study_date"], study or 0
+
+
+def _series_counts(session: Session, volume: Volume) -> Sequence[Any]:
+    """By series of a volume: its instances there, how many are in the spool, how many at risk, the least copies."""
     copies = _copies(volume.id)
     inner = (
         select(
-            Study.id.label("study"),
-            Study.study_instance_uid,
-            Study.study_date,
-            Patient.patient_id,
-            Patient.patient_name,
+            Instance.series_id,
             Instance.spool_path.is_not(None).label("spooled"),
             case((Instance.spool_path.is_(None), func.coalesce(copies.c.copies, 0))).label("copies"),
         )
         .select_from(VolumeInstance)
         .join(Instance, Instance.id == VolumeInstance.instance_id)
         .outerjoin(copies, copies.c.instance_id == Instance.id)
-        .outerjoin(Series, Series.id == Instance.series_id)
-        .outerjoin(Study, Study.id == Series.study_id)
-        .outerjoin(Patient, Patient.id == Study.patient_id)
         .where(VolumeInstance.volume_id == volume.id)
         .subquery()
     )
     c = inner.c
-    rows = session.execute(
+    return session.execute(
         select(
-            c.study_instance_uid,
-            c.study_date,
-            c.patient_id,
-            c.patient_name,
+            c.series_id,
             func.count().label("instances"),
             func.sum(case((c.spooled, 1), else_=0)).label("in_spool"),
             func.sum(case((c.copies < volume.wanted_copies, 1), else_=0)).label("at_risk"),
             func.min(c.copies).label("copies"),
+        ).group_by(c.series_id)
+    ).all()
+
+
+def _studies_of(session: Session, series: Sequence[int]) -> dict[int, Any]:
+    """Study and patient of each series, by the series' id: asked for by number, as a join with what is on a volume
+    would have a database that expects many rows look through all studies that there are."""
+    found: dict[int, Any] = {}
+    for start in range(0, len(series), _CHUNK):
+        rows = session.execute(
+            select(
+                Series.id.label("series"),
+                Study.id,
+                Study.study_instance_uid,
+                Study.study_date,
+                Patient.patient_id,
+                Patient.patient_name,
+            )
+            .join(Study, Study.id == Series.study_id)
+            .join(Patient, Patient.id == Study.patient_id)
+            .where(Series.id.in_(series[start : start + _CHUNK]))
         )
-        .group_by(c.study, c.study_instance_uid, c.study_date, c.patient_id, c.patient_name)
-        .order_by(c.patient_id, c.study_date, c.study)
-    )
-    return [
-        {
-            "study_instance_uid": row.study_instance_uid or "",
-            "study_date": row.study_date or "",
-            "patient_id": row.patient_id or "",
-            "patient_name": row.patient_name or "",
-            "instances": row.instances,
-            "in_spool": int(row.in_spool),
-            "at_risk": int(row.at_risk),
-            "copies": int(row.copies) if row.copies is not None else None,
-        }
-        for row in rows
-    ]
+        found.update((row.series, row) for row in rows)
+    return found
