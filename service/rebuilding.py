@@ -7,8 +7,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
-
 from config.settings import Settings
 from jobs.context import Context
 from jobs.options import RequestOptions
@@ -20,7 +18,6 @@ from service.contract import Document, OnProgress
 from service.errors import NotDone, UsageError
 from store import rebuild, shelves
 from store.checks import UNKNOWN
-from store.models_jobs import Volume
 from store.rebuild import Entered, Run
 from store.rebuild_sets import Sighted, missing_volumes
 
@@ -81,8 +78,7 @@ def run(
 def _question_backups(ctx: Context, order: Run, discs: Iterable[Document]) -> None:
     """Backups of which no disc of the archive was found may be all that is left of it: a person is to say."""
     with ctx.db.begin() as session:
-        rebuilt = select(Volume.id).where(Volume.id.in_(order.volumes), Volume.origin == "rebuilt").order_by(Volume.id)
-        found = {f"D{disc_id}" for disc_id in shelves.question(session, session.scalars(rebuilt).all(), by=order.by)}
+        found = {f"D{disc_id}" for disc_id in shelves.question(session, order.volumes, by=order.by)}
     for document in discs:
         if document["disc"] in found:
             document["purpose"] = UNKNOWN

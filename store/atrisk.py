@@ -144,10 +144,12 @@ def unconfirmed(session: Session) -> dict[str, int]:
 
 
 def backups_alone(session: Session, volume_ids: Iterable[int]) -> list[int]:
-    """Discs (by id) of these volumes that were made as a backup, and whose volume has something that is neither in the
-    spool nor on any disc that counts: what is left of an archive whose own discs are gone."""
+    """Discs (by id) of those of these volumes that a rebuild found, that were made as a backup, and whose volume has
+    something that is neither in the spool nor on any disc that counts: what is left of an archive whose own discs are
+    gone."""
     found: list[int] = []
-    for volume_id in volume_ids:
+    rebuilt = select(Volume.id).where(Volume.id.in_(volume_ids), Volume.origin == "rebuilt").order_by(Volume.id)
+    for volume_id in session.scalars(rebuilt).all():
         query = select(Disc.id).where(Disc.volume_id == volume_id, Disc.purpose == BACKUP, is_good())
         if (discs := session.scalars(query.order_by(Disc.id)).all()) and on_nothing(session, volume_id):
             found += discs
@@ -271,8 +273,8 @@ def _studies(session: Session, volume: Volume) -> list[dict[str, Any]]:
         known["instances"] += row.instances
         known["in_spool"] += int(row.in_spool)
         known["at_risk"] += int(row.at_risk)
-        known["copies"] = min((one for one in (known["copies"], row.copies) if one is not None), default=None)
-        known["copies"] = int(known["copies"]) if known["copies"] is not None else None
+        if row.copies is not None:  # those that are in the spool count none
+            known["copies"] = min(int(row.copies), known["copies"] if known["copies"] is not None else int(row.copies))
     return [one for _, one in sorted(found.items(), key=_by_patient)]
 
 

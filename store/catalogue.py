@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, String, and_, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, String, func, literal_column, or_, select
 from sqlalchemy.orm import Session, defer
 
 from media.ecc import redundancy
@@ -14,6 +14,7 @@ from store.matching import has_wildcard, patient_name_condition
 from store.models import Derived, Instance, Patient, Series, Study
 from store.models_jobs import Disc, Volume, VolumeInstance
 from store.search import name_matches
+from store.whole import is_made_of
 
 _CHUNK = 500
 
@@ -65,10 +66,7 @@ def _back(session: Session) -> dict[tuple[str, str], int]:
         .join(Series, Series.study_id == Study.id)
         .join(Instance, Instance.series_id == Series.id)
         .join(Patient, Patient.id == Study.patient_id)
-        .join(
-            Derived,
-            (Derived.source_digest == Instance.digest) & (Derived.sop_instance_uid == Instance.sop_instance_uid),
-        )
+        .join(Derived, is_made_of())
         .where(Instance.spool_path.is_(None), Derived.restored_at.is_not(None), Derived.new_sop_instance_uid.is_(None))
         .group_by(Study.id, Patient.id, Study.study_instance_uid, Patient.patient_id)
     )
@@ -195,9 +193,7 @@ def _narrowed(
     received = select(Instance.id)
     joined = received.join(Series, Series.id == Instance.series_id).join(Study, Study.id == Series.study_id)
     joined = joined.join(Patient, Patient.id == Study.patient_id)
-    corrected = select(Instance.id).join(
-        Derived, and_(Derived.sop_instance_uid == Instance.sop_instance_uid, Derived.source_digest == Instance.digest)
-    )
+    corrected = select(Instance.id).join(Derived, is_made_of())
     for column, on_disc, value in criteria:
         if value:
             of_instance = column is Instance.sop_instance_uid

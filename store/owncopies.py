@@ -20,11 +20,11 @@ from pathlib import Path
 from sqlalchemy import Connection, insert, or_, select, update
 from sqlalchemy.orm import Session
 
-from store.models import Derived, Instance, Patient, Series, Study
+from store.models import Derived, Instance
 from store.models_base import now
 from store.models_nodes import Event
 from store.spool import SpoolFull, sync_folder
-from store.whole import is_lossy, is_of_another
+from store.whole import is_lossy, is_of_another, with_conformed
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +52,9 @@ def recognise(session: Session, sop_instance_uid: str, digests: Collection[str],
     None: it is none, or one that does not stand for the instance.
     """
     query = (
-        select(Instance.id, Instance.spool_path, Derived.id, Derived.source_digest, Derived.path, Derived.size)
-        .join(
-            Derived,
-            (Derived.source_digest == Instance.digest) & (Derived.sop_instance_uid == Instance.sop_instance_uid),
+        with_conformed(
+            select(Instance.id, Instance.spool_path, Derived.id, Derived.source_digest, Derived.path, Derived.size)
         )
-        .outerjoin(Series, Series.id == Instance.series_id)
-        .outerjoin(Study, Study.id == Series.study_id)
-        .outerjoin(Patient, Patient.id == Study.patient_id)
         .where(
             Derived.source_digest.in_(digests),
             Derived.sop_instance_uid == sop_instance_uid,

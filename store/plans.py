@@ -17,7 +17,7 @@ from store.models import Derived, Instance, Patient, Series, Study
 from store.models_base import now
 from store.models_jobs import Plan, Request, RequestInstance, Volume, VolumeInstance
 from store.search import folded
-from store.whole import is_of_another
+from store.whole import is_of_another, with_conformed
 
 FILE_SET_DIGITS = 7
 """Digits of the running number of a File-set ID, which has at most 16 characters."""
@@ -179,14 +179,7 @@ def _with_restored(session: Session, rows: list[InstanceRow]) -> list[InstanceRo
     another: set[int] = set()
     for chunk in _chunks(purged):
         found = (
-            select(Instance.id, Derived, is_of_another())
-            .join(
-                Derived,
-                (Derived.source_digest == Instance.digest) & (Derived.sop_instance_uid == Instance.sop_instance_uid),
-            )
-            .outerjoin(Series, Series.id == Instance.series_id)
-            .outerjoin(Study, Study.id == Series.study_id)
-            .outerjoin(Patient, Patient.id == Study.patient_id)
+            with_conformed(select(Instance.id, Derived, is_of_another()))
             .where(Instance.id.in_(chunk), Derived.restored_at.is_not(None), Derived.new_sop_instance_uid.is_(None))
             # Of several the one in which nothing was corrected, then the latest.
             .order_by(Derived.facts.is_(None), Derived.restored_at)

@@ -30,7 +30,7 @@ from store.models_jobs import Disc, Job, RequestInstance, Volume, VolumeInstance
 from store.retention import Files, forget_derived, forget_spool_paths, note
 from store.spool import Spool
 from store.states import JOB_FINAL
-from store.whole import holds_all, names_its_patient
+from store.whole import holds_all, is_made_of, names_its_patient
 
 _BATCH = 500
 _SCANNED = 4
@@ -291,10 +291,7 @@ def _conformed(policy: Policy) -> Any:
     )
     return (
         select(Derived.id, Derived.path, Derived.size, Instance.id.label("instance_id"), returned.label("returned"))
-        .join(
-            Instance,
-            (Instance.digest == Derived.source_digest) & (Instance.sop_instance_uid == Derived.sop_instance_uid),
-        )
+        .join(Instance, is_made_of())
         .where(_there(), ~_needed(policy))
     )
 

@@ -21,7 +21,7 @@ from store.models_jobs import Disc, Volume, VolumeInstance
 from store.presence import is_here
 from store.recall_sources import Candidate, candidates, choose
 from store.recalls import ACTIVE, InstanceState, RecallState, VolumeState
-from store.whole import is_of_another
+from store.whole import is_of_another, with_conformed
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,15 +284,11 @@ def as_on_disc(session: Session, recall_id: int) -> dict[str, int]:
     """How many of a recall's instances are here not as received, but as they were changed for their disc; and how many
     of these bear another patient's name or number there."""
     changed = (
-        select(RecallInstance.instance_id, func.min(case((is_of_another(), 1), else_=0)).label("another"))
-        .join(Instance, Instance.id == RecallInstance.instance_id)
-        .join(
-            Derived,
-            (Derived.source_digest == Instance.digest) & (Derived.sop_instance_uid == Instance.sop_instance_uid),
+        with_conformed(
+            select(RecallInstance.instance_id, func.min(case((is_of_another(), 1), else_=0)).label("another")).join(
+                Instance, Instance.id == RecallInstance.instance_id
+            )
         )
-        .outerjoin(Series, Series.id == Instance.series_id)
-        .outerjoin(Study, Study.id == Series.study_id)
-        .outerjoin(Patient, Patient.id == Study.patient_id)
         .where(
             RecallInstance.recall_id == recall_id,
             Instance.spool_path.is_(None),

@@ -20,6 +20,7 @@ from store.models import Derived, Instance, Patient, Series, Study
 from store.models_jobs import VolumeInstance
 from store.query_facts import first_of_its_uid, on_disc, verified_volumes
 from store.query_keys import Level
+from store.whole import is_made_of
 
 _COLUMNS: Mapping[Level, Any] = {
     "PATIENT": Patient.patient_id,
@@ -151,10 +152,7 @@ def held_by_id(session: Session, ids: Sequence[int]) -> dict[int, Held]:
 def _add_restored(session: Session, found: Mapping[int, Held], purged: Sequence[int]) -> None:
     rows = session.execute(
         select(Instance.id, Derived.path, Derived.size, Derived.transfer_syntax_uid)
-        .join(
-            Derived,
-            (Derived.source_digest == Instance.digest) & (Derived.sop_instance_uid == Instance.sop_instance_uid),
-        )
+        .join(Derived, is_made_of())
         .where(Instance.id.in_(list(purged)), Derived.restored_at.is_not(None), Derived.new_sop_instance_uid.is_(None))
         .order_by(Derived.facts.is_(None), Derived.restored_at.desc())  # the last counts: as little changed as can be
     )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, false, func, or_, select
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, Select, and_, false, func, or_, select
 from sqlalchemy.orm import aliased
 
 from media.encoders import lossy_encoders
 from store.models import Derived, Instance, Patient, Series, Study
 from store.models_jobs import VolumeInstance
 
+_Query = TypeVar("_Query", bound="Select[*tuple[Any, ...]]")
 _WHO = ("patient_id", "issuer_of_patient_id", "name_search", "patient_birth_date")
 
 
@@ -46,8 +49,23 @@ def names_its_patient() -> ColumnElement[bool]:
     return or_(VolumeInstance.derived_id.is_(None), found.scalar_subquery().is_(None))
 
 
+def is_made_of() -> ColumnElement[bool]:
+    """Joins an Instance with each Derived that was made of it."""
+    return and_(Derived.source_digest == Instance.digest, Derived.sop_instance_uid == Instance.sop_instance_uid)
+
+
+def with_conformed(query: _Query) -> _Query:
+    """A statement that has Instance, with its conformed files and its patient: what ``is_of_another`` looks at."""
+    return (
+        query.join(Derived, is_made_of())
+        .outerjoin(Series, Series.id == Instance.series_id)
+        .outerjoin(Study, Study.id == Series.study_id)
+        .outerjoin(Patient, Patient.id == Study.patient_id)
+    )
+
+
 def is_of_another() -> ColumnElement[bool]:
-    """The opposite for a Derived, in a statement that has the Patient of its Instance (by outer joins)."""
+    """The opposite of ``names_its_patient`` for a Derived, in a statement that ``with_conformed`` made."""
     return func.coalesce(_names_another(), false())
 
 

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 from fastapi import Depends
 from starlette.requests import Request
 
+from jobs.context import Context
+from media import mediatypes, profiles
 from service.errors import NotDone, UsageError
 from service.web.texts import Texts
 
@@ -87,3 +89,13 @@ def require_unchanged(texts: Texts, fields: Mapping[str, str], row: Any, columns
     """Raises NotDone (CHANGED) where somebody has changed it since the form was shown."""
     if fields.get("version", "") != version(row, columns):
         raise NotDone(texts("forms.changed"), "CHANGED")
+
+
+def disc_choices(ctx: Context) -> dict[str, Any]:
+    """What a form offers of how discs are made."""
+    return {
+        "profiles": [one for one in profiles.profiles().values() if one.status == "ready"],
+        "media": list(mediatypes.media_types().values()),
+        "settings": ctx.settings,
+        "burner_names": list(ctx.settings.burners),
+    }

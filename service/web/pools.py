@@ -12,12 +12,11 @@ from jobs import filling
 from jobs import pools as pool_work
 from jobs.context import Context
 from jobs.options import AUTO, OptionsError
-from media import mediatypes, profiles
 from service.api.access import Actor, Ctx, Ops, needs
 from service.contract import Document
 from service.errors import as_refusal
 from service.web.board import told
-from service.web.forms import Fields, Reader, require_unchanged, version
+from service.web.forms import Fields, Reader, disc_choices, require_unchanged, version
 from service.web.make import Planning, Plannings
 from service.web.pages import language_of, page
 from service.web.routes import router
@@ -185,10 +184,7 @@ def _form(
         "error": error,
         "version": version(pool, pools.COLUMNS) if pool is not None else "",
         "others": {key: value for key, value in (pool.options if pool else {}).items() if key not in known},
-        "profiles": [one for one in profiles.profiles().values() if one.status == "ready"],
-        "media": list(mediatypes.media_types().values()),
-        "settings": ctx.settings,
-        "burner_names": list(ctx.settings.burners),
+        **disc_choices(ctx),
     }
     return page(request, "archive_pool_form.html", status=status, **values)
 

@@ -15,11 +15,10 @@ from jobs import schedules as schedule_work
 from jobs import triggers
 from jobs.context import Context
 from jobs.options import OptionsError
-from media import mediatypes, profiles
 from service.api.access import Actor, Ctx, Ops, needs
 from service.errors import NotDone, as_refusal
 from service.web.board import told
-from service.web.forms import Fields, Reader, require_unchanged, version
+from service.web.forms import Fields, Reader, disc_choices, require_unchanged, version
 from service.web.pages import language_of, page
 from service.web.routes import router
 from service.web.texts import Texts, texts_of
@@ -274,10 +273,7 @@ def _form(
         "error": error,
         "version": version(row, schedules.COLUMNS) if row is not None else "",
         "pool_names": [one.name for one in pools.every(session)],
-        "profiles": [one for one in profiles.profiles().values() if one.status == "ready"],
-        "media": list(mediatypes.media_types().values()),
-        "settings": ctx.settings,
-        "burner_names": list(ctx.settings.burners),
+        **disc_choices(ctx),
     }
     return page(request, "archive_schedule_form.html", status=status, **values)
 
