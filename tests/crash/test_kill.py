@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,9 @@ def until(condition: Callable[[], bool], service: Service, *, seconds: float) ->
     """Look as fast as can be; False when the moment did not come."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and service.process.poll() is None:
-        if condition():
-            return True
+        with suppress(FileNotFoundError):  # gone between being listed and being looked at
+            if condition():
+                return True
     return False
 
 

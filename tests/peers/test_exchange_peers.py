@@ -5,9 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from store.remotes import RemoteNodeError
 from store.selection import SelectionError
 from tests.makers import Made, study
 from tests.peers.test_storage_peers import free_port
+from tests.waiting import until
 
 pytestmark = pytest.mark.peer("Orthanc")
 
@@ -70,14 +70,6 @@ class Pacs:
 
     def uids(self) -> set[str]:
         return {self.ask(f"/instances/{one}")["MainDicomTags"]["SOPInstanceUID"] for one in self.ask("/instances")}
-
-
-def until(condition: Callable[[], Any], seconds: float = 120.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
-    return value
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ from bench import catalogue
 from store import remotes
 from tests.makers import IMPLICIT_LE, PATIENTS, Made, study
 from tests.peers.test_storage_peers import Orthanc, free_port, orthanc, run
-from tests.scp.conftest import Receiver, receiver, until
+from tests.scp.conftest import Receiver, receiver
 from tests.scp.test_retrieve import fill
+from tests.waiting import until
 
 __all__ = ["orthanc", "receiver"]
 

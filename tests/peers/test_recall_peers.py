@@ -13,8 +13,9 @@ from store import remotes
 from tests.discs import Burnt
 from tests.peers.test_query_peers import storescp
 from tests.peers.test_storage_peers import run
-from tests.scp.conftest import Start, start, until
+from tests.scp.conftest import Start, start
 from tests.scp.test_recall import WAIT, archived
+from tests.waiting import until
 
 __all__ = ["start", "storescp"]
 

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from tests.makers import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, JPEG_BASELINE, make, study
-from tests.scp.conftest import Receiver, Start, receiver, start, until
+from tests.scp.conftest import Receiver, Start, receiver, start
+from tests.waiting import until
 
 __all__ = ["receiver", "start"]
 

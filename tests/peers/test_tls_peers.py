@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,6 +13,7 @@ from service.app import Service
 from tests.authority import Authority
 from tests.makers import study
 from tests.peers.test_storage_peers import free_port
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -64,13 +63,6 @@ def arguments(authority: Authority, name: str) -> list[str]:
 
 def run(*command: str) -> int:
     return subprocess.run(command, check=False, capture_output=True, timeout=120).returncode
-
-
-def until(condition: Callable[[], Any], seconds: float = 120.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 @pytest.mark.peer("echoscu", "storescu")

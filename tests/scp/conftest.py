@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +17,7 @@ from store.db import Database
 from store.instances import sweep
 from store.models import Instance
 from store.spool import INCOMING, Spool
-
-
-def until(condition: Callable[[], Any], seconds: float = 120.0) -> Any:
-    """Poll until the condition holds; its value."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
-    return value
+from tests.waiting import until
 
 
 @dataclass

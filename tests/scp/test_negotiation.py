@@ -11,8 +11,9 @@ from pynetdicom import sop_class
 
 from scp.storage import choose_syntax, storage_classes, transfer_syntaxes
 from tests.makers import make
-from tests.scp.conftest import Receiver, Start, until
+from tests.scp.conftest import Receiver, Start
 from tests.scp.scu import CT, EXPLICIT_LE, IMPLICIT_LE, VERIFICATION, Rejected, Scu
+from tests.waiting import until
 
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
 JPEG = "1.2.840.10008.1.2.4.50"

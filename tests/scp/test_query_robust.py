@@ -15,8 +15,9 @@ from media.encoding import EXPLICIT_LE as EXPLICIT
 from media.encoding import IMPLICIT_LE as IMPLICIT
 from scp.commands import C_CANCEL_RQ, C_FIND_RQ, C_GET_RQ, C_STORE_RSP, command_set
 from tests import soak
-from tests.scp.conftest import Receiver, until
+from tests.scp.conftest import Receiver
 from tests.scp.scu import CT, EXPLICIT_LE, IMPLICIT_LE, Aborted, Scu, pdata, pdv
+from tests.waiting import until
 
 FIND, GET = "1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.5.1.4.1.2.2.3"
 CONTEXTS = [(FIND, (EXPLICIT_LE,)), (GET, (EXPLICIT_LE,)), (CT, (EXPLICIT_LE,)), (FIND, (IMPLICIT_LE,))]

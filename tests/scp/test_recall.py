@@ -24,9 +24,10 @@ from store.models_jobs import VolumeInstance
 from store.query_facts import OFFLINE, ONLINE
 from tests.discs import Burnt, burn, in_spool, purge, put_online
 from tests.faulty import FaultyDrive
-from tests.scp.conftest import Receiver, Start, until
+from tests.scp.conftest import Receiver, Start
 from tests.scp.test_query import Asker, identifier
 from tests.scp.test_retrieve import Arrivals, counts, destination, failed, fill, get, know, move, study
+from tests.waiting import until
 
 __all__ = ["destination"]
 WAIT = {"network": "wait", "network_seconds": 30.0, "pending_seconds": 0.1}

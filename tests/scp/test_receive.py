@@ -19,7 +19,7 @@ from media.header import read_header
 from media.part10 import locate
 from media.problems import MediaError
 from tests.makers import DEFLATED, EXPLICIT_BE, JPEG_BASELINE, KINDS, PATIENTS, Made, make, study
-from tests.scp.conftest import Receiver, Start, until
+from tests.scp.conftest import Receiver, Start
 from tests.scp.scu import (
     CT,
     EXPLICIT_LE,
@@ -33,6 +33,7 @@ from tests.scp.scu import (
     pdv,
     store_command,
 )
+from tests.waiting import until
 
 
 def scu_for(receiver: Receiver, *made: Made, **options: object) -> Scu:

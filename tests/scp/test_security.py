@@ -22,7 +22,8 @@ from store import remotes
 from store.remotes import Remote
 from tests.authority import Authority, Pair
 from tests.makers import study
-from tests.scp.conftest import Start, until
+from tests.scp.conftest import Start
+from tests.waiting import until
 
 VERIFICATION = "1.2.840.10008.1.1"
 CT = "1.2.840.10008.5.1.4.1.1.2"

@@ -18,8 +18,9 @@ from store import migrate
 from store.db import Database
 from store.spool import INCOMING
 from tests.makers import make, study
-from tests.scp.conftest import Start, until
+from tests.scp.conftest import Start
 from tests.scp.scu import VERIFICATION, Scu, pdata, pdv
+from tests.waiting import until
 
 IMPLICIT_LE = "1.2.840.10008.1.2"
 

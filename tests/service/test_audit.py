@@ -7,7 +7,6 @@ import re
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -35,16 +34,9 @@ from tests.authority import Authority
 from tests.service.door import Door
 from tests.service.test_importing import imported
 from tests.store.test_audit import SCHEMA, unguard
+from tests.waiting import until
 
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"
-
-
-def until(condition: Callable[[], Any], seconds: float = 120.0) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.05)
-    return found
 
 
 @pytest.fixture

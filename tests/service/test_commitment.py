@@ -23,6 +23,7 @@ from store.models_nodes import Commitment
 from store.remotes import Remote
 from tests.makers import Made, make, study
 from tests.service.conftest import write
+from tests.waiting import until
 
 COMMITMENT, WELL_KNOWN = "1.2.840.10008.1.20.1", "1.2.840.10008.1.20.1.1"
 
@@ -115,13 +116,6 @@ def peer() -> Iterator[Peer]:
     made = Peer()
     yield made
     made.server.shutdown()
-
-
-def until(condition: Callable[[], Any], seconds: float = 120.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def test_a_known_node_is_told_over_a_new_association(running: Running, peer: Peer, tmp_path: Path) -> None:
