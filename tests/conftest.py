@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import typer.main
 import typer.testing
+from hypothesis import HealthCheck, settings
 from sqlalchemy import create_engine, make_url, text
 
 from jobs import engine
@@ -24,9 +25,22 @@ from service import calls
 from service.operations import StoreOperations
 from store import migrate
 from store.db import Database
+from tests import soak
 
 IN_CI = os.environ.get("CI") == "true"
 POSTGRES_BIN = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
+
+# One commit has one result: the examples are the same in every run but the full one, and a slow machine is no fault.
+settings.register_profile(
+    "suite",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.register_profile("soak", settings.get_profile("suite"), derandomize=False, max_examples=2000)
+settings.load_profile("soak" if soak.FULL else "suite")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
