@@ -14,6 +14,7 @@ import uvicorn
 
 from service.connections import Connection
 from service.errors import NotDone
+from service.handshakes import Handshakes
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -103,9 +104,10 @@ class HttpServer:
 
     def start(self, app: ASGIApp, tls: ssl.SSLContext | None = None) -> None:
         """Serve ``app``, over HTTPS where there is a context for it; returns when requests are answered."""
+        handshakes = Handshakes(tls) if tls is not None else None
         config = uvicorn.Config(
             app,
-            http=Connection,
+            http=handshakes or Connection,  # type: ignore[arg-type]
             log_config=None,
             access_log=False,
             server_header=False,
@@ -115,9 +117,7 @@ class HttpServer:
             timeout_keep_alive=30,
             timeout_graceful_shutdown=_STOP_SECONDS // 2,
         )
-        config.load()
-        config.ssl = tls
-        self._server = _Server(config)
+        self._server = _Server(config, handshakes)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="http", daemon=True)
         self._thread.start()
         if not self._server.ready.wait(30) or not self._server.started:
@@ -134,9 +134,10 @@ class HttpServer:
 class _Server(uvicorn.Server):
     """Tells when it is up; leaves signals to whoever started it."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, handshakes: Handshakes | None) -> None:
         super().__init__(config)
         self.ready = threading.Event()
+        self._handshakes = handshakes
 
     @contextlib.contextmanager
     def capture_signals(self) -> Any:
@@ -147,3 +148,8 @@ class _Server(uvicorn.Server):
             await super().startup(sockets)
         finally:
             self.ready.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._handshakes is not None:
+            self._handshakes.abort()
+        await super().shutdown(sockets)
