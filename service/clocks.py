@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _TICK_SECONDS = 1.0
 _SCHEDULES_SECONDS = 5.0
 _POOLS_SECONDS = 10.0
+_TASKS = 8
+"""A thread for each task: one that waits (for a receiver, for a purge) keeps no other from its turn."""
 
 
 class Clocks:
@@ -34,7 +36,7 @@ class Clocks:
         self._engine = engine
         self._scheduler = BackgroundScheduler(  # type: ignore[no-untyped-call]
             timezone=UTC,
-            executors={"default": ThreadPoolExecutor(4)},  # type: ignore[no-untyped-call]
+            executors={"default": ThreadPoolExecutor(_TASKS)},  # type: ignore[no-untyped-call]
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
         self._failing: set[str] = set()
@@ -63,6 +65,7 @@ class Clocks:
         self._stopping.set()
         if self._scheduled is not None:
             self._scheduled.stop()
+        self._notifying.stop()
         if self._scheduler.running:
             self._scheduler.shutdown(wait=True)  # type: ignore[no-untyped-call]
             self._auditing.close()

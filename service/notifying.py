@@ -1,43 +1,26 @@
-"""Telling people and programs what happened to jobs: webhooks and e-mail, tried again until they are taken."""
+"""Telling people and programs what happened to jobs: webhooks and e-mail, tried again until they are taken.
+
+Each target has a thread of its own while there is something to tell it, so that none waits for another.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import http.client
-import json
-import smtplib
-import ssl
+import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from datetime import timedelta
-from email.message import EmailMessage
-from email.utils import formatdate, make_msgid
 from typing import Any
 from urllib.parse import urlsplit
 
-from config.settings import Mail, MailTo, Settings, Webhook
+from config.settings import Settings
 from jobs.context import Context
 from service.logs import logger
+from service.notifying_limit import Limit
+from service.notifying_ways import SECONDS, Away, NotTold, post, send
 from store import notices
 
-_TIMEOUT = 10.0
-_WORDS = {
-    notices.DONE: "is done",
-    notices.FAILED: "failed",
-    notices.NEEDS_PERSON: "needs a person",
-    notices.DAMAGED: "is damaged or lost",
-}
-
-
-class NotTold(Exception):
-    """The target did not take it; the text says why."""
-
-
-class Away(NotTold):
-    """The target does not answer at all."""
+_STOPPING_SECONDS = 5.0
+_BATCH = 20
 
 
 class Notifying:
@@ -49,121 +32,106 @@ class Notifying:
         self._hooks = {hook.name: hook for hook in settings.webhooks}
         self._mails = {mail.name: mail for mail in settings.mails}
         self._give_up = timedelta(hours=settings.mail.give_up_hours)
+        self._guard = threading.Lock()
+        self._working: dict[str, threading.Thread] = {}
+        self._limits: dict[str, Limit] = {}
+        self._failing: set[str] = set()
+        self._stopping = threading.Event()
 
     @property
     def is_wanted(self) -> bool:
         """Whether anybody is to be told anything."""
         return bool(self._hooks or self._mails)
 
-    def tick(self) -> None:
-        """Find what is new, and tell what is due."""
+    def tick(self, *, wait: float = 0.0) -> None:
+        """Find what is new, and begin to tell what is due; ``wait`` so many seconds for that to end."""
         db = self._context.db
         targets = {hook.name: hook.events for hook in self._hooks.values()}
         targets |= {mail.name: mail.events for mail in self._mails.values()}
         notices.collect(db, targets)
-        away: dict[str, Away] = {}
-        for due in notices.claim(db, list(targets)):
+        for target in notices.waited_for(db, list(targets)):
+            self._begin(target)
+        self._join(wait)
+
+    def stop(self) -> None:
+        """Cut what is on its way, which counts as not taken, and wait for it to end."""
+        with self._guard:
+            self._stopping.set()
+            for limit in self._limits.values():
+                limit.cut()
+        self._join(_STOPPING_SECONDS)
+
+    def _join(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        with self._guard:
+            working = list(self._working.values())
+        for thread in working:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _begin(self, target: str) -> None:
+        with self._guard:
+            if self._stopping.is_set() or target in self._working:
+                return
+            thread = threading.Thread(target=self._work, args=(target,), name=f"notices-{target}", daemon=True)
+            self._working[target] = thread
+            thread.start()
+
+    def _work(self, target: str) -> None:
+        log = logger("service.notifying")
+        try:
+            self._tell_what_is_due(target)
+            self._failing.discard(target)
+        except Exception as error:  # noqa: BLE001 - the next tick tries again, and one line tells
+            if target not in self._failing:
+                log.error("notices cannot be looked at", target=target, error=repr(error))
+            self._failing.add(target)
+        finally:
+            with self._guard:
+                del self._working[target]
+
+    def _tell_what_is_due(self, target: str) -> None:
+        """One after the other; where it does not answer at all, the rest is put off without being tried."""
+        db = self._context.db
+        while not self._stopping.is_set() and (claimed := notices.claim(db, [target], limit=1)):
+            (due,) = claimed
             try:
-                if due.target in away:  # the others shall not wait for it as many times as there are notices
-                    raise away[due.target]
-                self.tell(due.target, {"notice": f"N{due.id}", **due.document})
+                self._tell(target, {"notice": f"N{due.id}", **due.document})
+            except Away as error:
+                for one in (due, *notices.claim(db, [target], limit=_BATCH - 1)):
+                    self._not_told(one, error)
+                return
             except NotTold as error:
-                if isinstance(error, Away):
-                    away[due.target] = error
-                again = notices.failed(db, due, str(error), give_up_after=self._give_up)
-                if due.attempts == 1 or again is None:
-                    logger("service.notifying").warning(
-                        "a notice was not taken", target=due.target, reason=str(error), given_up=again is None
-                    )
+                self._not_told(due, error)
             else:
                 notices.told(db, due.id)
 
-    def tell(self, target: str, document: Mapping[str, Any]) -> None:
+    def _not_told(self, due: notices.Due, error: NotTold) -> None:
+        again = notices.failed(self._context.db, due, str(error), give_up_after=self._give_up)
+        if due.attempts == 1 or again is None:
+            logger("service.notifying").warning(
+                "a notice was not taken", target=due.target, reason=str(error), given_up=again is None
+            )
+
+    def _tell(self, target: str, document: Mapping[str, Any]) -> None:
+        """Tell one target, unless this stops."""
+        limit = Limit(SECONDS)
+        with self._guard:
+            if self._stopping.is_set():
+                raise Away("the service stops")
+            self._limits[target] = limit
+        try:
+            self.tell(target, document, limit)
+        finally:
+            with self._guard:
+                del self._limits[target]
+
+    def tell(self, target: str, document: Mapping[str, Any], limit: Limit | None = None) -> None:
         """Tell one target. Raises NotTold, and KeyError for one that the settings do not know."""
-        hook = self._hooks.get(target)
+        hook, settings = self._hooks.get(target), self._context.settings
         if hook is not None:
-            post(hook, document, ca=self._context.settings.in_data(hook.ca))
+            post(hook, document, ca=settings.in_data(hook.ca), limit=limit)
         else:
-            send(self._context.settings.mail, self._mails[target], document, settings=self._context.settings)
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
-def post(hook: Webhook, document: Mapping[str, Any], *, ca: str = "") -> None:
-    """POST a notice as JSON, signed where the hook has a secret. Raises NotTold."""
-    content = json.dumps(document, ensure_ascii=True, separators=(",", ":")).encode()
-    headers = {"Content-Type": "application/json", "User-Agent": "Burnish", "Idempotency-Key": str(document["notice"])}
-    if hook.secret:
-        headers["Burnish-Signature"] = signature(hook.secret, content, at=int(time.time()))
-    request = urllib.request.Request(hook.url, content, headers, method="POST")
-    context = ssl.create_default_context(cafile=ca or None)
-    opener = urllib.request.build_opener(_NoRedirects, urllib.request.HTTPSHandler(context=context))
-    try:
-        with opener.open(request, timeout=_TIMEOUT) as response:
-            response.read(1024)
-    except urllib.error.HTTPError as error:
-        raise NotTold(f"{_where(hook.url)} answered {error.code}") from error
-    except OSError as error:
-        raise Away(f"{_where(hook.url)}: {getattr(error, 'reason', None) or error}") from error
-    except (http.client.HTTPException, ValueError) as error:
-        raise NotTold(f"{_where(hook.url)}: no answer of HTTP ({type(error).__name__})") from error
-
-
-def signature(secret: str, content: bytes, *, at: int) -> str:
-    """``t=SECONDS,v1=HEX``: HMAC-SHA-256 with the secret of the seconds, a full stop and the body."""
-    digest = hmac.new(secret.encode(), f"{at}.".encode() + content, hashlib.sha256).hexdigest()
-    return f"t={at},v1={digest}"
-
-
-def _where(url: str) -> str:
-    """An address without what may be secret in it."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}"
-
-
-def send(mail: Mail, to: MailTo, document: Mapping[str, Any], *, settings: Settings) -> None:
-    """Send a notice by e-mail. Raises NotTold."""
-    message = composed(mail, to, document, institution=settings.site.institution)
-    context = ssl.create_default_context(cafile=settings.in_data(mail.ca) or None)
-    try:
-        if mail.security == "tls":
-            connection: smtplib.SMTP = smtplib.SMTP_SSL(mail.host, mail.port, timeout=_TIMEOUT, context=context)
-        else:
-            connection = smtplib.SMTP(mail.host, mail.port, timeout=_TIMEOUT)
-        with connection:
-            if mail.security == "starttls":
-                connection.starttls(context=context)
-            if mail.user:
-                connection.login(mail.user, mail.password)
-            refused = connection.send_message(message)
-    except smtplib.SMTPException as error:  # before OSError, which it is one of
-        raise NotTold(f"{mail.host}:{mail.port}: {error}") from error
-    except OSError as error:
-        raise Away(f"{mail.host}:{mail.port}: {error}") from error
-    except ValueError as error:  # a password or an address that this server's way of signing in cannot say
-        raise NotTold(
-            f"{mail.host}:{mail.port}: {type(error).__name__} in mail.user, mail.password or an address"
-        ) from error
-    if refused:  # the others have it; to send it again would tell them again
-        logger("service.notifying").warning("an e-mail was not taken for all", target=to.name, refused=len(refused))
-
-
-def composed(mail: Mail, to: MailTo, document: Mapping[str, Any], *, institution: str) -> EmailMessage:
-    """The e-mail of a notice."""
-    what = str(document.get("job") or document.get("recall") or document.get("file_set_id") or "Burnish")
-    message = EmailMessage()
-    message["Subject"] = f"Burnish: {what} {_WORDS.get(str(document['event']), str(document['event']))}"
-    message["From"] = mail.sender
-    message["To"] = ", ".join(to.to)
-    message["Date"] = formatdate(usegmt=True)
-    message["Message-ID"] = make_msgid(domain=mail.sender.rpartition("@")[2].strip(" >") or "burnish")
-    message["Auto-Submitted"] = "auto-generated"
-    lines = [f"{name.replace('_', ' ')}: {value}" for name, value in document.items() if value not in (None, "")]
-    message.set_content("\n".join([*lines, "", institution, ""]).rstrip() + "\n")
-    return message
+            send(settings.mail, self._mails[target], document, settings=settings, limit=limit)
 
 
 def problems(settings: Settings) -> list[str]:

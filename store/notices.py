@@ -86,6 +86,13 @@ def _collect(session: Session, target: str, kinds: Collection[str]) -> int:
     return len(wanted.keys() - known)
 
 
+def waited_for(db: Database, targets: Collection[str]) -> list[str]:
+    """Which of these targets something is due for."""
+    due = select(Notice.target).where(Notice.next_at <= now(), Notice.target.in_(list(targets)))
+    with db.read() as session:
+        return sorted(session.scalars(due.distinct()))
+
+
 def claim(db: Database, targets: Collection[str], limit: int = 20) -> list[Due]:
     """Notices that are due, claimed for a minute, so that no other node tells them as well."""
     claimed = []

@@ -11,7 +11,8 @@ from service.api import answers
 from service.api.access import Ctx, Ops, for_everybody, needs
 from service.errors import NotDone, NotFound
 from service.metrics import Metrics
-from service.notifying import Notifying, NotTold
+from service.notifying import Notifying
+from service.notifying_ways import NotTold
 from service.ready import examine
 from store import notices as told
 from store.models_base import now

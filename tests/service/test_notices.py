@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import email
 import email.policy
 import hmac
@@ -19,15 +20,18 @@ import pytest
 from starlette.testclient import TestClient
 
 from config.settings import Settings, load
-from service import doctor, notifying
+from service import doctor, notifying, notifying_ways
 from service.api.application import build
-from service.notifying import Notifying, NotTold
+from service.notifying import Notifying
+from service.notifying_limit import Limit
+from service.notifying_ways import NotTold
 from service.operations import StoreOperations
 from service.shutdown import Stopping
 from store import notices
 from store.models_audit import Notice
 from store.models_base import now
 from store.models_nodes import Counter, Event
+from tests.waiting import wait_for
 
 SECRET = "s3cret"
 
@@ -162,19 +166,19 @@ def due_now(operations: StoreOperations) -> None:
 def test_a_new_target_hears_of_what_happens_from_now_on_once(operations: StoreOperations, target: Target) -> None:
     notifying_ = Notifying(operations.context)
     happen(operations, "DONE")
-    notifying_.tick()
+    notifying_.tick(wait=60)
     assert target.requests == []
     happen(operations, "BURNING", "DONE", "WAITING", "FAILED")
     for _ in range(3):
-        notifying_.tick()
+        notifying_.tick(wait=60)
     assert [json.loads(body)["event"] for _, body in target.requests] == ["done", "failed"]
 
 
 def test_what_is_told_is_signed_and_names_no_patient(operations: StoreOperations, target: Target) -> None:
     notifying_ = Notifying(operations.context)
-    notifying_.tick()
+    notifying_.tick(wait=60)
     happen(operations, "FAILED")
-    notifying_.tick()
+    notifying_.tick(wait=60)
     ((headers, body),) = target.requests
     assert b"DOE" not in body
     at, given = re.fullmatch(r"t=(\d+),v1=([0-9a-f]{64})", headers["Burnish-Signature"]).groups()
@@ -189,10 +193,10 @@ def test_what_is_told_is_signed_and_names_no_patient(operations: StoreOperations
 
 def test_people_are_told_by_e_mail(operations: StoreOperations, postbox: Postbox) -> None:
     notifying_ = Notifying(operations.context)
-    notifying_.tick()
+    notifying_.tick(wait=60)
     happen(operations, "DONE", "WAITING")
     happen(operations, "asked", kind="recall")
-    notifying_.tick()
+    notifying_.tick(wait=60)
     messages = [email.message_from_bytes(one, policy=email.policy.default) for one in postbox.messages]
     assert [one["Subject"] for one in messages] == ["Burnish: Burnish needs a person", "Burnish: C3 needs a person"]
     assert messages[0]["To"] == "a@clinic.example, b@clinic.example"
@@ -202,11 +206,11 @@ def test_people_are_told_by_e_mail(operations: StoreOperations, postbox: Postbox
 @pytest.mark.parametrize("status", [500, 404, 302])
 def test_a_target_that_is_away_is_told_later(operations: StoreOperations, target: Target, status: int) -> None:
     notifying_ = Notifying(operations.context)
-    notifying_.tick()
+    notifying_.tick(wait=60)
     target.status = status
     happen(operations, "DONE")
-    notifying_.tick()
-    notifying_.tick()
+    notifying_.tick(wait=60)
+    notifying_.tick(wait=60)
     assert len(target.requests) == 1, "it is tried again only after a pause"
     with operations.context.db.read() as session:
         (document,) = notices.documents(session)
@@ -214,9 +218,9 @@ def test_a_target_that_is_away_is_told_later(operations: StoreOperations, target
     assert "key=1" not in document["error"]
     target.status = 200
     due_now(operations)
-    notifying_.tick()
+    notifying_.tick(wait=60)
     due_now(operations)
-    notifying_.tick()
+    notifying_.tick(wait=60)
     assert len(target.requests) == 2
     assert {headers["Idempotency-Key"] for headers, _ in target.requests} == {document["notice"]}
 
@@ -225,10 +229,10 @@ def test_a_target_that_talks_nonsense_keeps_nobody_from_being_told(
     operations: StoreOperations, target: Target, postbox: Postbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notifying_ = Notifying(operations.context)
-    notifying_.tick()
+    notifying_.tick(wait=60)
     happen(operations, "FAILED", "FAILED")
     target.nonsense = True
-    notifying_.tick()
+    notifying_.tick(wait=60)
     assert len(postbox.messages) == 2
     with operations.context.db.read() as session:
         waiting = session.query(Notice).filter(Notice.target == "ris", Notice.next_at.is_not(None)).all()
@@ -246,34 +250,34 @@ def test_a_target_that_does_not_answer_is_asked_once_a_round(
     operations: StoreOperations, target: Target, postbox: Postbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notifying_ = Notifying(operations.context)
-    notifying_.tick()
+    notifying_.tick(wait=60)
     happen(operations, "FAILED", "FAILED", "FAILED")
     asked = []
 
     def away(hook: object, *_: object, **__: object) -> None:
         asked.append(hook)
-        raise notifying.Away("no route to host")
+        raise notifying_ways.Away("no route to host")
 
     monkeypatch.setattr(notifying, "post", away)
-    notifying_.tick()
+    notifying_.tick(wait=60)
     assert (len(asked), len(postbox.messages)) == (1, 3)
 
 
 def test_it_is_given_up_at_last_and_can_be_tried_again(operations: StoreOperations, target: Target) -> None:
     notifying_ = Notifying(operations.context)
-    notifying_.tick()
+    notifying_.tick(wait=60)
     target.status = 500
     happen(operations, "DONE")
     with operations.context.db.begin() as session:
         for event in session.query(Event):
             event.at = now().replace(year=now().year - 1)
-    notifying_.tick()
+    notifying_.tick(wait=60)
     with operations.context.db.begin() as session:
         (document,) = notices.documents(session)
         assert document["next_at"] is None and document["told_at"] is None
         assert notices.again(session, int(document["notice"][1:]))
     target.status = 200
-    notifying_.tick()
+    notifying_.tick(wait=60)
     assert len(target.requests) == 2
     with operations.context.db.begin() as session:
         assert not notices.again(session, int(document["notice"][1:])), "it was told"
@@ -281,19 +285,19 @@ def test_it_is_given_up_at_last_and_can_be_tried_again(operations: StoreOperatio
 
 def test_the_mark_moves_on_and_an_event_that_commits_late_is_told(operations: StoreOperations, target: Target) -> None:
     notifying_ = Notifying(operations.context)
-    notifying_.tick()
+    notifying_.tick(wait=60)
     db = operations.context.db
     with db.begin() as session:
         session.add(Event(id=500, at=now(), kind="job", new="DONE", detail={}))
-    notifying_.tick()
+    notifying_.tick(wait=60)
     with db.begin() as session:
         session.add(Event(id=400, at=now(), kind="job", new="FAILED", detail={}))
-    notifying_.tick()
+    notifying_.tick(wait=60)
     assert [json.loads(body)["event"] for _, body in target.requests] == ["done", "failed"]
     with db.begin() as session:
         for event in session.query(Event):
             event.at = now().replace(year=now().year - 1)
-    notifying_.tick()
+    notifying_.tick(wait=60)
     with db.read() as session:
         assert session.get_one(Counter, "notice:ris").value == 500
     assert len(target.requests) == 2
@@ -370,3 +374,74 @@ def test_a_target_can_be_tried(client: TestClient, target: Target) -> None:
     assert answer.status_code == 409 and answer.json()["code"] == "NOT_TOLD"
     assert client.get("/api/v1/notices", headers=SESAME).json()["items"] == []
     assert client.post("/api/v1/notices/N9/retry", headers=SESAME).status_code == 404
+
+
+class Dripping(socketserver.ThreadingTCPServer):
+    """A receiver that says something all the time, and never ends."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        self.start = b"HTTP/1.1 200 Fine\r\nX-Drip: "
+        self.enough = threading.Event()
+        self.asked = threading.Event()
+        super().__init__(("127.0.0.1", 0), _Drip)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+class _Drip(socketserver.BaseRequestHandler):
+    server: Dripping
+
+    def handle(self) -> None:
+        self.server.asked.set()
+        with contextlib.suppress(OSError):
+            self.request.sendall(self.server.start)
+            while not self.server.enough.wait(0.02):
+                self.request.sendall(b"x")
+
+
+@pytest.fixture
+def dripping() -> Iterator[Dripping]:
+    running = Dripping()
+    yield running
+    running.enough.set()
+    running.shutdown()
+    running.server_close()
+
+
+def test_who_answers_byte_by_byte_is_cut_off(dripping: Dripping, told_settings: Settings) -> None:
+    port = int(dripping.server_address[1])
+    hook = told_settings.webhooks[0].model_copy(update={"url": f"http://127.0.0.1:{port}/"})
+    with pytest.raises(notifying_ways.Away, match="no whole answer within"):
+        notifying_ways.post(hook, {"notice": "N1", "event": "test"}, limit=Limit(0.2))
+    dripping.start = b"220-"
+    mail = told_settings.mail.model_copy(update={"port": port})
+    with pytest.raises(notifying_ways.Away, match="no whole answer within"):
+        document = {"notice": "N1", "event": "done"}
+        notifying_ways.send(mail, told_settings.mails[0], document, settings=told_settings, limit=Limit(0.2))
+
+
+def test_a_slow_receiver_keeps_nobody_else_waiting(
+    operations: StoreOperations, dripping: Dripping, postbox: Postbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notifying, "SECONDS", 600.0)
+    hook = operations.context.settings.webhooks[0]
+    slow = hook.model_copy(update={"url": f"http://127.0.0.1:{dripping.server_address[1]}/"})
+    notifying_ = Notifying(operations.context)
+    monkeypatch.setitem(notifying_._hooks, "ris", slow)
+    notifying_.tick()
+    happen(operations, "FAILED", "FAILED")
+    notifying_.tick()
+    wait_for(dripping.asked.is_set, "the webhook to be asked")
+    happen(operations, "FAILED")
+
+    def all_are_told() -> bool:
+        notifying_.tick()
+        return len(postbox.messages) == 3
+
+    wait_for(all_are_told, "the e-mails to be sent while the webhook drips")
+    notifying_.stop()
+    with operations.context.db.read() as session:
+        waiting = session.query(Notice).filter(Notice.target == "ris", Notice.next_at.is_not(None)).count()
+    assert waiting == 3, "what was cut off is told another time"
