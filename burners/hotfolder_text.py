@@ -79,11 +79,6 @@ def render(
     return "".join(f"{line}\n" for line in lines)
 
 
-def names_in(template: str) -> list[str]:
-    """Names of the fields that a template uses."""
-    return _FIELD.findall(template)
-
-
 def read_ini(text: str) -> dict[str, dict[str, str]]:
     """Sections with their keys and values, of a status file that may be damaged: what is no such line is passed over.
 

@@ -70,7 +70,7 @@ class RequestOptions:
     iod: str = "off"
     """What is done with the IOD check: one of ``media.iod.Level``."""
     protect: str = "none"
-    """Error-correction data: one of ``jobs.protecting.CHOICES``."""
+    """Error-correction data: ``none`` or one of ``media.ecc.METHODS``."""
     protect_percent: float = 33.0
     """Its least redundancy, percent of the data."""
     pull_from: str = ""

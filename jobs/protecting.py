@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from media.iso9660 import IsoImage
 
 NONE = "none"
-CHOICES = (NONE, *ecc.METHODS)
 _FOLDER = "FOLDER"
 
 

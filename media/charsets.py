@@ -43,7 +43,6 @@ _ESCAPES = {
 }  # fmt: skip
 _SEEN = frozenset(("iso2022_jp", "iso2022_jp_2"))
 _SPLIT = re.compile(rb"\x1b(\([BJ]|-[A-Z b]|\)I|\$[B@]|\$\(D|\$\)[AC])")
-_NAME_RESETS = re.compile(rb"[\^=]")
 _MISSPELT = re.compile(r"^ISO[ _-]?(?:2022)?[ _-]?IR[ _-]?(\d+)$")
 
 

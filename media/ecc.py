@@ -222,11 +222,6 @@ def fingerprint_of(sector: bytes) -> bytes:
     return hashlib.md5(sector, usedforsecurity=False).digest()
 
 
-def looks_recorded(sector: bytes) -> bool:
-    """Whether a sector may be the beginning of a header, or a checksum sector."""
-    return sector[:16] in _COOKIE.values() or sector[_CRC_BLOCK : _CRC_BLOCK + 16] == _COOKIE[RS03]
-
-
 def parse(sectors: bytes) -> Recorded | None:
     """Read a header (two sectors) or a checksum sector (the first is enough). None: it is none, or damaged."""
     if sectors[:16] in _COOKIE.values() and len(sectors) >= 2 * SECTOR:

@@ -7,7 +7,7 @@ findings are counted, not kept.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -357,12 +357,3 @@ def _value(source: Source, encoding: Encoding, element: Element, depth: int) -> 
         return "..." if data else None
     text = data.decode("latin-1").strip(" \0")
     return text if text.strip(" \\") else None
-
-
-def check_many(paths: Iterable[Path], level: Level | str = Level.REPORT) -> Iterator[IodReport]:
-    """Check files one after the other; one that is no DICOM gives a report without an IOD that says so."""
-    for path in paths:
-        try:
-            yield check_instance(path, level)
-        except NotDicom as error:
-            yield IodReport(Level(level), "", "", None, (), (str(error),))

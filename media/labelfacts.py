@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +11,10 @@ from media.labeltext import Name, clean, name_of
 from media.readme import shown_date
 
 DICOM_ONLY = "DICOM ONLY"
-DICOM_PLUS_WEB = "DICOM PLUS WEB"
 """What is on a disc, as IHE PDI wants it to stand on the label (RAD TF-3, 4.47)."""
 SEE_README = "see README.TXT"
 _MERGED = 20
 """Patients or studies that are named in one merge field."""
-PATIENT_SHOWN = ("name", "id", "none")
-"""What a label shows of patients: names, birth dates and IDs; IDs only; nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +68,7 @@ class LabelFacts:
     barcode_value: str = ""
     barcode_symbology: str = ""
     shown: str = "name"
-    """One of ``PATIENT_SHOWN``."""
+    """What the label shows of patients: ``name`` (names, birth dates and IDs), ``id`` (IDs only) or ``none``."""
 
 
 def entry(facts: LabelFacts, patient: LabelPatient) -> dict[str, str]:
@@ -260,8 +257,3 @@ def _plain(text: str) -> str:
 
 def _distinct(values: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(text for value in values if (text := clean(value, 120))))
-
-
-def facts_document(facts: LabelFacts) -> Mapping[str, str]:
-    """The merge fields that have a value, for a plan's document."""
-    return {name: value for name, value in merge_fields(facts).items() if value}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import os
 import struct
 import zlib
@@ -355,21 +353,3 @@ def dataset_chunks(path: Path, located: Part10) -> Iterator[bytes]:
         stream.seek(located.dataset_offset)
         while chunk := stream.read(CHUNK):
             yield chunk
-
-
-def copy_as_part10(
-    source: Path, located: Part10, target: BinaryIO, *, sop_class_uid: str, sop_instance_uid: str
-) -> tuple[int, str]:
-    """Write ``source``'s data set behind our own file meta information; length and SHA-256 of the data set alone."""
-    target.write(file_meta(sop_class_uid, sop_instance_uid, located.transfer_syntax_uid))
-    digest, length = hashlib.sha256(), 0
-    for chunk in dataset_chunks(source, located):
-        digest.update(chunk)
-        length += len(chunk)
-        target.write(chunk)
-    return length, digest.hexdigest()
-
-
-def located_in_bytes(data: bytes, name: str = "data") -> Part10:
-    """``locate`` for a file held in memory."""
-    return locate_in(io.BytesIO(data), name)

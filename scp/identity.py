@@ -12,7 +12,6 @@ from pathlib import Path
 
 USERNAME, PASSCODE = 1, 2
 """User Identity Types that we understand; Kerberos, SAML and JWT (3, 4, 5) we do not."""
-POLICIES = ("ignore", "optional", "required")
 _N, _R, _P = 1 << 14, 8, 1
 _LENGTH = 32
 

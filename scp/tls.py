@@ -23,7 +23,6 @@ _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM"
 _PIECE = 1 << 17
 _HELD = 1 << 19
 _OTHERS_MAY_READ = 0o077
-CLIENT_CERTIFICATES = ("required", "optional", "none")
 
 
 class TlsError(Exception):

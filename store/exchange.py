@@ -9,7 +9,7 @@ the spool holds is not.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -311,12 +311,3 @@ _TABLES: Mapping[str, _Table] = {
         _check,
     ),
 }
-
-
-def all_records(session: Session, document: Mapping[str, Any], *, limit: int = 500) -> Iterator[dict[str, Any]]:
-    """Every record behind the first, page by page."""
-    for table in TABLES:
-        after: int | str | None = 0
-        while after is not None:
-            found, after = page(session, table, after=after, until=document["until"].get(table, 0), limit=limit)
-            yield from found

@@ -57,7 +57,7 @@ _TEXTS = (0x00100020, 0x00080050)
 _PATIENT_NAME = 0x00100010
 _NARROW = 3
 """Characters before a wildcard that leave few matches."""
-_MODALITIES, _SOP_CLASSES = 0x00080061, 0x00080062
+_MODALITIES = 0x00080061
 _FIRST_PAGE, _PAGE = 64, 256
 _NUMBERS = (b"IS", b"US")
 _LARGE = 1 << 62

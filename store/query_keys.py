@@ -13,7 +13,7 @@ from media.attributes import Attribute, Attributes
 
 Level = Literal["PATIENT", "STUDY", "SERIES", "IMAGE"]
 LEVELS: tuple[Level, ...] = ("PATIENT", "STUDY", "SERIES", "IMAGE")
-FIRST, COMPUTED, FACT = "first", "computed", "fact"
+FIRST, COMPUTED = "first", "computed"
 RETRIEVE_AE_TITLE, INSTANCE_AVAILABILITY = 0x00080054, 0x00080056
 FILE_SET_ID, FILE_SET_UID = 0x00880130, 0x00880140
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, exists, or_, select
+from sqlalchemy import ColumnElement, Select, exists, select
 from sqlalchemy.orm import Session
 
 from store.checks import counts
@@ -130,17 +130,3 @@ def selecting(selection: Selection, *, anywhere: bool = False) -> Select[Any]:
     if selection.is_empty:
         raise SelectionError("nothing is selected; name a study, series, patient ... or say --all")
     return _query(selection, anywhere=anywhere)
-
-
-def conflicting(session: Session, ids_of_uids: list[str]) -> list[tuple[int, str]]:
-    """All instances, wherever they are, with these SOP Instance UIDs: ``(id, UID)`` in order of receipt."""
-    found: list[tuple[int, str]] = []
-    for start in range(0, len(ids_of_uids), 500):
-        chunk = ids_of_uids[start : start + 500]
-        rows = session.execute(
-            select(Instance.id, Instance.sop_instance_uid)
-            .where(Instance.sop_instance_uid.in_(chunk), or_(Instance.spool_path.is_not(None), on_verified_disc()))
-            .order_by(Instance.id)
-        )
-        found += [(row[0], row[1]) for row in rows]
-    return found

@@ -49,10 +49,6 @@ class Texts:
         texts under ``said`` know it; the rest is as it was."""
         return _said(self.language, text[:_LONGEST_SAID]) + text[_LONGEST_SAID:] if text else ""
 
-    def under(self, prefix: str) -> dict[str, str]:
-        """All texts whose keys begin so, by the rest of the key."""
-        return {key.removeprefix(prefix): self(key) for key in self._fallback if key.startswith(prefix)}
-
 
 @functools.cache
 def texts_of(language: str) -> Texts:

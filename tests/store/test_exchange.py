@@ -73,8 +73,14 @@ def fresh(tmp_path: Path) -> Iterator[Callable[[], Database]]:
 
 def records(database: Database, limit: int = 3) -> list[dict[str, Any]]:
     with database.read() as session:
-        head = exchange.head(session, site="S", software="B")
-        return [head, *exchange.all_records(session, head, limit=limit)]
+        found = [head := exchange.head(session, site="S", software="B")]
+        for table in exchange.TABLES:
+            after: int | str | None = 0
+            while after is not None:
+                until = head["until"].get(table, 0)
+                told, after = exchange.page(session, table, after=after, until=until, limit=limit)
+                found += told
+        return found
 
 
 def entered(database: Database, found: list[dict[str, Any]], batch: int = 4) -> dict[str, int]:
