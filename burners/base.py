@@ -37,7 +37,8 @@ A driver
 - MAY name by a class attribute ``programs`` the programs that its ``example`` needs on PATH;
 - MAY keep its device until a burnt disc was read back: ``BURNT`` without ``device_free``, which ``finish`` ends;
 - MAY report ``supplies`` (ink, blanks, bins) in reports and in ``probe``;
-- MAY be called from several threads at once, for different discs.
+- MAY be called from several threads at once, for different discs; ``probe`` by one thread at a time, which may take its
+  time (what was known last is shown meanwhile, with its age).
 """
 
 from __future__ import annotations
@@ -195,6 +196,8 @@ class DriverStatus:
     supplies: Mapping[str, Any] = field(default_factory=dict)
     drives: Sequence[Mapping[str, Any]] = ()
     """Of a device with drives, each as ``{"name", "state", "medium"}`` and what else the driver knows of it."""
+    age_seconds: float = 0.0
+    """For so long the device has said nothing newer; 0: it has just said so. Not the driver's to set."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -204,6 +207,7 @@ class DriverStatus:
             "reason": self.reason,
             "supplies": dict(self.supplies),
             "drives": [dict(drive) for drive in self.drives],
+            "age_seconds": round(self.age_seconds, 1),
         }
 
 

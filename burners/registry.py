@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from burners.asking import Asked, ask_all
 from burners.base import Burner, BurnerOptionsError, DriverState, DriverStatus
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ class Burners:
 
     usable: Mapping[str, Burner]
     unusable: Mapping[str, DriverStatus] = field(default_factory=dict)
+    _asked: dict[str, Asked] = field(init=False, default_factory=dict, repr=False, compare=False)
+    _guard: threading.Lock = field(init=False, default_factory=threading.Lock, repr=False, compare=False)
 
     def get(self, name: str) -> Burner | None:
         return self.usable.get(name)
@@ -34,9 +38,15 @@ class Burners:
         return status.reason if status else f"there is no section [burners.{name}] in the settings"
 
     def statuses(self) -> list[DriverStatus]:
-        """How each burner stands now; a driver that fails in ``probe`` is shown with its error."""
-        found = [_probe(burner) for burner in self.usable.values()]
-        return sorted([*found, *self.unusable.values()], key=lambda status: status.name)
+        """How each burner stands now; a driver that fails in ``probe`` is shown with its error.
+
+        One that does not answer within seconds is shown with what was known last (``age_seconds``).
+        """
+        with self._guard:
+            for name, burner in self.usable.items():
+                self._asked.setdefault(name, Asked(burner))
+            asked = list(self._asked.values())
+        return sorted([*ask_all(asked), *self.unusable.values()], key=lambda status: status.name)
 
     def close(self) -> None:
         for burner in self.usable.values():
@@ -77,10 +87,3 @@ def load(sections: Mapping[str, BurnerSettings], *, data: Path) -> Burners:
             reason = f"the driver cannot be loaded: {type(error).__name__}: {error}"
             unusable[name] = DriverStatus(name, section.driver, DriverState.UNUSABLE, reason)
     return Burners(usable, unusable)
-
-
-def _probe(burner: Burner) -> DriverStatus:
-    try:
-        return burner.probe()
-    except Exception as error:  # noqa: BLE001 - its state is shown, whatever it raises
-        return DriverStatus(burner.name, type(burner).__name__, DriverState.OFFLINE, f"{type(error).__name__}: {error}")

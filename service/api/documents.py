@@ -384,6 +384,7 @@ class BurnerDoc(BaseModel):
     reason: str
     supplies: dict[str, Any]
     drives: list[dict[str, Any]]
+    age_seconds: float
 
 
 class BurnerList(Page):
