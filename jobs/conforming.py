@@ -18,7 +18,7 @@ from media.edits import recipe_key
 from media.profile_rules import rule_refusal
 from media.profiles import Profile
 from media.recipes import is_lossy, recipe_syntax
-from store import plans
+from store import derived
 from store.models import Derived
 
 Progress = Callable[[str, int, int, str], None]
@@ -93,7 +93,7 @@ def _conform(
         return found
     before = len(found)
     with ctx.db.read() as session:
-        cached = plans.derived_of(session, [_derived_key(candidate) for candidate in wanted])
+        cached = derived.derived_of(session, [_derived_key(candidate) for candidate in wanted])
     todo: dict[int, tuple[Candidate, Path]] = {}
     for candidate in wanted:
         row = cached.get(_derived_key(candidate))
@@ -141,7 +141,7 @@ def _enter(ctx: Context, candidate: Candidate, target: Path, result: Conformed) 
     before = candidate.row.restored
     facts = {**((before.facts if before else None) or {}), **(result.facts or {})}
     keys = before.directory_keys if before is not None and result.directory_keys is None else result.directory_keys
-    new = plans.NewDerived(
+    new = derived.NewDerived(
         str(target.relative_to(ctx.settings.derived_dir)),
         result.size,
         result.sha256,
@@ -152,7 +152,7 @@ def _enter(ctx: Context, candidate: Candidate, target: Path, result: Conformed) 
         facts or result.facts,
     )
     with ctx.db.begin() as session:
-        row, superfluous = plans.enter_derived(
+        row, superfluous = derived.enter_derived(
             session,
             _derived_key(candidate),
             new,

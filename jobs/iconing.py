@@ -21,7 +21,7 @@ from media.part10 import EXPLICIT_LE
 from media.problems import MediaError
 from media.profile_keys import ICON_RECORD, IconRule, key_set
 from media.profiles import Profile
-from store import plans
+from store import derived
 
 Progress = Callable[[str, int, int, str], None]
 _PINNED = f"({ICON_IMAGE_SEQUENCE >> 16:04X},{ICON_IMAGE_SEQUENCE & 0xFFFF:04X})"
@@ -81,7 +81,7 @@ def _refuse(checked: Checked, failed: dict[int, str], rule: IconRule) -> None:
 def _cached(ctx: Context, wanted: list[Candidate], rule: IconRule) -> dict[int, Icon]:
     """Those that are in the cache as they were made."""
     with ctx.db.read() as session:
-        rows = plans.derived_of(session, [(one.row.digest, one.row.sop_instance_uid, rule.recipe) for one in wanted])
+        rows = derived.derived_of(session, [(one.row.digest, one.row.sop_instance_uid, rule.recipe) for one in wanted])
         kept = {key: (row.path, row.size, row.sha256) for key, row in rows.items()}
     found = {}
     for one in wanted:
@@ -122,7 +122,7 @@ def _enter(ctx: Context, made: Iterable[tuple[tuple[str, str, str], Icon]]) -> N
     with ctx.db.begin() as session:
         for key, icon in made:
             path = str(icon.source.relative_to(ctx.settings.derived_dir))
-            plans.add_derived(
+            derived.add_derived(
                 session, key, path=path, size=icon.size, sha256=icon.sha256, syntax=EXPLICIT_LE, changes=[]
             )
 

@@ -24,6 +24,7 @@ from jobs.context import Context
 from media.part10 import locate_in
 from media.problems import MediaError
 from media.trees import FileTree, canonical_path
+from store.bulk import chunks
 from store.guard import rows_changed
 from store.models import Derived, Instance
 from store.models_base import now
@@ -90,7 +91,7 @@ def wanted_files(session: Session, volume_id: int, ids: Collection[int]) -> list
     """Where on a volume some instances are. Files that became other instances are none of them."""
     found: list[Wanted] = []
     wanted = sorted(ids)
-    for at in range(0, len(wanted), 500):
+    for chunk in chunks(wanted):
         columns: Any = select(
             Instance.id,
             Instance.sop_instance_uid,
@@ -100,9 +101,7 @@ def wanted_files(session: Session, volume_id: int, ids: Collection[int]) -> list
             VolumeInstance.size,
             VolumeInstance.sha256,
         ).select_from(Instance)
-        rows = session.execute(
-            on_disc(columns).where(VolumeInstance.volume_id == volume_id, Instance.id.in_(wanted[at : at + 500]))
-        )
+        rows = session.execute(on_disc(columns).where(VolumeInstance.volume_id == volume_id, Instance.id.in_(chunk)))
         found += [Wanted(*row) for row in rows]
     return found
 

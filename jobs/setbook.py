@@ -31,6 +31,7 @@ from media.setcatalogue import STUDY_FIELDS, Before, Entry, Protected, Sender, S
 from media.setcatalogue_read import before_keys
 from media.sizing import SetSizing
 from media.volumes import Packing
+from store.bulk import chunks
 from store.models import Derived, Instance, Patient, Series, Study
 from store.plans import FILE_SET_DIGITS
 
@@ -133,14 +134,14 @@ class SetBook:
         icon: str | None,
     ) -> None:
         ids = sorted(items)
-        for start in range(0, len(ids), _CHUNK):
+        for chunk in chunks(ids, _CHUNK):
             with ctx.db.read() as session:
                 rows: Any = session.execute(
                     select(Instance, Series, Study, Patient)
                     .outerjoin(Series, Series.id == Instance.series_id)
                     .outerjoin(Study, Study.id == Series.study_id)
                     .outerjoin(Patient, Patient.id == Study.patient_id)
-                    .where(Instance.id.in_(ids[start : start + _CHUNK]))
+                    .where(Instance.id.in_(chunk))
                 )
                 for instance, series, study, patient in rows:
                     made = derived.get(instance.id)

@@ -18,6 +18,7 @@ from service.contract import Document, OnProgress
 from service.errors import NotDone, NotFound, UsageError
 from service.reaching import Reaching
 from store import remotes
+from store.bulk import chunks
 from store.instances import Provenance, Registrar, ingest_file
 from store.models import Instance
 from store.selection import parse_date_range
@@ -26,7 +27,6 @@ from store.spool import SpoolFull
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-_CHUNK = 500
 _UIDS = 100
 """SOP Instance UIDs of one C-MOVE or C-GET."""
 PULL_CRITERIA = ("study", "patient_id", "accession", "date_range")
@@ -160,11 +160,11 @@ class Pulling:
         held: set[str] = set()
         uids = [each.sop_instance_uid for each in instances]
         with self._context.db.read() as session:
-            for start in range(0, len(uids), _CHUNK):
+            for chunk in chunks(uids):
                 held.update(
                     session.scalars(
                         select(Instance.sop_instance_uid).where(
-                            Instance.sop_instance_uid.in_(uids[start : start + _CHUNK]),
+                            Instance.sop_instance_uid.in_(chunk),
                             Instance.spool_path.is_not(None),
                         )
                     )
@@ -241,8 +241,7 @@ def _wanted(study: str, missing: Sequence[_Listed], *, whole: bool) -> Iterator[
     for each in missing:
         by_series.setdefault(each.series_instance_uid, []).append(each)
     for series, instances in by_series.items():
-        for start in range(0, len(instances), _UIDS):
-            part = instances[start : start + _UIDS]
+        for part in chunks(instances, _UIDS):
             identifier = Dataset()
             identifier.QueryRetrieveLevel = "IMAGE"
             identifier.StudyInstanceUID, identifier.SeriesInstanceUID = study, series

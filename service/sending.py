@@ -18,13 +18,13 @@ from service import reaching
 from service.contract import Document, OnProgress
 from service.reaching import Reaching
 from store import commitments
+from store.bulk import chunks
 from store.commitments import Pair
 from store.retrieval import held
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-_CHUNK = 500
 _LISTEN_SECONDS = 2.0
 
 
@@ -107,8 +107,8 @@ class Sending:
         found: dict[str, Outgoing] = {}
         gone: dict[str, Sent] = {}
         with self._context.db.read() as session:
-            for start in range(0, len(ids), _CHUNK):
-                for one in held(session, sorted(ids[start : start + _CHUNK])):
+            for chunk in chunks(ids):
+                for one in held(session, sorted(chunk)):
                     uid, syntax = one.sop_instance_uid, one.transfer_syntax_uid
                     if one.spool_path is not None:
                         path = self._context.spool.path_of(one.spool_path)
@@ -133,7 +133,10 @@ class Sending:
             for number, one in enumerate(instances)
         ]
         made, refused = [], []
-        for result in conform_all(tasks, processes=self._context.settings.jobs.conform_processes, cancelled=cancelled):
+        jobs = self._context.settings.jobs
+        for result in conform_all(
+            tasks, processes=jobs.conform_processes, megabytes=jobs.conform_memory_mb, cancelled=cancelled
+        ):
             one = instances[result.task.key]
             if result.refused is not None:
                 refused.append(Sent(one.sop_instance_uid, -1, f"it cannot be converted: {result.refused[1]}"))

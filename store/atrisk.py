@@ -13,13 +13,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, Subquery, case, distinct, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
+from store.bulk import chunks
 from store.checks import ARCHIVE, BACKUP, is_good, is_unconfirmed
 from store.models import Instance, Patient, Series, Study
 from store.models_jobs import Disc, Volume, VolumeInstance
 from store.states import DiscState
 from store.whole import holds_all
 
-_CHUNK = 500
 _PAGE = 100
 
 
@@ -240,10 +240,10 @@ def disc_summary(disc: Disc) -> dict[str, Any]:
 
 def _discs(session: Session, volume_ids: Sequence[int]) -> dict[int, list[Disc]]:
     found: dict[int, list[Disc]] = {}
-    for start in range(0, len(volume_ids), _CHUNK):
+    for chunk in chunks(volume_ids):
         rows = session.scalars(
             select(Disc)
-            .where(Disc.volume_id.in_(volume_ids[start : start + _CHUNK]), Disc.state == DiscState.VERIFIED)
+            .where(Disc.volume_id.in_(chunk), Disc.state == DiscState.VERIFIED)
             .order_by(Disc.volume_id, Disc.copy, Disc.attempt)
         )
         for disc in rows:
@@ -314,7 +314,7 @@ def _studies_of(session: Session, series: Sequence[int]) -> dict[int, Any]:
     """Study and patient of each series, by the series' id: asked for by number, as a join with what is on a volume
     would have a database that expects many rows look through all studies that there are."""
     found: dict[int, Any] = {}
-    for start in range(0, len(series), _CHUNK):
+    for chunk in chunks(series):
         rows = session.execute(
             select(
                 Series.id.label("series"),
@@ -326,7 +326,7 @@ def _studies_of(session: Session, series: Sequence[int]) -> dict[int, Any]:
             )
             .join(Study, Study.id == Series.study_id)
             .join(Patient, Patient.id == Study.patient_id)
-            .where(Series.id.in_(series[start : start + _CHUNK]))
+            .where(Series.id.in_(chunk))
         )
         found.update((row.series, row) for row in rows)
     return found

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from store.audit import Trail
 from store.auditmessage import Message, Participant, Thing, media_key
 from store.auditwhat import OURSELVES, Who, configured, exported, imported, kept, ordered, transferred
+from store.bulk import chunks
 from store.db import Database
 from store.guard import rows_changed
 from store.models import Instance
@@ -85,10 +86,8 @@ def _received(session: Session, ids: Sequence[int], back: Sequence[tuple[int, st
     by_peer: dict[tuple[str, str], list[int]] = {}
     for instance_id, calling_ae, source in back:
         by_peer.setdefault((calling_ae, source), []).append(instance_id)
-    for at in range(0, len(ids), 500):
-        rows = session.execute(
-            select(Instance.id, Instance.calling_ae, Instance.source).where(Instance.id.in_(ids[at : at + 500]))
-        )
+    for chunk in chunks(ids):
+        rows = session.execute(select(Instance.id, Instance.calling_ae, Instance.source).where(Instance.id.in_(chunk)))
         for instance_id, calling_ae, source in rows:
             by_peer.setdefault((calling_ae, source), []).append(instance_id)
     found: list[Message] = []

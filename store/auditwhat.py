@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from store.auditmessage import MINOR, SERIOUS, SUCCESS, Message, Participant, Thing
+from store.bulk import chunks
 from store.models import Instance, Patient, Series, Study
 
 _MOST = 100
@@ -172,7 +173,7 @@ def things_of(session: Session, instances: Sequence[int]) -> list[tuple[Thing, T
     """Study and patient of these instances (primary keys), a pair for each study."""
     counts: dict[int, dict[str, int]] = {}
     facts: dict[int, tuple[str, str, str, str]] = {}
-    for at in range(0, len(instances), 500):
+    for chunk in chunks(instances):
         rows = session.execute(
             select(
                 Study.id,
@@ -186,7 +187,7 @@ def things_of(session: Session, instances: Sequence[int]) -> list[tuple[Thing, T
             .join(Series, Series.study_id == Study.id)
             .join(Instance, Instance.series_id == Series.id)
             .join(Patient, Patient.id == Study.patient_id)
-            .where(Instance.id.in_(instances[at : at + 500]))
+            .where(Instance.id.in_(chunk))
             .group_by(Study.id, Patient.id, Instance.sop_class_uid)
         )
         for study_id, uid, accession, patient_id, name, sop_class, count in rows:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import and_, exists, func, or_, select
 from sqlalchemy.orm import Session
 
+from store.bulk import chunks
 from store.jobs import OTHERS
 from store.models import Instance, Patient, Series, Study
 from store.models_base import now
@@ -21,7 +22,6 @@ DISMISSED = "dismissed"
 """Kind of the Event by which a person has taken note of a failed job, so that it leaves the board."""
 FAILED_DAYS = 30
 """A failed job stays on the board so long if nobody takes note of it."""
-_CHUNK = 500
 _BURNING = (DiscState.SUBMITTED, DiscState.BURNING, DiscState.BURNT, DiscState.VERIFYING)
 
 
@@ -243,7 +243,7 @@ def with_discs(session: Session, jobs: Sequence[JobRow]) -> None:
     by_id = {job.id: job for job in jobs}
     latest: dict[tuple[int, int, int], DiscRow] = {}
     owner: dict[int, int] = {}
-    for chunk in _chunks(list(by_id)):
+    for chunk in chunks(list(by_id)):
         rows = session.execute(
             select(
                 Disc.job_id,
@@ -273,7 +273,7 @@ def with_discs(session: Session, jobs: Sequence[JobRow]) -> None:
     active = {disc.id: disc for disc in latest.values() if disc.state in _BURNING}
     busy = {owner[disc_id] for disc_id in active}
     begun = {disc.id: disc for disc in latest.values() if owner[disc.id] in busy and disc.state != DiscState.PLANNED}
-    for chunk in _chunks(list(begun)):
+    for chunk in chunks(list(begun)):
         starts = select(Event.disc_id, func.min(Event.at)).where(
             Event.disc_id.in_(chunk), Event.new.in_([DiscState.SUBMITTED, DiscState.BURNING])
         )
@@ -292,7 +292,7 @@ def with_people(session: Session, jobs: Sequence[JobRow]) -> None:
     url = str(session.get_bind().engine.url)
     wanted = [job.request_id for job in jobs if (url, job.request_id) not in _people_of]
     found: dict[int, list[tuple[str, str]]] = {}
-    for chunk in _chunks(wanted):
+    for chunk in chunks(wanted):
         series = (
             select(RequestInstance.request_id, Instance.series_id)
             .join(Instance, Instance.id == RequestInstance.instance_id)
@@ -361,8 +361,3 @@ def alarms(session: Session, after: int) -> list[Alarm]:
 
 def last_event(session: Session) -> int:
     return session.execute(select(func.max(Event.id))).scalar_one() or 0
-
-
-def _chunks(values: Sequence[int]) -> Iterable[Sequence[int]]:
-    for start in range(0, len(values), _CHUNK):
-        yield values[start : start + _CHUNK]

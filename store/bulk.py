@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Column, Connection, Dialect, Table, insert, select
 
 _Process = Callable[[Any], Any]
+_One = TypeVar("_One")
+
+CHUNK = 500
+"""Values of one statement: databases bind a limited number, and what is short holds others up for less long."""
+
+
+def chunks(values: Sequence[_One], size: int = CHUNK) -> Iterator[Sequence[_One]]:
+    """The values in their order, ``size`` at a time; none of none."""
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
 
 
 def insert_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:

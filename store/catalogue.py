@@ -9,14 +9,13 @@ from sqlalchemy import ColumnElement, String, func, literal_column, or_, select
 from sqlalchemy.orm import Session, defer
 
 from media.ecc import redundancy
+from store.bulk import chunks
 from store.checks import ARCHIVE, UNKNOWN, check_of
 from store.matching import has_wildcard, patient_name_condition
 from store.models import Derived, Instance, Patient, Series, Study
 from store.models_jobs import Disc, Volume, VolumeInstance
 from store.search import name_matches
 from store.whole import is_made_of
-
-_CHUNK = 500
 
 
 def studies(session: Session) -> list[dict[str, Any]]:
@@ -159,11 +158,11 @@ def _discs(session: Session, ids: Collection[int]) -> list[Any]:
     """Discs with their volumes, in the order of File-set IDs and copies."""
     found: list[Any] = []
     ordered = sorted(ids)
-    for start in range(0, len(ordered), _CHUNK):
+    for chunk in chunks(ordered):
         found += session.execute(
             select(Disc, Volume)
             .join(Volume, Volume.id == Disc.volume_id)
-            .where(Disc.id.in_(ordered[start : start + _CHUNK]))
+            .where(Disc.id.in_(chunk))
             .options(defer(Volume.readme), defer(Volume.set_catalogue), defer(Volume.signature))
         )
     return sorted(found, key=lambda row: (row[1].file_set_id, row[0].copy, row[0].attempt, row[0].id))
@@ -186,7 +185,7 @@ class Facts:
 
 def _narrowed(
     session: Session, criteria: Sequence[tuple[Any, Any, str]], patient_name: str, facts: Facts
-) -> Iterator[list[int] | None]:
+) -> Iterator[Sequence[int] | None]:
     """Instances (by id, a part at a time) outside of which nothing can match: by the first criterion, which is the
     narrowest, as received or as corrected; each of both has an index. None: all.
     """
@@ -212,9 +211,7 @@ def _narrowed(
     ids = set(session.scalars(received))
     if conditions:
         ids.update(session.scalars(corrected.where(*conditions)))
-    ordered = sorted(ids)
-    for start in range(0, len(ordered), _CHUNK):
-        yield ordered[start : start + _CHUNK]
+    yield from chunks(sorted(ids))
 
 
 def _name_by_index(session: Session, patient_name: str) -> ColumnElement[bool] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
+from store.bulk import chunks
 from store.checks import counts
 from store.guard import rows_changed
 from store.models import Derived, Instance
@@ -20,7 +21,6 @@ from store.models_nodes import Commitment
 # Failure Reason (0008,1197), PS3.3 C.14.1.1.
 NO_SUCH_INSTANCE = 0x0112
 CLASS_INSTANCE_CONFLICT = 0x0119
-_CHUNK = 500
 _BACK_OFF = (5, 15, 60, 300, 900, 3600)
 """Seconds until the result is told again; the last one for ever after."""
 _WAIT = timedelta(seconds=30)
@@ -216,7 +216,7 @@ def _outcome(session: Session, pairs: Sequence[Pair], *, discs: int) -> Outcome:
     held: dict[str, set[str]] = {}
     in_spool: set[Pair] = set()
     on_discs: dict[Pair, tuple[int, str, str]] = {}
-    for chunk in _chunks(sorted({pair.sop_instance_uid for pair in pairs})):
+    for chunk in chunks(sorted({pair.sop_instance_uid for pair in pairs})):
         for uid, sop_class, spooled in session.execute(
             select(Instance.sop_instance_uid, Instance.sop_class_uid, Instance.spool_path.is_not(None)).where(
                 Instance.sop_instance_uid.in_(chunk)
@@ -263,7 +263,7 @@ def _outcome(session: Session, pairs: Sequence[Pair], *, discs: int) -> Outcome:
 
 def _may_still_come(session: Session, failed: Sequence[NotCommitted]) -> bool:
     """All of them are in the spool and lack nothing but discs."""
-    for chunk in _chunks(sorted({each.sop_instance_uid for each in failed})):
+    for chunk in chunks(sorted({each.sop_instance_uid for each in failed})):
         there = set(
             session.scalars(
                 select(Instance.sop_instance_uid).where(
@@ -274,8 +274,3 @@ def _may_still_come(session: Session, failed: Sequence[NotCommitted]) -> bool:
         if set(chunk) - there:
             return False
     return all(each.reason == NO_SUCH_INSTANCE for each in failed)
-
-
-def _chunks(values: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(values), _CHUNK):
-        yield values[start : start + _CHUNK]

@@ -13,13 +13,12 @@ from typing import Any
 from sqlalchemy import ScalarSelect, Select, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from store.bulk import chunks
 from store.checks import ARCHIVE, counts
 from store.guard import rows_changed
 from store.models_archive import Pool
 from store.models_jobs import Disc, Job, Volume
 from store.states import DiscState
-
-_BATCH = 500
 
 
 def good_copies() -> ScalarSelect[int]:
@@ -64,8 +63,7 @@ def recount_pool(session: Session, pool: str) -> None:
 def recount_many(session: Session, volume_ids: Iterable[int]) -> None:
     """The same for these volumes."""
     volumes = sorted(set(volume_ids))
-    for start in range(0, len(volumes), _BATCH):
-        chunk = volumes[start : start + _BATCH]
+    for chunk in chunks(volumes):
         lock(session, chunk)
         statement = update(Volume).where(Volume.id.in_(chunk))
         rows_changed(session, statement.values(good_copies=good_copies(), wanted_copies=wanted_copies()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,14 +10,13 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from store.bulk import chunks
 from store.guard import rows_changed
 from store.models import Instance
 from store.models_base import now
 from store.models_jobs import Disc, Job, MediaCreation, Plan, Volume
 from store.presence import is_here
 from store.states import DiscState, JobState
-
-_CHUNK = 500
 
 # Failure Reason (0008,1197) as PS3.3 C.22.4 and PS3.4 S.3.2.4 define it.
 PROCESSING_FAILURE = 0x0110
@@ -195,7 +194,7 @@ def held(session: Session, references: list[Reference]) -> tuple[list[int], list
     """
     ids: list[int] = []
     classes: dict[str, set[str]] = {}
-    for chunk in _chunks(sorted({each.sop_instance_uid for each in references})):
+    for chunk in chunks(sorted({each.sop_instance_uid for each in references})):
         rows = session.execute(
             select(Instance.id, Instance.sop_instance_uid, Instance.sop_class_uid).where(
                 Instance.sop_instance_uid.in_(chunk), is_here()
@@ -262,8 +261,3 @@ def _refused(session: Session, job: Job, creation: MediaCreation) -> tuple[Faile
         reason = _REASON_OF_CODE.get(refusal["reason"].partition(":")[0], PROCESSING_FAILURE)
         found.setdefault(uid, Failed(classes.get(uid, ""), uid, reason))
     return tuple(found.values())
-
-
-def _chunks(values: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(values), _CHUNK):
-        yield values[start : start + _CHUNK]

@@ -9,13 +9,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from store.bulk import chunks
 from store.guard import rows_changed
 from store.models import Instance, Patient, Series, Study
 from store.models_archive import Hold
 from store.models_base import now
 from store.models_nodes import Event
-
-_CHUNK = 500
 
 
 class NoSuchHold(Exception):
@@ -51,12 +50,12 @@ def keep(
     session.flush()
     for hold in made:
         _event(session, hold.id, hold.study_instance_uid, None, "HELD", by, reason)
-    for start in range(0, len(uids), _CHUNK):
+    for chunk in chunks(uids):
         wanted = (
             select(Instance.id)
             .join(Series, Series.id == Instance.series_id)
             .join(Study, Study.id == Series.study_id)
-            .where(Study.study_instance_uid.in_(uids[start : start + _CHUNK]), Instance.spool_path.is_not(None))
+            .where(Study.study_instance_uid.in_(chunk), Instance.spool_path.is_not(None))
             .order_by(Instance.id)
             .with_for_update(read=True, key_share=True, of=Instance)
         )
@@ -82,8 +81,7 @@ def release(session: Session, hold_ids: Sequence[int], *, by: str = "cli") -> in
 def of_studies(session: Session, studies: Sequence[str]) -> list[int]:
     """The holds in force on these studies."""
     found: list[int] = []
-    for start in range(0, len(studies), _CHUNK):
-        chunk = studies[start : start + _CHUNK]
+    for chunk in chunks(studies):
         found += session.scalars(select(Hold.id).where(Hold.study_instance_uid.in_(chunk), in_force()))
     return sorted(found)
 
@@ -115,13 +113,13 @@ def holds(session: Session, *, all_: bool = False, after: int | None = None, lim
 def studies_of(session: Session, instances: Sequence[int]) -> list[str]:
     """The Study Instance UIDs of instances."""
     found: set[str] = set()
-    for start in range(0, len(instances), _CHUNK):
+    for chunk in chunks(instances):
         found.update(
             session.scalars(
                 select(Study.study_instance_uid)
                 .join(Series, Series.study_id == Study.id)
                 .join(Instance, Instance.series_id == Series.id)
-                .where(Instance.id.in_(instances[start : start + _CHUNK]))
+                .where(Instance.id.in_(chunk))
                 .distinct()
             )
         )
@@ -158,11 +156,11 @@ def _event(session: Session, hold_id: int, study: str, old: str | None, new: str
 def not_in_spool(session: Session, studies: Sequence[str]) -> int:
     """How many instances of these studies a hold comes too late for: they are on discs alone."""
     count = 0
-    for start in range(0, len(studies), _CHUNK):
+    for chunk in chunks(studies):
         count += session.execute(
             select(func.count(Instance.id))
             .join(Series, Series.id == Instance.series_id)
             .join(Study, Study.id == Series.study_id)
-            .where(Study.study_instance_uid.in_(studies[start : start + _CHUNK]), Instance.spool_path.is_(None))
+            .where(Study.study_instance_uid.in_(chunk), Instance.spool_path.is_(None))
         ).scalar_one()
     return count

@@ -22,6 +22,7 @@ from media.items import Header
 from media.part10 import Part10, dataset_chunks, file_meta, locate
 from media.problems import NotDicom
 from store import owncopies
+from store.bulk import chunks
 from store.comparison import same_content_aside
 from store.db import Database
 from store.models import Instance
@@ -273,8 +274,8 @@ def registered_paths(db: Database, spool_paths: Collection[str]) -> set[str]:
     found: set[str] = set()
     wanted = sorted(spool_paths)
     with db.read() as session:
-        for at in range(0, len(wanted), 500):
-            query = select(Instance.spool_path).where(Instance.spool_path.in_(wanted[at : at + 500]))
+        for chunk in chunks(wanted):
+            query = select(Instance.spool_path).where(Instance.spool_path.in_(chunk))
             found.update(path for path in session.execute(query).scalars() if path)
     return found
 

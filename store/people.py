@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from store.bulk import chunks
 from store.models import Patient, Study
 
-_CHUNK = 500
 _CUT = 255
 """A column that is full may have been cut; such a value corrects nothing."""
 
@@ -19,11 +19,11 @@ def known(session: Session, wanted: Iterable[tuple[int | None, str]]) -> dict[tu
     pairs = set(wanted)
     found: dict[tuple[int | None, str], dict[str, str]] = {}
     uids = sorted({uid for _, uid in pairs})
-    for start in range(0, len(uids), _CHUNK):
+    for chunk in chunks(uids):
         rows = session.execute(
             select(Patient, Study)
             .join(Study, Study.patient_id == Patient.id)
-            .where(Study.study_instance_uid.in_(uids[start : start + _CHUNK]))
+            .where(Study.study_instance_uid.in_(chunk))
         )
         for patient, study in rows:
             if (patient.id, study.study_instance_uid) in pairs:

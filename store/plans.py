@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Select, func, insert, select
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
 from media.items import Change, Supplied
+from store.bulk import chunks
 from store.db import next_numbers
 from store.models import Derived, Instance, Patient, Series, Study
 from store.models_base import now
 from store.models_jobs import Plan, Request, RequestInstance, Volume, VolumeInstance
-from store.search import folded
 from store.whole import is_of_another, with_conformed
 
 FILE_SET_DIGITS = 7
@@ -109,7 +108,7 @@ def add_request(
 
 def freeze(session: Session, request_id: int, ids: Sequence[int]) -> None:
     """Fix which instances a request is about; once a request."""
-    for chunk in _chunks(ids):
+    for chunk in chunks(ids, _CHUNK):
         session.execute(insert(RequestInstance), [{"request_id": request_id, "instance_id": i} for i in chunk])
 
 
@@ -177,7 +176,7 @@ def _with_restored(session: Session, rows: list[InstanceRow]) -> list[InstanceRo
     purged = [row.id for row in rows if row.spool_path is None]
     back: dict[int, Derived] = {}
     another: set[int] = set()
-    for chunk in _chunks(purged):
+    for chunk in chunks(purged, _CHUNK):
         found = (
             with_conformed(select(Instance.id, Derived, is_of_another()))
             .where(Instance.id.in_(chunk), Derived.restored_at.is_not(None), Derived.new_sop_instance_uid.is_(None))
@@ -250,104 +249,10 @@ def _firsts_of(wanted: Any) -> Any:
     return select(Instance.conflict_of).where(Instance.id.in_(wanted), Instance.conflict_of.is_not(None))
 
 
-def derived_of(session: Session, keys: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], Derived]:
-    """Rows of the derived cache by (source digest, SOP Instance UID, recipe)."""
-    found: dict[tuple[str, str, str], Derived] = {}
-    wanted = set(keys)
-    for chunk in _chunks(sorted({digest for digest, _, _ in keys})):
-        for row in session.scalars(select(Derived).where(Derived.source_digest.in_(chunk))):
-            key = (row.source_digest, row.sop_instance_uid, row.recipe)
-            if key in wanted:
-                found[key] = row
-    return found
-
-
-def add_derived(
-    session: Session,
-    key: tuple[str, str, str],
-    *,
-    path: str,
-    size: int,
-    sha256: str,
-    syntax: str,
-    changes: list[Change],
-) -> Derived:
-    """Enter a conformed file in the cache, once."""
-    digest, uid, recipe = key
-    row = session.scalar(
-        select(Derived).where(
-            Derived.source_digest == digest, Derived.sop_instance_uid == uid, Derived.recipe == recipe
-        )
-    )
-    if row is None:
-        row = Derived(source_digest=digest, sop_instance_uid=uid, recipe=recipe, created_at=now())
-        session.add(row)
-    row.path, row.size, row.sha256, row.transfer_syntax_uid, row.purged_at = path, size, sha256, syntax, None
-    row.changes = [{"tag": change.tag, "old": change.old, "new": change.new} for change in changes]
-    session.flush()
-    return row
-
-
-@dataclass(frozen=True, slots=True)
-class NewDerived:
-    """A conformed file to be entered; see ``store.models.Derived``."""
-
-    path: str
-    size: int
-    sha256: str
-    transfer_syntax_uid: str
-    changes: Sequence[Change]
-    new_sop_instance_uid: str = ""
-    directory_keys: bytes | None = None
-    facts: Mapping[str, Any] | None = None
-
-
-def enter_derived(
-    session: Session, key: tuple[str, str, str], new: NewDerived, *, is_whole: Callable[[Derived], bool]
-) -> tuple[Derived, str | None]:
-    """Enter a conformed file in the cache, once; returns its row, and the path of a file that no row names now.
-
-    Where another job has entered the same at this moment, and ``is_whole`` says that its file is there, that one stays.
-    """
-    digest, uid, recipe = key
-    wanted = (
-        select(Derived)
-        .where(Derived.source_digest == digest, Derived.sop_instance_uid == uid, Derived.recipe == recipe)
-        .with_for_update()
-    )
-    row = session.scalar(wanted)
-    if row is None:
-        row = Derived(source_digest=digest, sop_instance_uid=uid, recipe=recipe, created_at=now())
-        _fill(row, new)
-        try:
-            with session.begin_nested():
-                session.add(row)
-            return row, None
-        except IntegrityError:  # another has entered it since
-            row = session.scalars(wanted).one()
-    if row.path != new.path and is_whole(row):
-        return row, new.path
-    old = row.path if row.path != new.path else None
-    _fill(row, new)
-    session.flush()
-    return row, old
-
-
-def _fill(row: Derived, new: NewDerived) -> None:
-    row.purged_at = None
-    row.path, row.size, row.sha256, row.transfer_syntax_uid = new.path, new.size, new.sha256, new.transfer_syntax_uid
-    row.changes = [{"tag": change.tag, "old": change.old, "new": change.new} for change in new.changes]
-    row.new_sop_instance_uid = new.new_sop_instance_uid or None
-    row.directory_keys = new.directory_keys
-    row.facts = dict(new.facts) if new.facts else None
-    if row.facts and "patient_name" in row.facts:
-        row.facts["name_search"] = folded(row.facts["patient_name"])
-
-
 def patients_by_identity(session: Session, identities: Iterable[str]) -> dict[str, int]:
     """Primary keys of those people that we know, by ``Patient.identity``."""
     found: dict[str, int] = {}
-    for chunk in _chunks(sorted(set(identities))):
+    for chunk in chunks(sorted(set(identities)), _CHUNK):
         rows = session.execute(select(Patient.identity, Patient.id).where(Patient.identity.in_(chunk)))
         found.update(rows.tuples().all())
     return found
@@ -436,7 +341,7 @@ def add_plan(
         )
         session.add(row)
         session.flush()
-        for start, chunk in enumerate(_chunks(volume.files)):
+        for start, chunk in enumerate(chunks(volume.files, _CHUNK)):
             session.execute(
                 insert(VolumeInstance),
                 [
@@ -489,8 +394,3 @@ def volume_contents(session: Session, plan_id: int) -> dict[int, dict[str, Any]]
         if key is not None and patient not in volume["patients"]:
             volume["patients"].append(patient)
     return found
-
-
-def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(values), _CHUNK):
-        yield values[start : start + _CHUNK]

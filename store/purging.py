@@ -10,7 +10,7 @@ crash leaves.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ from sqlalchemy import ColumnElement, and_, distinct, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from store import commitments, copies, recalls
+from store.bulk import chunks
 from store.checks import counts
 from store.db import Database
 from store.holds import held
@@ -193,8 +194,8 @@ class _Purge:
             for row in rows:
                 self.freed.add(row)
             return
-        for start in range(0, len(rows), _BATCH):
-            ids = [row.id for row in rows[start : start + _BATCH]]
+        for chunk in chunks(rows, _BATCH):
+            ids = [row.id for row in chunk]
             with self._db.begin() as session:
                 taken = self._take(session, ids)
                 files = Files(spool=[row.spool_path for row in taken], bytes=sum(row.file_bytes for row in taken))
@@ -330,7 +331,7 @@ def _safe(session: Session, policy: Policy, these: ColumnElement[bool]) -> dict[
 def _numbers(session: Session, policy: Policy, volume_ids: Sequence[int]) -> dict[int, tuple[int, int]]:
     """How many discs volumes want, and how many there are that count for a purge."""
     found: dict[int, tuple[int, int]] = {}
-    for chunk in _chunks(volume_ids):
+    for chunk in chunks(volume_ids):
         rows = session.execute(
             select(Volume.id, Volume.wanted_copies, func.count(Disc.id))
             .outerjoin(Disc, and_(Disc.volume_id == Volume.id, counts(), _trusted(policy)))
@@ -373,7 +374,7 @@ def _kept_by_pool(session: Session) -> ColumnElement[bool]:
 
 def _studies(session: Session, freed: dict[int | None, list[int]]) -> list[dict[str, Any]]:
     known: dict[int, Any] = {}
-    for chunk in _chunks([study for study in freed if study is not None]):
+    for chunk in chunks([study for study in freed if study is not None]):
         rows = session.execute(
             select(Study.id, Study.study_instance_uid, Study.study_date, Patient.patient_id, Patient.patient_name)
             .join(Patient, Patient.id == Study.patient_id)
@@ -395,8 +396,3 @@ def _studies(session: Session, freed: dict[int | None, list[int]]) -> list[dict[
             }
         )
     return found
-
-
-def _chunks(values: Sequence[int]) -> Iterator[Sequence[int]]:
-    for start in range(0, len(values), _BATCH):
-        yield values[start : start + _BATCH]

@@ -8,7 +8,7 @@ a lost one, or one that was handed out, never.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
+from store.bulk import chunks
 from store.checks import DAMAGED, HANDOUT, UNKNOWN, counts
 from store.models import Instance
 from store.models_jobs import Disc, Volume, VolumeInstance
@@ -24,7 +25,6 @@ from store.query_facts import on_disc
 from store.states import DiscState
 from store.whole import names_its_patient
 
-_CHUNK = 500
 LOST = "LOST"
 
 
@@ -84,7 +84,7 @@ def candidates(
     ``nearest``: beginnings of shelf names, the nearest first.
     """
     found: dict[int, list[Candidate]] = {}
-    for chunk in _chunks(sorted(volume_ids)):
+    for chunk in chunks(sorted(volume_ids)):
         rows = session.execute(
             select(Disc, Volume.file_set_id, counts())
             .join(Volume, Volume.id == Disc.volume_id)
@@ -160,7 +160,7 @@ def holdings(session: Session, ids: Sequence[int], *, own_name: bool = False) ->
     ``own_name``: those only that name the patient whom an instance was received for.
     """
     found: dict[int, set[int]] = {}
-    for chunk in _chunks(ids):
+    for chunk in chunks(ids):
         columns: Any = select(Instance.id, VolumeInstance.volume_id).select_from(Instance)
         statement = on_disc(columns)
         if own_name:
@@ -250,7 +250,7 @@ def _why_none(session: Session, missing: Collection[int], held: Mapping[int, set
         for instance_id in instances & set(missing):
             of.setdefault(instance_id, []).append(volume)
     names: dict[int, str] = {}
-    for chunk in _chunks(sorted({volume for volumes in of.values() for volume in volumes})):
+    for chunk in chunks(sorted({volume for volumes in of.values() for volume in volumes})):
         rows = session.execute(
             select(Volume.id, Volume.file_set_id, Disc.marked, Disc.state, Disc.purpose)
             .outerjoin(Disc, Disc.volume_id == Volume.id)
@@ -274,7 +274,7 @@ def _why_none(session: Session, missing: Collection[int], held: Mapping[int, set
 def _renamed(session: Session, ids: Sequence[int]) -> dict[int, str]:
     """File-set IDs of volumes that hold instances under another UID (after lossy compression, for example)."""
     found: dict[int, str] = {}
-    for chunk in _chunks(ids):
+    for chunk in chunks(ids):
         rows = session.execute(
             select(VolumeInstance.instance_id, Volume.file_set_id)
             .join(Volume, Volume.id == VolumeInstance.volume_id)
@@ -283,8 +283,3 @@ def _renamed(session: Session, ids: Sequence[int]) -> dict[int, str]:
         )
         found |= dict(rows.tuples().all())
     return found
-
-
-def _chunks(values: Sequence[int]) -> Iterator[Sequence[int]]:
-    for start in range(0, len(values), _CHUNK):
-        yield values[start : start + _CHUNK]

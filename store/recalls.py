@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, exists, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
+from store.bulk import chunks
 from store.guard import rows_changed
 from store.models import Instance
 from store.models_archive import Recall, RecallInstance, RecallVolume
@@ -22,7 +23,6 @@ from store.models_base import now
 from store.models_nodes import Event
 from store.presence import is_here
 
-_CHUNK = 500
 _TOLD = 5000
 """Instances that a document lists by UID, of those that did not come."""
 
@@ -145,7 +145,7 @@ def add(
     )
     session.add(recall)
     session.flush()
-    for chunk in _chunks(list(dict.fromkeys(ids))):
+    for chunk in chunks(list(dict.fromkeys(ids))):
         here = set(session.scalars(select(Instance.id).where(Instance.id.in_(chunk), is_here())))
         session.execute(
             insert(RecallInstance),
@@ -219,7 +219,7 @@ def end(session: Session, recall_id: int, new: RecallState, *, error: str, by: s
 
 def mark_restored(session: Session, volume_id: int, ids: Collection[int]) -> None:
     """These instances came back from a volume: every open recall that wants them knows it."""
-    for chunk in _chunks(list(ids)):
+    for chunk in chunks(list(ids)):
         session.execute(
             update(RecallInstance)
             .where(RecallInstance.instance_id.in_(chunk), RecallInstance.state == InstanceState.WANTED)
@@ -260,7 +260,7 @@ def _by_reason(reasons: Mapping[int, str]) -> Iterator[tuple[str, Sequence[int]]
     for instance_id, reason in reasons.items():
         groups.setdefault(reason, []).append(instance_id)
     for reason, ids in groups.items():
-        for chunk in _chunks(ids):
+        for chunk in chunks(ids):
             yield reason, chunk
 
 
@@ -444,8 +444,3 @@ def _note(session: Session, recall_id: int, old: str | None, new: str | None, **
 def note(session: Session, what: str, *, disc_id: int | None = None, **detail: Any) -> None:
     """An Event about recalls that changes the state of none: a disc was asked for, read, or was a wrong one."""
     session.add(Event(at=now(), kind="recall", disc_id=disc_id, new=what, detail=detail))
-
-
-def _chunks(values: Sequence[int]) -> Iterator[Sequence[int]]:
-    for start in range(0, len(values), _CHUNK):
-        yield values[start : start + _CHUNK]

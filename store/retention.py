@@ -7,7 +7,7 @@ are never used twice, so a file that arrives anew is never mistaken for one that
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from store.audit import Trail
 from store.auditwhat import OURSELVES, Who, deleted
+from store.bulk import chunks
 from store.db import Database
 from store.holds import in_force
 from store.models import Derived, Instance, Patient, Series, Study
@@ -69,10 +70,10 @@ def delete(
     (``by``); we keep no name of those of whom nothing is left. Returns ``{"instances", "bytes"}``.
     """
     with db.read() as session:
-        for chunk in _chunks(ids):
+        for chunk in chunks(ids, _BATCH):
             _refuse_needed(session, chunk)
     count = size = 0
-    for chunk in _chunks(ids):
+    for chunk in chunks(ids, _BATCH):
         with db.begin() as session:
             _refuse_needed(session, chunk)  # a job may have come in between
             rows = list(session.scalars(select(Instance).where(Instance.id.in_(chunk))))
@@ -253,8 +254,8 @@ def _sweep_unnamed(db: Database, derived_dir: Path) -> int:
         except FileNotFoundError:  # removed at this moment
             continue
     count = 0
-    for start in range(0, len(old), _BATCH):
-        chunk = {str(path.relative_to(derived_dir)): path for path in old[start : start + _BATCH]}
+    for paths in chunks(old, _BATCH):
+        chunk = {str(path.relative_to(derived_dir)): path for path in paths}
         with db.read() as session:
             named = set(session.scalars(select(Derived.path).where(Derived.path.in_(chunk))))
         for name in chunk.keys() - named:
@@ -290,11 +291,6 @@ def expire_plans(db: Database, *, keep_days: int) -> int:
                 )
             )
         )
-        for chunk in _chunks(old):
+        for chunk in chunks(old, _BATCH):
             session.execute(delete_rows(Plan).where(Plan.id.in_(chunk)))
     return len(old)
-
-
-def _chunks(values: Sequence[int]) -> Iterator[Sequence[int]]:
-    for start in range(0, len(values), _BATCH):
-        yield values[start : start + _BATCH]

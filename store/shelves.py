@@ -13,6 +13,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
 from store import atrisk, copies
+from store.bulk import chunks
 from store.checks import DAMAGED, PURPOSES, UNKNOWN, is_unconfirmed
 from store.guard import rows_changed
 from store.models_base import now
@@ -24,7 +25,6 @@ from store.states import DiscState
 LOST = "LOST"
 MARKS = (LOST, DAMAGED)
 _LONGEST = 255
-_BATCH = 500
 
 
 class DiscError(Exception):
@@ -138,8 +138,7 @@ def dedicate_unknown(session: Session, purpose: str, *, file_set_id: str = "", b
         select(Disc.id, Disc.job_id, Disc.volume_id).where(Disc.id.in_(wanted)).order_by(Disc.id).with_for_update()
     ).all()
     detail = {"by": by, "action": "purpose", "old": UNKNOWN, "new": purpose}
-    for start in range(0, len(rows), _BATCH):
-        chunk = rows[start : start + _BATCH]
+    for chunk in chunks(rows):
         at = now()
         ids = [row.id for row in chunk]
         statement = update(Disc).where(Disc.id.in_(ids), Disc.purpose == UNKNOWN)

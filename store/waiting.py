@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, exists, func, insert, literal, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
+from store.bulk import chunks
 from store.guard import rows_changed
 from store.models import Instance, Series
 from store.models_archive import Pool, PoolInstance
@@ -85,8 +86,8 @@ def late_arrivals(session: Session, pool: Pool, also: ColumnElement[bool]) -> in
     first = _first_taken(session, pool.name, {row.study_id for row in new})
     late = [row.id for row in new if row.received_at > first[row.study_id] - _OPEN]
     count = 0
-    for start in range(0, len(late), _CHUNK):
-        count += put(session, pool, select(Instance.id).where(Instance.id.in_(late[start : start + _CHUNK])))
+    for chunk in chunks(late, _CHUNK):
+        count += put(session, pool, select(Instance.id).where(Instance.id.in_(chunk)))
     settled = session.scalar(select(func.max(Instance.id)).where(Instance.received_at < now() - SETTLED)) or 0
     if settled - pool.seen_instance > _ADVANCE:
         pool.seen_instance = settled
@@ -107,12 +108,12 @@ def _first_taken(session: Session, name: str, study_ids: Collection[int]) -> dic
     """When a pool took the first instance of each study."""
     found: dict[int, datetime] = {}
     wanted = sorted(study_ids)
-    for start in range(0, len(wanted), _CHUNK):
+    for chunk in chunks(wanted, _CHUNK):
         rows = session.execute(
             select(Series.study_id, func.min(PoolInstance.added_at))
             .join(Instance, Instance.series_id == Series.id)
             .join(PoolInstance, PoolInstance.instance_id == Instance.id)
-            .where(PoolInstance.pool == name, Series.study_id.in_(wanted[start : start + _CHUNK]))
+            .where(PoolInstance.pool == name, Series.study_id.in_(chunk))
             .group_by(Series.study_id)
         )
         found.update(rows.tuples().all())
@@ -191,8 +192,8 @@ def since(session: Session, ids: Select[int], name: str) -> dict[int, datetime]:
 def take(session: Session, name: str, ids: Sequence[int], request_id: int) -> bool:
     """Give waiting instances of a locked pool to a request: all of them, or False where one waits no more."""
     taken = 0
-    for start in range(0, len(ids), _CHUNK):
-        chosen = PoolInstance.instance_id.in_(ids[start : start + _CHUNK])
+    for chunk in chunks(ids, _CHUNK):
+        chosen = PoolInstance.instance_id.in_(chunk)
         taken += rows_changed(session, update(PoolInstance).where(waits(name), chosen).values(request_id=request_id))
     return taken == len(ids)
 

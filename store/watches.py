@@ -10,6 +10,7 @@ from sqlalchemy import Select, delete, func, literal, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from store.bulk import chunks
 from store.db import Database
 from store.models import Instance
 from store.models_archive import WatchSeen
@@ -17,7 +18,6 @@ from store.models_base import now
 from store.models_nodes import Event, Node
 from store.nodes import lease_held_by
 
-_CHUNK = 500
 _CLAIM = "claim"
 """In a result: which node is dealing with it now, in which life of that."""
 
@@ -100,10 +100,10 @@ def at_paths(session: Session, watch: str, paths: Collection[str]) -> dict[str, 
     """By path, the results of what was last dealt with there."""
     found: dict[str, dict[str, Any]] = {}
     wanted = sorted(set(paths))
-    for start in range(0, len(wanted), _CHUNK):
+    for chunk in chunks(wanted):
         rows = session.execute(
             select(WatchSeen.path, WatchSeen.result)
-            .where(WatchSeen.watch == watch, WatchSeen.path.in_(wanted[start : start + _CHUNK]))
+            .where(WatchSeen.watch == watch, WatchSeen.path.in_(chunk))
             .order_by(WatchSeen.at, WatchSeen.id)
         )
         found.update((row.path, row.result) for row in rows)
@@ -142,8 +142,8 @@ def unsent(session: Session, watch: str) -> list[WatchSeen]:
 
 def uids_of(session: Session, numbers: Sequence[int]) -> Iterator[tuple[int, str]]:
     """SOP Instance UIDs of instances, by their numbers."""
-    for start in range(0, len(numbers), _CHUNK):
-        query = select(Instance.id, Instance.sop_instance_uid).where(Instance.id.in_(numbers[start : start + _CHUNK]))
+    for chunk in chunks(numbers):
+        query = select(Instance.id, Instance.sop_instance_uid).where(Instance.id.in_(chunk))
         for row in session.execute(query):
             yield row[0], row[1]
 

@@ -23,11 +23,11 @@ from media.verify import verify_path
 from store import purging, retention
 from store.catalogue import find
 from store.db import Database
+from store.derived import NewDerived, enter_derived
 from store.instances import Provenance, Registrar, ingest_file
 from store.models import Instance
 from store.models_base import now
 from store.models_jobs import Disc, Job, Request, Volume
-from store.plans import NewDerived, enter_derived
 from store.selection import Selection
 from store.spool import Spool
 from tests.makers import PATIENTS, Made, Patient, make, study
