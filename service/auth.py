@@ -20,6 +20,7 @@ import anyio.to_thread
 
 from service import acting
 from service.api.access import Actor
+from service.bodiless import as_get
 from service.lock import write_private
 from service.refusing import forged, hardened_send, not_signed_in, problem, split
 
@@ -51,7 +52,7 @@ SESSION_COOKIE = "burnish_session"
 SECURE_PREFIX = "__Host-"
 """Over TLS: a browser takes such a cookie from this very host only, over TLS only (RFC 6265bis 4.1.3.2)."""
 
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_SAFE = frozenset({"GET", "OPTIONS"})
 _FORM = b"application/x-www-form-urlencoded"
 
 
@@ -112,6 +113,8 @@ class Guard:
             headers[name] = value if name != b"cookie" else headers.get(name, b"") + b"; " + value
         scope = self._from_proxy(scope, headers)
         send = hardened_send(send, secure=scope["scheme"] == "https")
+        if scope["method"] == "HEAD":
+            scope, send = as_get(scope, send)
         if host_name(headers.get(b"host", b"").decode("latin-1")) not in self._hosts:
             await problem(send, 421, "Misdirected Request", "this Host is not ours; see the setting http.allowed_hosts")
             return

@@ -55,9 +55,11 @@ class Exchange:
             remotes.add(session, remote)
         return _document(remote)
 
-    def remove_node(self, name: str) -> Document:
+    def remove_node(self, name: str, require: Callable[[Remote], None] = lambda _remote: None) -> Document:
+        """``require`` raises for one that shall not be removed."""
         with self._context.db.begin() as session:
-            remote = remotes.by_name(session, name)
+            remote = remotes.by_name(session, name, lock=True)
+            require(remote)
             remotes.remove(session, name)
         return _document(remote)
 

@@ -30,6 +30,7 @@ from store.auditmessage import Participant
 from store.instances import Outcome, Provenance, Registrar, ingest_file, ingest_stream
 from store.models_jobs import Job, Plan, Request, VolumeInstance
 from store.reconcile import PassedOver, Reconciler, kept_rules
+from store.remotes import Remote
 from store.selection import Selection, SelectionError, instance_ids, parse_date_range
 
 if TYPE_CHECKING:
@@ -286,8 +287,8 @@ class StoreOperations:
         self._tell(auditwhat.alert("network", acting.who(), "a remote node was entered", about=str(document["name"])))
         return document
 
-    def remove_node(self, name: str) -> Document:
-        document = self.exchange.remove_node(name)
+    def remove_node(self, name: str, require: Callable[[Remote], None] = lambda _remote: None) -> Document:
+        document = self.exchange.remove_node(name, require)
         self._tell(auditwhat.alert("network", acting.who(), "a remote node was removed", about=name))
         return document
 

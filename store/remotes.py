@@ -122,9 +122,12 @@ def with_contact(session: Session) -> list[dict[str, Any]]:
     return found
 
 
-def by_name(session: Session, name: str) -> Remote:
-    """Raises UnknownRemoteNode that tells which there are."""
-    row = session.get(RemoteNode, name)
+def by_name(session: Session, name: str, *, lock: bool = False) -> Remote:
+    """``lock``: nobody else removes it until the end of the transaction.
+
+    Raises UnknownRemoteNode that tells which there are.
+    """
+    row = session.get(RemoteNode, name, with_for_update=lock or None)
     if row is None:
         known = ", ".join(session.scalars(select(RemoteNode.name).order_by(RemoteNode.name)))
         raise UnknownRemoteNode(

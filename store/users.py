@@ -111,10 +111,13 @@ def listed(session: Session) -> list[User]:
     return list(session.scalars(select(User).order_by(User.name)))
 
 
-def by_name(session: Session, name: str) -> User:
-    """Raises UnknownUser."""
+def by_name(session: Session, name: str, *, lock: bool = False) -> User:
+    """``lock``: nobody else changes the user until the end of the transaction. Raises UnknownUser."""
     wanted = folded(name)
-    user = session.scalar(select(User).where(User.name == wanted)) if possible(wanted) else None
+    query = select(User).where(User.name == wanted)
+    if lock:
+        query = query.with_for_update().execution_options(populate_existing=True)
+    user = session.scalar(query) if possible(wanted) else None
     if user is None:
         raise UnknownUser("NOT_FOUND", "there is no such user; `burnish users list` names them")
     return user

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import functools
-import hashlib
 import inspect
 import json
 import re
@@ -21,7 +20,9 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.api.conditional import content_digest, require_none
 from service.api.problem import Problem
+from service.bodiless import as_asked
 from service.errors import UsageError
 
 MAX_PAGE, DEFAULT_PAGE = 1000, 100
@@ -48,29 +49,48 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 EVERYWHERE = (401, 403, 413, 421, 422, 429, 503)
 """No token, no right, body too large, wrong Host, wrong request, too many requests, try again later."""
+CHANGING = (412,)
+"""Of what changes something: If-Match names another version, or there is none to name."""
 
 
 class Route(APIRoute):
-    """A route that says what every route may answer with; the answer of a GET, if it is a document, has an ETag."""
+    """A route that says what every route may answer with; the answer of a GET, if it is a document, has an ETag.
+
+    A route that honours If-Match has the parameter ``if_match: IfMatch``; the others refuse it.
+    """
+
+    everywhere: tuple[int, ...] = EVERYWHERE
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         if options.get("response_model", True) is None:
             endpoint = _as_it_is(endpoint, options.get("status_code") or 200)
-        options["responses"] = {**problems(*EVERYWHERE), **(options.get("responses") or {})}
-        if set(options.get("methods") or ()) == {"GET"}:
+        only_reads = set(options.get("methods") or ()) == {"GET"}
+        always = problems(*self.everywhere, *(() if only_reads else CHANGING))
+        options["responses"] = {**always, **(options.get("responses") or {})}
+        if only_reads:
             options["responses"].setdefault(304, {"description": "Not changed: If-None-Match has its ETag"})
         super().__init__(path, endpoint, **options)
 
     def get_route_handler(self) -> Callable[[Request], Any]:
         handle = super().get_route_handler()
         if self.methods != {"GET"}:
-            return _with_whole_text(handle) if self.body_field is not None else handle
+            handle = _with_whole_text(handle) if self.body_field is not None else handle
+            return handle if "if_match" in inspect.signature(self.endpoint).parameters else _unconditional(handle)
 
         async def tagged(request: Request) -> Response:
             response: Response = await handle(request)
-            return with_etag(request, response)
+            return as_asked(request, with_etag(request, response))
 
         return tagged
+
+
+def _unconditional(handle: Callable[[Request], Any]) -> Callable[[Request], Any]:
+    async def checked(request: Request) -> Response:
+        require_none(request)
+        response: Response = await handle(request)
+        return response
+
+    return checked
 
 
 def _with_whole_text(handle: Callable[[Request], Any]) -> Callable[[Request], Any]:
@@ -115,7 +135,7 @@ def with_etag(request: Request, response: Response) -> Response:
     document = isinstance(getattr(response, "body", None), bytes) and "json" in (response.media_type or "")
     if response.status_code != 200 or not document:
         return response
-    etag = f'"{hashlib.sha256(bytes(response.body)).hexdigest()[:32]}"'
+    etag = response.headers.get("etag") or f'"{content_digest(bytes(response.body))}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
     wanted = request.headers.get("if-none-match", "")
     if wanted.strip() == "*" or etag in [one.strip().removeprefix("W/") for one in wanted.split(",")]:
@@ -207,6 +227,11 @@ def describe(schema: dict[str, Any], public: Iterable[str]) -> dict[str, Any]:
     """Complete FastAPI's description: the schema of problems, and the token that all but ``public`` paths need."""
     components = schema.setdefault("components", {})
     components.setdefault("schemas", {})["Problem"] = ProblemModel.model_json_schema()
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            # FastAPI's own, which it adds where a route does not name a 422
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]
     components["schemas"].pop("HTTPValidationError", None)
     components["schemas"].pop("ValidationError", None)
     components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}

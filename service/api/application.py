@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from service.api import (
     answers,
@@ -32,9 +34,11 @@ from service.api import (
     users,
     watches,
 )
+from service.api.conditional import ChangedMeanwhile, problem_members
 from service.api.problem import Problem
 from service.auth import PUBLIC_PATHS, Guard
 from service.dicomweb import mount as dicomweb
+from service.dicomweb.urls import PREFIX as DICOMWEB
 from service.errors import as_refusal, kinds
 from service.identity import Identity
 from service.logs import logger
@@ -117,36 +121,71 @@ def _described(app: FastAPI) -> dict[str, Any]:
     return app.openapi_schema
 
 
-async def _refused(_request: Request, error: Exception) -> Problem:
+async def _refused(request: Request, error: Exception) -> Problem:
     refusal = as_refusal(error)
     if refusal is None:
         return Problem(500, "unexpected error")
-    problem = Problem(refusal.http_status, str(refusal), refusal.code)
+    problem = Problem(_status(request, refusal.http_status), str(refusal), refusal.code, **problem_members(refusal))
     if isinstance(refusal, TooManyAttempts):
         problem.headers["Retry-After"] = str(refusal.seconds)
+    if isinstance(refusal, ChangedMeanwhile):
+        problem.headers["ETag"] = refusal.now.headers["ETag"]
     return problem
 
 
 async def _failed(request: Request, error: Exception) -> Problem:
     if (refusal := as_refusal(error)) is not None:
-        return Problem(refusal.http_status, str(refusal), refusal.code)
+        return Problem(_status(request, refusal.http_status), str(refusal), refusal.code)
     # The route, not the address that was asked for.
     route = getattr(request.scope.get("route"), "path", "unknown route")
     logger("service.api").error("request failed", route=route, error=type(error).__name__)
     return Problem(500, f"unexpected {type(error).__name__}; the service's log has more", "UNEXPECTED")
 
 
-async def _invalid(_request: Request, error: Exception) -> Problem:
+async def _invalid(request: Request, error: Exception) -> Problem:
     assert isinstance(error, RequestValidationError)
     # Where and what, but not the value: it may be a patient's.
     faults = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
-    return Problem(422, "; ".join(faults), "USAGE")
+    return Problem(_status(request, 422), "; ".join(faults), "USAGE")
 
 
-async def _http(_request: Request, error: Exception) -> Problem:
+async def _http(request: Request, error: Exception) -> Problem:
     assert isinstance(error, HTTPException)
     if error.status_code == 400:  # FastAPI's, for a body that is not even text
-        return Problem(422, "the body is no JSON in UTF-8", "USAGE")
+        return Problem(_status(request, 422), "the body is no JSON in UTF-8", "USAGE")
     problem = Problem(error.status_code, str(error.detail))
-    problem.headers.update(error.headers or {})  # Allow, of 405
+    problem.headers.update(error.headers or {})
+    if error.status_code == 405:
+        problem.headers["Allow"] = ", ".join(sorted(_allowed(request)))
     return problem
+
+
+def _status(request: Request, status: int) -> int:
+    """A wrong request of DICOMweb is a 400 (PS3.18 Table 8.5-1), where the API says 422."""
+    return 400 if status == 422 and request.url.path.startswith(f"{DICOMWEB}/") else status
+
+
+def _allowed(request: Request) -> set[str]:
+    """Methods that the routes of a path have, not only the first of them (RFC 9110 15.5.6)."""
+    path = request.url.path
+    found: set[str] = set()
+    for pattern, methods in _ways(request.app):
+        if pattern.match(path):
+            found |= methods
+    return found | ({"HEAD"} if "GET" in found else set())
+
+
+def _ways(app: FastAPI) -> list[tuple[re.Pattern[str], set[str]]]:
+    """Each route's path and methods."""
+    if not hasattr(app.state, "ways"):
+        try:
+            from fastapi.routing import iter_route_contexts
+        except ImportError:  # FastAPI before 0.130 or so: included routes are copied
+            routes: Iterable[Any] = app.routes
+        else:
+            routes = iter_route_contexts(app.routes)
+        app.state.ways = [
+            (compile_path(route.path)[0], set(route.methods)) for route in routes if getattr(route, "methods", None)
+        ]
+    ways: list[tuple[re.Pattern[str], set[str]]] = app.state.ways
+    return ways

@@ -9,11 +9,13 @@ from zoneinfo import ZoneInfo
 from fastapi import Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
 
 from jobs import reburning, reverifying
 from jobs.context import Context
 from service.api import answers, places
 from service.api.access import Actor, Ctx, Ops, needs
+from service.api.conditional import IfMatch, Versioned, require_match, version_of
 from service.api.models import SelectionBody
 from service.api.streaming import answer
 from service.contract import number
@@ -25,6 +27,8 @@ from store.selection import Selection, SelectionError, instance_ids
 router = answers.router()
 HoldId = answers.identifier("H", "hold")
 Text = Annotated[str, Field(max_length=255)]
+_DECIDED = ("state", "purpose", "shelf", "checked_out_to", "checked_out_at", "marked", "marked_at", "marked_reason")
+"""What people decide about a disc, for If-Match."""
 
 
 class _Body(BaseModel):
@@ -144,36 +148,59 @@ def recount(ctx: Ctx) -> dict[str, Any]:
     "/discs/{disc_id}",
     summary="A disc: what is on it, every reading of it, what happened to it",
     dependencies=[needs("discs.read")],
-    responses=answers.problems(404),
+    **answers.returns(dict[str, Any], 200, 404),
 )
-def disc(ctx: Ctx, disc_id: answers.DiscId) -> dict[str, Any]:
+def disc(ctx: Ctx, disc_id: answers.DiscId) -> Versioned:
+    key = number("D", disc_id)
     with ctx.db.read() as session:
-        return discviews.disc(session, number("D", disc_id))
+        document = discviews.disc(session, key)
+        return Versioned(document, _version(session.get_one(Disc, key)))
 
 
-@router.post("/discs/{disc_id}/move", summary="Note where a disc is kept", responses=answers.problems(404, 409))
+@router.post(
+    "/discs/{disc_id}/move", summary="Note where a disc is kept", **answers.returns(dict[str, Any], 200, 404, 409)
+)
 def move(
-    ctx: Ctx, disc_id: answers.DiscId, body: ShelfBody, actor: Annotated[Actor, needs("discs.handle")]
-) -> dict[str, Any]:
+    ctx: Ctx,
+    disc_id: answers.DiscId,
+    body: ShelfBody,
+    actor: Annotated[Actor, needs("discs.handle")],
+    if_match: IfMatch = None,
+) -> Versioned:
     with ctx.db.begin() as session:
+        _require_match(session, disc_id, if_match)
         changed = shelves.move(session, number("D", disc_id), body.shelf, by=actor.name)
     return _told(ctx, changed)
 
 
-@router.post("/discs/{disc_id}/check-out", summary="Note who takes a disc", responses=answers.problems(404, 409))
+@router.post(
+    "/discs/{disc_id}/check-out", summary="Note who takes a disc", **answers.returns(dict[str, Any], 200, 404, 409)
+)
 def check_out(
-    ctx: Ctx, disc_id: answers.DiscId, body: CheckOutBody, actor: Annotated[Actor, needs("discs.handle")]
-) -> dict[str, Any]:
+    ctx: Ctx,
+    disc_id: answers.DiscId,
+    body: CheckOutBody,
+    actor: Annotated[Actor, needs("discs.handle")],
+    if_match: IfMatch = None,
+) -> Versioned:
     with ctx.db.begin() as session:
+        _require_match(session, disc_id, if_match)
         changed = shelves.check_out(session, number("D", disc_id), body.to, by=actor.name)
     return _told(ctx, changed)
 
 
-@router.post("/discs/{disc_id}/return", summary="Note that a disc is back", responses=answers.problems(404, 409))
+@router.post(
+    "/discs/{disc_id}/return", summary="Note that a disc is back", **answers.returns(dict[str, Any], 200, 404, 409)
+)
 def check_in(
-    ctx: Ctx, disc_id: answers.DiscId, body: ReturnBody, actor: Annotated[Actor, needs("discs.handle")]
-) -> dict[str, Any]:
+    ctx: Ctx,
+    disc_id: answers.DiscId,
+    body: ReturnBody,
+    actor: Annotated[Actor, needs("discs.handle")],
+    if_match: IfMatch = None,
+) -> Versioned:
     with ctx.db.begin() as session:
+        _require_match(session, disc_id, if_match)
         changed = shelves.check_in(session, number("D", disc_id), body.shelf, by=actor.name)
     return _told(ctx, changed)
 
@@ -181,33 +208,52 @@ def check_in(
 @router.post(
     "/discs/{disc_id}/mark",
     summary="A disc is lost or damaged: nobody counts on it any more",
-    responses=answers.problems(404, 409),
+    **answers.returns(dict[str, Any], 200, 404, 409),
 )
 def mark(
-    ctx: Ctx, disc_id: answers.DiscId, body: MarkBody, actor: Annotated[Actor, needs("discs.manage")]
-) -> dict[str, Any]:
+    ctx: Ctx,
+    disc_id: answers.DiscId,
+    body: MarkBody,
+    actor: Annotated[Actor, needs("discs.manage")],
+    if_match: IfMatch = None,
+) -> Versioned:
     """The disc, and under ``too_few`` its volume, where that is now on too few discs."""
     with ctx.db.begin() as session:
+        _require_match(session, disc_id, if_match)
         marked = shelves.mark(session, number("D", disc_id), body.mark, reason=body.reason, by=actor.name)
     return _told(ctx, marked)
 
 
-@router.post("/discs/{disc_id}/found", summary="A marked disc is there again", responses=answers.problems(404, 409))
+@router.post(
+    "/discs/{disc_id}/found", summary="A marked disc is there again", **answers.returns(dict[str, Any], 200, 404, 409)
+)
 def found(
-    ctx: Ctx, disc_id: answers.DiscId, body: FoundBody, actor: Annotated[Actor, needs("discs.manage")]
-) -> dict[str, Any]:
+    ctx: Ctx,
+    disc_id: answers.DiscId,
+    body: FoundBody,
+    actor: Annotated[Actor, needs("discs.manage")],
+    if_match: IfMatch = None,
+) -> Versioned:
     with ctx.db.begin() as session:
+        _require_match(session, disc_id, if_match)
         back = shelves.found(session, number("D", disc_id), reason=body.reason, by=actor.name)
     return _told(ctx, back)
 
 
 @router.post(
-    "/discs/{disc_id}/purpose", summary="A disc is for something else from now on", responses=answers.problems(404, 409)
+    "/discs/{disc_id}/purpose",
+    summary="A disc is for something else from now on",
+    **answers.returns(dict[str, Any], 200, 404, 409),
 )
 def dedicate(
-    ctx: Ctx, disc_id: answers.DiscId, body: PurposeBody, actor: Annotated[Actor, needs("discs.manage")]
-) -> dict[str, Any]:
+    ctx: Ctx,
+    disc_id: answers.DiscId,
+    body: PurposeBody,
+    actor: Annotated[Actor, needs("discs.manage")],
+    if_match: IfMatch = None,
+) -> Versioned:
     with ctx.db.begin() as session:
+        _require_match(session, disc_id, if_match)
         changed = shelves.dedicate(session, number("D", disc_id), body.purpose, by=actor.name)
     return _told(ctx, changed)
 
@@ -323,12 +369,24 @@ def release(ctx: Ctx, body: ReleaseBody, actor: Annotated[Actor, needs("holds.ma
         return {"released": holds.release(session, wanted, by=actor.name)}
 
 
-def _told(ctx: Context, disc: Disc) -> dict[str, Any]:
+def _told(ctx: Context, disc: Disc) -> Versioned:
     """A disc after a change; and its volume where that is on too few discs now."""
     with ctx.db.read() as session:
         document = discviews.disc(session, disc.id)
+        version = _version(session.get_one(Disc, disc.id))
         short = atrisk.volumes(session, of_volumes=[disc.volume_id], in_spool_too=True)
-    return {**document, "too_few": short[0] if short else None}
+    return Versioned({**document, "too_few": short[0] if short else None}, version)
+
+
+def _version(disc: Disc) -> str:
+    return version_of(disc, _DECIDED)
+
+
+def _require_match(session: Session, disc_id: str, if_match: str | None) -> None:
+    """Raises ChangedMeanwhile; nobody else changes the disc until the end of the transaction."""
+    disc = session.get(Disc, number("D", disc_id), with_for_update=True, populate_existing=True)
+    if disc is not None:
+        require_match(if_match, _version(disc), lambda: discviews.disc(session, disc.id))
 
 
 def _studies(session: Any, selection: SelectionBody) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Annotated, Any
 
+from fastapi import Request
 from fastapi.responses import FileResponse
 from sqlalchemy import select
 
@@ -13,6 +14,7 @@ from service.api import answers
 from service.api.access import Actor, Ctx, needs
 from service.api.documents import Report
 from service.api.places import readable
+from service.bodiless import wants_body
 from service.contract import number
 from service.errors import NotDone, NotFound
 from store import auditwhat, discviews
@@ -40,7 +42,9 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
         **answers.problems(400, 404, 409),
     },
 )
-def image(ctx: Ctx, actor: Annotated[Actor, needs("files.download")], disc_id: answers.DiscId) -> FileResponse:
+def image(
+    ctx: Ctx, request: Request, actor: Annotated[Actor, needs("files.download")], disc_id: answers.DiscId
+) -> FileResponse:
     """``Repr-Digest`` has the SHA-256 that its verification found (RFC 9530), so that what arrived can be checked. An
     image that lies in no folder of a burner and in none of ``http.media_folders`` is handed out to nobody (403).
     """
@@ -63,9 +67,10 @@ def image(ctx: Ctx, actor: Annotated[Actor, needs("files.download")], disc_id: a
     destination = Participant(
         volume.file_set_uid, "destination_media", name=volume.file_set_id, address=actor.address, media="URI"
     )
-    with ctx.db.begin() as session:
-        for message in auditwhat.exported(session, instances, Who(actor.name, actor.address), destination):
-            ctx.audit.record(session, message)
+    if wants_body(request):
+        with ctx.db.begin() as session:
+            for message in auditwhat.exported(session, instances, Who(actor.name, actor.address), destination):
+                ctx.audit.record(session, message)
     headers = {"Cache-Control": "no-store"}
     if disc.sha256:
         headers["Repr-Digest"] = f"sha-256=:{base64.b64encode(bytes.fromhex(disc.sha256)).decode()}:"

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, fields
 from typing import Annotated, Any
 
 from fastapi import Path, Request
 from fastapi.responses import Response
 
 from service.api import answers
-from service.api.access import Ops, needs
+from service.api.access import Ctx, Ops, needs
+from service.api.conditional import IfMatch, Versioned, require_match, version_of
 from service.api.documents import Echoed, NodeDoc, NodeList, Pulled, Sent
 from service.api.models import NodeBody, PullBody, SendBody
 from service.api.streaming import answer, told
+from store import remotes
+from store.remotes import Remote
 
 router = answers.router()
 Name = Annotated[str, Path(max_length=64)]
@@ -32,14 +36,33 @@ def add(ops: Ops, body: NodeBody) -> dict[str, Any]:
     return ops.add_node(body.model_dump())
 
 
+@router.get(
+    "/nodes/{name}",
+    summary="A remote node",
+    dependencies=[needs("nodes.read")],
+    **answers.returns(NodeDoc, 200, 404),
+)
+def node(ctx: Ctx, name: Name) -> Versioned:
+    with ctx.db.read() as session:
+        remote = remotes.by_name(session, name)
+    return Versioned(asdict(remote), _version(remote))
+
+
 @router.delete(
     "/nodes/{name}",
     summary="Forget a remote node",
     dependencies=[needs("nodes.manage")],
     **answers.returns(NodeDoc, 200, 404, 409),
 )
-def remove(ops: Ops, name: Name) -> dict[str, Any]:
-    return ops.remove_node(name)
+def remove(ops: Ops, name: Name, if_match: IfMatch = None) -> dict[str, Any]:
+    def require(remote: Remote) -> None:
+        require_match(if_match, _version(remote), lambda: asdict(remote))
+
+    return ops.remove_node(name, require)
+
+
+def _version(remote: Remote) -> str:
+    return version_of(remote, [one.name for one in fields(Remote)])
 
 
 @router.post(

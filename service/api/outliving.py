@@ -14,6 +14,7 @@ from service.api import answers
 from service.api.access import Actor, Ctx, needs
 from service.api.places import readable
 from service.api.streaming import answer
+from service.bodiless import wants_body
 from service.errors import NotFound, UsageError
 from store import auditwhat, entering, exchange, exchange_enter
 from store.auditwhat import Who
@@ -77,6 +78,7 @@ def export(ctx: Ctx) -> dict[str, Any]:
 )
 def export_table(
     ctx: Ctx,
+    request: Request,
     actor: Annotated[Actor, needs("catalogue.export")],
     table: str,
     until: Annotated[int, Query(ge=0, le=_LAST, description="As the export's head says of this table")] = _LAST,
@@ -93,7 +95,7 @@ def export_table(
             found, last = exchange.page(session, table, after=after, until=until, limit=limit)
     except ValueError:
         raise UsageError("cursor is none of this list; begin again without one", "BAD_CURSOR") from None
-    if cursor is None:
+    if cursor is None and wants_body(request):
         with ctx.db.begin() as session:
             told = auditwhat.catalogue_exported(Who(actor.name, actor.address), table)
             ctx.audit.record(session, told)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs import filling, pools
 from service.api import answers
 from service.api.access import Actor, Ctx, Ops, needs
+from service.api.conditional import IfMatch, Versioned, require_match, version_of
 from service.api.models import OptionsBody, SelectionBody
 from service.api.streaming import answer
 from store import pools as store_pools
@@ -86,19 +87,32 @@ def add(ctx: Ctx, body: PoolBody, actor: Annotated[Actor, needs("pools.manage")]
     "/pools/{name}",
     summary="A pool: also what its discs cannot hold, and its open jobs",
     dependencies=[needs("discs.read")],
-    responses=answers.problems(404),
+    **answers.returns(dict[str, Any], 200, 404),
 )
-def show(ctx: Ctx, name: NamePath) -> dict[str, Any]:
+def show(ctx: Ctx, name: NamePath) -> Versioned:
     with ctx.db.read() as session:
-        return pools.full_document(ctx, session, store_pools.get(session, name))
+        pool = store_pools.get(session, name)
+        return Versioned(pools.full_document(ctx, session, pool), _version(pool))
 
 
-@router.patch("/pools/{name}", summary="Change a pool", responses=answers.problems(404, 409))
-def edit(ctx: Ctx, name: NamePath, body: PoolValues, actor: Annotated[Actor, needs("pools.manage")]) -> dict[str, Any]:
+@router.patch("/pools/{name}", summary="Change a pool", **answers.returns(dict[str, Any], 200, 404, 409))
+def edit(
+    ctx: Ctx,
+    name: NamePath,
+    body: PoolValues,
+    actor: Annotated[Actor, needs("pools.manage")],
+    if_match: IfMatch = None,
+) -> Versioned:
     with ctx.db.begin() as session:
         before = store_pools.get(session, name, lock=True)
+        require_match(if_match, _version(before), lambda: pools.full_document(ctx, session, before))
         values = pools.values_of(ctx.settings, _kept_in_step(body.given(before), before), before)
-        return pools.pool_document(session, store_pools.edit(session, name, values, by=actor.name))
+        pool = store_pools.edit(session, name, values, by=actor.name)
+        return Versioned(pools.pool_document(session, pool), _version(pool))
+
+
+def _version(pool: Pool) -> str:
+    return version_of(pool, (*store_pools.COLUMNS, "closed_at"))
 
 
 def _kept_in_step(given: dict[str, Any], before: Pool) -> dict[str, Any]:
@@ -117,9 +131,13 @@ def _kept_in_step(given: dict[str, Any], before: Pool) -> dict[str, Any]:
     summary="Remove a pool, or close it where it has discs",
     responses=answers.problems(404, 409),
 )
-def remove(ctx: Ctx, name: NamePath, actor: Annotated[Actor, needs("pools.manage")]) -> dict[str, Any]:
+def remove(
+    ctx: Ctx, name: NamePath, actor: Annotated[Actor, needs("pools.manage")], if_match: IfMatch = None
+) -> dict[str, Any]:
     """``{"pool", "removed"}``: false means that it is closed, because it has discs."""
     with ctx.db.begin() as session:
+        before = store_pools.get(session, name, lock=True)
+        require_match(if_match, _version(before), lambda: pools.full_document(ctx, session, before))
         return {"pool": name, "removed": store_pools.remove(session, name, by=actor.name)}
 
 

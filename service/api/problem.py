@@ -13,8 +13,8 @@ class Problem(JSONResponse):
 
     media_type = "application/problem+json"
 
-    def __init__(self, status: int, detail: str, code: str | None = None, title: str = "") -> None:
-        super().__init__(problem(status, detail, code, title), status_code=status)
+    def __init__(self, status: int, detail: str, code: str | None = None, title: str = "", **members: Any) -> None:
+        super().__init__(problem(status, detail, code, title) | members, status_code=status)
 
 
 def problem(status: int, detail: str, code: str | None = None, title: str = "") -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs import schedules
 from service.api import answers
 from service.api.access import Actor, Ctx, Ops, needs
+from service.api.conditional import IfMatch, Versioned, require_match, version_of
 from service.errors import NotDone
 from store import schedules as store_schedules
 from store.models_archive import Schedule
@@ -82,27 +83,42 @@ def add(ctx: Ctx, body: ScheduleBody, actor: Annotated[Actor, needs("schedules.m
     "/schedules/{name}",
     summary="A schedule, its next firings and its newest runs",
     dependencies=[needs("discs.read")],
-    responses=answers.problems(404),
+    **answers.returns(dict[str, Any], 200, 404),
 )
-def show(ctx: Ctx, name: NamePath, runs: Runs = 20) -> dict[str, Any]:
+def show(ctx: Ctx, name: NamePath, runs: Runs = 20) -> Versioned:
     with ctx.db.read() as session:
-        return _document(session, store_schedules.get(session, name), runs)
+        row = store_schedules.get(session, name)
+        return Versioned(_document(session, row, runs), _version(row))
 
 
-@router.patch("/schedules/{name}", summary="Change, enable or disable a schedule", responses=answers.problems(404, 409))
+@router.patch(
+    "/schedules/{name}",
+    summary="Change, enable or disable a schedule",
+    **answers.returns(dict[str, Any], 200, 404, 409),
+)
 def edit(
-    ctx: Ctx, name: NamePath, body: ScheduleValues, actor: Annotated[Actor, needs("schedules.manage")]
-) -> dict[str, Any]:
+    ctx: Ctx,
+    name: NamePath,
+    body: ScheduleValues,
+    actor: Annotated[Actor, needs("schedules.manage")],
+    if_match: IfMatch = None,
+) -> Versioned:
     with ctx.db.begin() as session:
         before = store_schedules.get(session, name, lock=True)
+        require_match(if_match, _version(before), lambda: _document(session, before))
         values = schedules.values_of(session, ctx.settings, body.given(before), before)
-        return _document(session, store_schedules.edit(session, name, values, by=actor.name))
+        row = store_schedules.edit(session, name, values, by=actor.name)
+        return Versioned(_document(session, row), _version(row))
 
 
 @router.delete("/schedules/{name}", summary="Remove a schedule", responses=answers.problems(404))
-def remove(ctx: Ctx, name: NamePath, actor: Annotated[Actor, needs("schedules.manage")]) -> dict[str, Any]:
+def remove(
+    ctx: Ctx, name: NamePath, actor: Annotated[Actor, needs("schedules.manage")], if_match: IfMatch = None
+) -> dict[str, Any]:
     """``{"schedule"}``; what it has made stays."""
     with ctx.db.begin() as session:
+        before = store_schedules.get(session, name, lock=True)
+        require_match(if_match, _version(before), lambda: _document(session, before))
         store_schedules.remove(session, name, by=actor.name)
     return {"schedule": name}
 
@@ -124,6 +140,10 @@ def run(ctx: Ctx, ops: Ops, name: NamePath, actor: Annotated[Actor, needs("sched
 )
 def preview(ctx: Ctx, name: NamePath) -> dict[str, Any]:
     return schedules.preview(ctx, name)
+
+
+def _version(row: Schedule) -> str:
+    return version_of(row, store_schedules.COLUMNS)
 
 
 def _document(session: Any, row: Schedule, runs: int = 1) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from service import telling
 from service.api import answers
 from service.api.access import Actor, Ctx, needs
 from service.api.documents import InstanceList, SeriesList, StudyList, WholeStudy
+from service.bodiless import wants_body
 from service.dicomweb import auditing
 from service.errors import NotDone, NotFound, TryLater
 from service.rendering import Renderer
@@ -181,7 +182,9 @@ def instance(ctx: Ctx, instance: answers.Uid) -> dict[str, Any]:
         **answers.problems(400, 404),
     },
 )
-def file(ctx: Ctx, actor: Annotated[Actor, needs("files.download")], instance: answers.Uid) -> FileResponse:
+def file(
+    ctx: Ctx, request: Request, actor: Annotated[Actor, needs("files.download")], instance: answers.Uid
+) -> FileResponse:
     with ctx.db.read() as session:
         one = _instances(session, instance)[0]
     if one.spool_path is None:
@@ -190,9 +193,10 @@ def file(ctx: Ctx, actor: Annotated[Actor, needs("files.download")], instance: a
     if not path.is_file():
         raise TryLater("the instance cannot be read from the spool now", "OFFLINE")
     destination = Participant("download", "destination_media", address=actor.address, media="URI")
-    with ctx.db.begin() as session:
-        for message in auditwhat.exported(session, [one.id], Who(actor.name, actor.address), destination):
-            ctx.audit.record(session, message)
+    if wants_body(request):
+        with ctx.db.begin() as session:
+            for message in auditwhat.exported(session, [one.id], Who(actor.name, actor.address), destination):
+                ctx.audit.record(session, message)
     name = f"{instance}.dcm"
     return FileResponse(path, media_type="application/dicom", filename=name, headers={"Cache-Control": "no-store"})
 

@@ -13,6 +13,7 @@ from config import roles
 from service import passwords, signin
 from service.api import answers
 from service.api.access import Actor, Ctx, NotAllowed, for_everybody, needs
+from service.api.conditional import IfMatch, Versioned, require_match, version_of
 from service.contract import number
 from service.errors import NotDone
 from service.logs import logger
@@ -93,26 +94,48 @@ def add(ctx: Ctx, actor: Manager, body: UserBody) -> dict[str, Any]:
         return users.document(user)
 
 
-@router.get("/users/{name}", summary="A user", responses=answers.problems(404), dependencies=[needs("users.manage")])
-def user(ctx: Ctx, name: str) -> dict[str, Any]:
+@router.get(
+    "/users/{name}",
+    summary="A user",
+    dependencies=[needs("users.manage")],
+    **answers.returns(dict[str, Any], 200, 404),
+)
+def user(ctx: Ctx, name: str) -> Versioned:
     with ctx.db.read() as session:
         found = users.by_name(session, name)
-        tokens = [sessions.token_document(*one) for one in sessions.tokens(session, found.id)]
-        here = [
-            {"begun_at": one.created_at.isoformat(), "seen_at": one.seen_at.isoformat(), "how": one.how,
-             "address": one.address}
-            for one in sessions.of_user(session, found.id)
-        ]  # fmt: skip
-        return users.document(found) | {"tokens": tokens, "sessions": here}
+        return Versioned(_whole(session, found), _version(found))
+
+
+def _whole(session: Session, found: User) -> dict[str, Any]:
+    tokens = [sessions.token_document(*one) for one in sessions.tokens(session, found.id)]
+    here = [
+        {"begun_at": one.created_at.isoformat(), "seen_at": one.seen_at.isoformat(), "how": one.how,
+         "address": one.address}
+        for one in sessions.of_user(session, found.id)
+    ]  # fmt: skip
+    return users.document(found) | {"tokens": tokens, "sessions": here}
+
+
+def _version(found: User) -> str:
+    return version_of(found, ("name", "role", "issuer", "disabled_at", "password_at"))
+
+
+def _to_change(session: Session, name: str, if_match: str | None) -> User:
+    """The user whom nobody else changes until the end of the transaction. Raises UnknownUser, ChangedMeanwhile."""
+    found = users.by_name(session, name, lock=True)
+    require_match(if_match, _version(found), lambda: _whole(session, found))
+    return found
 
 
 @router.patch(
-    "/users/{name}", summary="Give a user another role, disable or enable one", responses=answers.problems(404, 409)
+    "/users/{name}",
+    summary="Give a user another role, disable or enable one",
+    **answers.returns(dict[str, Any], 200, 404, 409),
 )
-def change(ctx: Ctx, actor: Manager, name: str, body: ChangeBody) -> dict[str, Any]:
+def change(ctx: Ctx, actor: Manager, name: str, body: ChangeBody, if_match: IfMatch = None) -> Versioned:
     """Sessions of a user whose role changes, or who is disabled, end; enabling forgives failed sign-ins."""
     with ctx.db.begin() as session:
-        found = users.by_name(session, name)
+        found = _to_change(session, name, if_match)
         if body.role is not None:
             users.set_role(session, found, body.role)
             _tell(ctx, session, "a user's role was changed", found, actor, role=found.role)
@@ -123,27 +146,31 @@ def change(ctx: Ctx, actor: Manager, name: str, body: ChangeBody) -> dict[str, A
             users.enable(session, found)
             attempts.forgive(session, "user", found.name)
             _tell(ctx, session, "a user was enabled", found, actor)
-        return users.document(found)
+        return Versioned(users.document(found), _version(found))
 
 
-@router.put("/users/{name}/password", summary="Give a user a password", responses=answers.problems(404, 409))
-def set_password(ctx: Ctx, actor: Manager, name: str, body: PasswordBody) -> dict[str, Any]:
+@router.put(
+    "/users/{name}/password",
+    summary="Give a user a password",
+    **answers.returns(dict[str, Any], 200, 404, 409),
+)
+def set_password(ctx: Ctx, actor: Manager, name: str, body: PasswordBody, if_match: IfMatch = None) -> Versioned:
     """Sessions of the user end, and failed sign-ins are forgiven."""
     passwords.require_good(body.password, user=users.folded(name), least=ctx.settings.users.password_length)
     hash_ = passwords.hashed(body.password)
     with ctx.db.begin() as session:
-        found = users.by_name(session, name)
+        found = _to_change(session, name, if_match)
         users.set_password(session, found, hash_)
         attempts.forgive(session, "user", found.name)
         _tell(ctx, session, "a user was given a password", found, actor)
-        return users.document(found)
+        return Versioned(users.document(found), _version(found))
 
 
 @router.delete("/users/{name}", summary="Remove a user", responses=answers.problems(404, 409))
-def remove(ctx: Ctx, actor: Manager, name: str) -> dict[str, Any]:
+def remove(ctx: Ctx, actor: Manager, name: str, if_match: IfMatch = None) -> dict[str, Any]:
     """With sessions and tokens; the document is the user's as it was."""
     with ctx.db.begin() as session:
-        found = users.by_name(session, name)
+        found = _to_change(session, name, if_match)
         document = users.document(found)
         users.remove(session, found)
         _tell(ctx, session, "a user was removed", found, actor)

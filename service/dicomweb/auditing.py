@@ -15,6 +15,7 @@ from fastapi import Request
 from jobs.context import Context
 from service import telling
 from service.api.access import actor_of
+from service.bodiless import wants_body
 from store import auditwhat
 from store.auditmessage import Participant
 from store.auditwhat import OURSELVES, Who
@@ -64,7 +65,9 @@ def looked_for(ctx: Context, request: Request, asked: str) -> None:
 
 
 def viewed(ctx: Context, request: Request, study: str, instances: Sequence[int]) -> None:
-    """Something of a study was looked at."""
+    """Something of a study was looked at; who asks for the headers only has seen nothing."""
+    if not wants_body(request):
+        return
     who = _who(request)
     if _seen(request).first(who.name, who.address, study):
         telling.soon(ctx, lambda session: auditwhat.accessed(session, who, instances))
@@ -79,6 +82,8 @@ def _seen(request: Request) -> Viewed:
 
 def retrieved(ctx: Context, request: Request, instances: Sequence[int]) -> None:
     """Whole instances go out."""
+    if not wants_body(request):
+        return
     who = _who(request)
     source, destination = (
         Participant(OURSELVES, "source"),

@@ -8,14 +8,14 @@ from typing import Annotated, Any
 
 from fastapi import Path as UrlPath
 from fastapi import Query, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 
 from media.framebytes import Frames, NoSuchFrame
 from media.problems import InstanceRefused
 from scp.sources import Sources
-from service.api import answers
 from service.api.access import Ctx
-from service.dicomweb import auditing, retrieve
+from service.bodiless import HeldStream
+from service.dicomweb import auditing, retrieve, urls
 from service.dicomweb.media import (
     ANY,
     EXPLICIT_LE,
@@ -33,7 +33,7 @@ from service.dicomweb.wado import answer
 from service.errors import NotFound
 from service.rendering import MAX_SIZE, Renderer
 
-router = answers.router()
+router = urls.router()
 _INSTANCE = "/studies/{study}/series/{series}/instances/{instance}"
 _FRAMES_LIMIT = 10_000
 _QUALITY = 90
@@ -85,10 +85,10 @@ def frames(ctx: Ctx, request: Request, study: Uid, series: Uid, instance: Uid, n
                 yield first if number == wanted[0] else renderer.samples(path, number)
 
         if single and not wish.multipart and wish.media_type != ANY:
-            return StreamingResponse(_closing(bytes_of(wanted[0]), stack.pop_all()), 200, None, content_type)
+            return HeldStream(bytes_of(wanted[0]), stack.pop_all(), 200, None, content_type)
         parts = Parts(content_type.partition(";")[0])
         body = _in_parts(parts, content_type, wanted, bytes_of)
-        return StreamingResponse(_closing(body, stack.pop_all()), 200, None, parts.content_type)
+        return HeldStream(body, stack.pop_all(), 200, None, parts.content_type)
 
 
 def _frames(path: Any) -> Frames:
@@ -137,11 +137,6 @@ def _in_parts(
         yield from bytes_of(number)
         yield b"\r\n"
     yield parts.end
-
-
-def _closing(pieces: Iterator[bytes], stack: ExitStack) -> Iterator[bytes]:
-    with stack:
-        yield from pieces
 
 
 # --- Pictures ---------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from media.attributes import Attribute, Attributes
 from media.elements import dictionary_vr
 from service.api import answers
 from service.api.access import Ctx, needs
-from service.dicomweb import auditing
+from service.dicomweb import auditing, urls
 from service.dicomweb.media import DICOM_JSON, BadRequest, NotAcceptable, accepted
 from service.dicomweb.urls import Uid, root
 from store.matching import BadKey
@@ -55,7 +55,7 @@ _SEQUENCE_DEPTH = 2
 _NOT_KEYS = frozenset(("accept", "limit", "offset", "includefield", "fuzzymatching", "charset"))
 _PASSED_OVER = frozenset(("emptyvaluematching", "multiplevaluematching"))
 
-router = answers.router()
+router = urls.router()
 Limit = Annotated[int | None, UrlQuery(ge=1, le=1 << 31, description="At most so many matches")]
 Offset = Annotated[int, UrlQuery(ge=0, le=1 << 31, description="Matches to pass over")]
 Fields = Annotated[list[str] | None, UrlQuery(description="`all`, or attributes by keyword or tag")]

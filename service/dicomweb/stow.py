@@ -21,6 +21,7 @@ from scp.storage import storage_classes
 from service import acting
 from service.api import answers, uploads
 from service.api.access import Actor, Ops, needs
+from service.dicomweb import urls
 from service.dicomweb.media import (
     ANY,
     DICOM,
@@ -42,7 +43,7 @@ from service.operations import StoreOperations
 from store.instances import BadIdentity, Provenance, ingest_file
 from store.spool import SpoolFull
 
-router = answers.router()
+router = urls.router()
 _PARTS_LIMIT = 100_000
 """Parts of one request: each costs some hundred bytes in the answer."""
 _RETRIEVE_URL, _FAILED, _REFERENCED, _REASON = 0x00081190, 0x00081198, 0x00081199, 0x00081197

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Path, Request
+from fastapi import APIRouter, Path, Request
 
+from service.api import answers
 from service.operations import StoreOperations
 
 PREFIX = "/dicomweb"
 _UID = r"^[0-9]+(\.[0-9]+)*$"
 Uid = Annotated[str, Path(pattern=_UID, max_length=64, description="UID")]
 Frame = Annotated[int, Path(ge=1, lt=1 << 31, description="Number of a frame, from 1")]
+
+
+class WebRoute(answers.Route):
+    """A route of DICOMweb: what is wrong with a request is a 400 (PS3.18 Table 8.5-1)."""
+
+    everywhere = tuple(400 if status == 422 else status for status in answers.EVERYWHERE)
+
+
+def router() -> APIRouter:
+    """What a file of its routes begins with."""
+    return APIRouter(route_class=WebRoute)
 
 
 def root(request: Request) -> str:

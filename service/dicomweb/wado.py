@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -16,7 +17,8 @@ from media.part10 import locate
 from scp.sources import Sources
 from service.api import answers
 from service.api.access import Ctx, needs
-from service.dicomweb import auditing, retrieve
+from service.bodiless import HeldStream
+from service.dicomweb import auditing, retrieve, urls
 from service.dicomweb.media import (
     ANY,
     DICOM,
@@ -34,7 +36,7 @@ from service.dicomweb.retrieve import CannotConvert, Chosen, Named
 from service.dicomweb.urls import Uid, instance_url, root
 from service.errors import NotFound
 
-router = answers.router()
+router = urls.router()
 
 
 def answer(media_types: dict[str, str], right: str, *errors: int) -> dict[str, Any]:
@@ -130,18 +132,13 @@ def _one_file(ctx: Any, chosen: Chosen, wish: Accepted, headers: dict[str, str])
             content_type = parts.content_type
         else:
             body = pieces
-        return StreamingResponse(_closing(body, stack.pop_all()), 200, headers, content_type)
+        return HeldStream(body, stack.pop_all(), 200, headers, content_type)
 
 
 def _wrapped(parts: Parts, content_type: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
     yield parts.head(content_type)
     yield from pieces
     yield b"\r\n" + parts.end
-
-
-def _closing(pieces: Iterator[bytes], stack: ExitStack) -> Iterator[bytes]:
-    with stack:
-        yield from pieces
 
 
 def _stream(ctx: Any, chosen: Chosen, wish: Accepted, parts: Parts) -> Iterator[bytes]:
@@ -190,15 +187,12 @@ def _metadata(ctx: Any, request: Request, study: str, chosen: Chosen) -> Respons
     first = next(pieces)  # what fails at once has a status
     headers = {"Warning": chosen.warning} if chosen.missing else {}
     status = 206 if chosen.missing else 200
-
-    def body() -> Iterator[str]:
-        yield first
-        yield from pieces
-
-    return StreamingResponse(body(), status, headers, DICOM_JSON)
+    held = ExitStack()
+    held.callback(pieces.close)
+    return HeldStream(itertools.chain([first], pieces), held, status, headers, DICOM_JSON)
 
 
-def _data_sets(ctx: Any, chosen: Chosen, base: str) -> Iterator[str]:
+def _data_sets(ctx: Any, chosen: Chosen, base: str) -> Generator[str, None, None]:
     lead = "["
     with Sources(ctx.spool, ctx.settings.derived_dir) as sources:
         for named in retrieve.each(ctx, chosen.ids):
@@ -252,10 +246,10 @@ def bulkdata(ctx: Ctx, request: Request, study: Uid, series: Uid, instance: Uid,
         headers = {"Content-Location": f"{_url(root(request), named)}/bulkdata/{where}"}
         if not wish.multipart and wish.media_type == OCTETS:
             headers["Content-Length"] = str(found.length)
-            return StreamingResponse(_closing(found.pieces, stack.pop_all()), 200, headers, OCTETS)
+            return HeldStream(found.pieces, stack.pop_all(), 200, headers, OCTETS)
         parts = Parts(OCTETS)
         body = _wrapped(parts, OCTETS, found.pieces)
-        return StreamingResponse(_closing(body, stack.pop_all()), 200, None, parts.content_type)
+        return HeldStream(body, stack.pop_all(), 200, None, parts.content_type)
 
 
 def _decoded(ctx: Any, stack: ExitStack, sources: Sources, named: Named, where: str) -> dicomjson.BulkValue:

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.bodiless import as_asked
 from service.errors import NotFound, as_refusal
 from service.logs import logger
 from service.web.pages import language_of, page
@@ -28,7 +29,7 @@ class PageRoute(APIRoute):
 
         async def shown(request: Request) -> Response:
             try:
-                return await handler(request)
+                return as_asked(request, await handler(request))
             except Exception as error:  # noqa: BLE001 - whatever it is, the person at the page must hear of it
                 return trouble(request, error, self.path)
 
