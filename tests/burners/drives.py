@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -146,8 +145,15 @@ def load_blank(data: Path, name: str = "disc") -> Path:
 
 
 def in_state(burner: LocalDrive, ticket: Ticket, *states: BurnState) -> BurnReport:
-    wait_for(lambda: burner.poll(ticket).state in states, f"{states}, not {burner.poll(ticket)}")
-    return burner.poll(ticket)
+    """Poll until it is so; what it said then."""
+    said: list[BurnReport] = []
+
+    def seen() -> bool:
+        said.append(burner.poll(ticket))
+        return said[-1].state in states
+
+    wait_for(seen, f"{states}, not {burner.poll(ticket)}")
+    return said[-1]
 
 
 def impatient(monkeypatch: Any) -> None:
@@ -165,7 +171,7 @@ def small_file_system(folder: Path, size: str) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        subprocess.run(["umount", str(folder)], capture_output=True, check=False)
+        subprocess.run(["umount", "-l", str(folder)], capture_output=True, check=False)
 
 
 @contextmanager
@@ -200,6 +206,4 @@ def kill_tree(pids: list[int]) -> None:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             continue
-    deadline = time.monotonic() + 5
-    while not all(gone(pid) for pid in pids) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for(lambda: all(gone(pid) for pid in pids), "them to die")

@@ -69,17 +69,35 @@ class Running:
         with cls.on(names[0], folder, driver.example(folder)) as running:
             yield running
 
+    def hold(self) -> None:
+        """What goes on by itself after a while (ink, blanks, a program that hangs) lasts until ``let_go``."""
+        self.robot.refill_seconds = self.robot.hang_seconds = float("inf")  # type: ignore[misc]
+
+    def let_go(self) -> None:
+        self.robot.refill_seconds = self.robot.hang_seconds = 0.0  # type: ignore[misc]
+        self.robot._frozen_until = 0.0
+        if hasattr(self.robot, "_lost_until"):
+            self.robot._lost_until = 0.0
+
+    def burns_until_cancelled(self) -> None:
+        """No burn comes to its end by itself."""
+        self.robot.least_burn_seconds = 1e9  # type: ignore[misc]
+
+    def takes_nothing(self) -> None:
+        """Orders that come are not found."""
+        self.robot.take_seconds = 1e9  # type: ignore[misc]
+
     def off(self) -> None:
         self._stop.set()
-        self._thread.join(timeout=10)
+        self._thread.join(timeout=60)
 
     def discs(self, kind: str = ".iso") -> list[Path]:
         """Good discs; with ``.bad`` the spoilt ones."""
         return sorted(path for path in self.robot.out.iterdir() if path.suffix == kind)
 
     def shown(self) -> bool:
-        """All its status files are there."""
-        return all(path.exists() for path in self.robot.status())
+        """All its status files are there, and written."""
+        return all(path.exists() and path.stat().st_size for path in self.robot.status())
 
     def _run(self) -> None:
         try:

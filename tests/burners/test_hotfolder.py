@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import time
 from pathlib import Path
@@ -18,7 +19,9 @@ from tests.burners import stf
 from tests.burners.orders import SlowImage, an_image, order
 from tests.waiting import wait_for
 
-QUICK = {"stale_seconds": 60, "lost_seconds": 0.3, "stall_minutes": 0.005, "cancel_minutes": 0.01}
+PATIENT = {"stale_seconds": 60, "lost_seconds": 60, "stall_minutes": 5, "cancel_minutes": 5}
+"""So that nothing is given up while this machine is slow; a test that waits for that says so."""
+SOON = 0.3
 
 
 class Place(NamedTuple):
@@ -27,7 +30,7 @@ class Place(NamedTuple):
     folder: Path
 
     def driver(self, **options: Any) -> Epson:
-        return Epson("r", Epson.example(self.folder) | QUICK | options, data=self.folder)
+        return Epson("r", Epson.example(self.folder) | PATIENT | options, data=self.folder)
 
     def names(self) -> list[str]:
         return sorted(path.name for path in self.folder.iterdir() if path.is_file() and path.name != "TDBStatus.txt")
@@ -119,7 +122,7 @@ def test_killed_right_after_the_rename_it_is_not_handed_over_again(place: Place)
 
 
 def test_an_order_that_vanished_fails_and_is_never_given_again(place: Place) -> None:
-    robot = place.driver()
+    robot = place.driver(lost_seconds=SOON)
     ticket = handed(robot, place)
     (place.folder / f"{ticket['mark']}.JDF").unlink()
     assert not robot.poll(ticket).state.ended, "it may show up again in a moment"
@@ -238,7 +241,7 @@ def test_the_reason_of_a_failure_is_waited_for(place: Place) -> None:
 
 
 def test_a_failure_without_a_reason_is_one_in_the_end(place: Place) -> None:
-    robot = place.driver()
+    robot = place.driver(lost_seconds=SOON)
     ticket = handed(robot, place)
     (place.folder / f"{ticket['mark']}.JDF").rename(place.folder / f"{ticket['mark']}.ERR")
     (place.folder / "TDBStatus.txt").unlink()
@@ -247,7 +250,7 @@ def test_a_failure_without_a_reason_is_one_in_the_end(place: Place) -> None:
 
 
 def test_done_without_a_word_in_the_status_is_no_success(place: Place) -> None:
-    robot = place.driver()
+    robot = place.driver(lost_seconds=SOON)
     ticket = handed(robot, place)
     (place.folder / f"{ticket['mark']}.JDF").rename(place.folder / f"{ticket['mark']}.DON")
     assert not robot.poll(ticket).state.ended
@@ -260,7 +263,7 @@ def test_a_status_that_is_rubbish_is_waited_out(place: Place) -> None:
     robot = place.driver(stale_seconds=0.2, lost_seconds=0.4)
     ticket = handed(robot, place)
     (place.folder / f"{ticket['mark']}.JDF").rename(place.folder / f"{ticket['mark']}.DON")
-    (place.folder / "TDBStatus.txt").write_bytes(os.urandom(500) + b"\n")
+    (place.folder / "TDBStatus.txt").write_bytes(random.Random(500).randbytes(500) + b"\n")
     wait_for(lambda: robot.poll(ticket).state is BurnState.WAITING, "it to be seen")
     give_up = time.monotonic() + 0.8  # longer than lost_seconds
     wait_for(lambda: time.monotonic() > give_up or robot.poll(ticket).state.ended, "some time to pass")
@@ -270,14 +273,14 @@ def test_a_status_that_is_rubbish_is_waited_out(place: Place) -> None:
 
 
 def test_an_order_that_is_not_taken_makes_a_person_look(place: Place) -> None:
-    robot = place.driver()
+    robot = place.driver(lost_seconds=SOON)
     ticket = handed(robot, place)
     wait_for(lambda: robot.poll(ticket).state is BurnState.WAITING, "it to be noticed")
     assert "not taken for more than" in robot.poll(ticket).message
 
 
 def test_a_cancellation_that_is_not_answered_ends_as_failed(place: Place) -> None:
-    robot = place.driver()
+    robot = place.driver(cancel_minutes=SOON / 60)
     ticket = handed(robot, place)
     (place.folder / f"{ticket['mark']}.JDF").rename(place.folder / f"{ticket['mark']}.INP")
     robot.cancel(ticket)
@@ -301,11 +304,14 @@ def test_cancelled_while_the_image_is_written(place: Place) -> None:
 
 
 def test_a_status_that_stands_still_is_offline(place: Place) -> None:
-    robot = place.driver(stale_seconds=0.5)
+    ahead = time.time() + 86_400  # by the file's time it never is old: what counts is when it was seen to change
+    os.utime(place.folder / "TDBStatus.txt", (ahead, ahead))
+    robot = place.driver(stale_seconds=SOON)
     assert robot.probe().state is DriverState.READY
     wait_for(lambda: robot.probe().state is DriverState.OFFLINE, "it to be noticed")
     assert "is its program running?" in robot.probe().reason
     stf.write(place.folder, machine={"STACKER1": "79"})
+    os.utime(place.folder / "TDBStatus.txt", (ahead, ahead + 1))
     wait_for(lambda: robot.probe().state is DriverState.READY, "it to come back")
     # One that was old before we came is old at once.
     os.utime(place.folder / "TDBStatus.txt", (1, time.time() - 3600))

@@ -301,13 +301,15 @@ def test_a_disc_with_its_label(folder: Path, name: str, kind: type[HotFolder], l
 
 def test_an_agent_without_its_server_is_offline_and_goes_on(folder: Path) -> None:
     options = RimageXml.example(folder)
-    with Running.on("rimage-xml", folder, options, faults=("disconnected",)):
+    with Running.on("rimage-xml", folder, options, faults=("disconnected",)) as robot:
+        robot.hold()
         burner = RimageXml("b1", options, data=folder)
         ticket = burner.prepare(order())
         burner.submit(order(), ticket)
         wait_for(lambda: "no connection" in burner.poll(ticket).message, "the agent to lose its server")
         assert burner.poll(ticket).state is BurnState.WAITING
         assert burner.probe().state is DriverState.OFFLINE
+        robot.let_go()
         assert ended(burner, ticket).state is BurnState.BURNT
         wait_for(lambda: burner.probe().state is DriverState.READY, "the agent to say that it is connected")
 
@@ -318,7 +320,7 @@ def test_a_text_order_that_was_taken_cannot_be_cancelled(folder: Path) -> None:
         burner = Rimage("b1", options, data=folder)
         ticket = burner.prepare(order())
         burner.submit(order(), ticket)
-        wait_for(lambda: any(folder.glob("*.INP")), "the robot to take it")
+        wait_for(lambda: f"{ticket['mark']}: taken" in robot.lines, "the robot to take it")
         burner.cancel(ticket)
         assert ended(burner, ticket).state is BurnState.BURNT
         assert len(robot.discs()) == 1
@@ -328,7 +330,7 @@ def test_a_text_order_that_was_taken_cannot_be_cancelled(folder: Path) -> None:
 def test_taken_back_before_it_was_seen(folder: Path, name: str, kind: type[HotFolder]) -> None:
     options = kind.example(folder)
     with Running.on(name, folder, options) as robot:
-        robot.robot.take_seconds = 1e6  # type: ignore[misc]
+        robot.takes_nothing()
         burner = kind("b1", options, data=folder)
         ticket = burner.prepare(order())
         burner.submit(order(), ticket)

@@ -13,13 +13,15 @@ from burners import registry
 from burners.base import Burner, BurnReport, BurnState, Outcome, Ticket
 from burners.simulated.base import FAULTS, simulators
 from tests.burners.orders import an_image, order
-from tests.burners.robots import ROBOTS, SPEED, Running
+from tests.burners.robots import ROBOTS, Running
 from tests.waiting import wait_for
 
+PATIENT = {"stale_seconds": 60.0, "lost_seconds": 60.0, "stall_minutes": 5.0, "cancel_minutes": 5.0}
+"""However slowly this machine runs, no robot that works is given up."""
 QUICK = {"stale_seconds": 0.5, "lost_seconds": 1.5, "stall_minutes": 0.01, "cancel_minutes": 0.05}
-"""So that nobody waits for minutes here."""
-SLOW = {"offline": 100.0, "out-of-ink": 100.0, "no-blanks": 100.0}
-"""What must be seen while it lasts takes longer."""
+"""Where nothing more comes of an order, so that nobody waits for minutes here."""
+LASTING = ("out-of-ink", "no-blanks", "offline")
+"""Go on when they were seen."""
 
 WORDS = {"out-of-ink": r"\bink|ribbon", "no-blanks": r"blank|\bbin\b", "offline": "status"}
 """By which a person understands what is wrong."""
@@ -31,6 +33,17 @@ TALKING = [name for name in ROBOTS if simulators()[name].load().shows_supplies]
 """Those that say what they lack."""
 
 
+def options_for(fault: str, *, cancels: bool) -> dict[str, float]:
+    """A driver's patience with a robot that has this fault."""
+    if fault in ("out-of-ink", "no-blanks", "garbage-status"):
+        return PATIENT
+    if fault == "offline":
+        return PATIENT | {"stale_seconds": QUICK["stale_seconds"]}
+    if fault == "stall" and cancels:
+        return PATIENT | {"stall_minutes": QUICK["stall_minutes"]}
+    return QUICK
+
+
 def faults() -> list[Any]:
     return [pytest.param(name, fault) for name in ROBOTS for fault in simulators()[name].load().faults]
 
@@ -38,13 +51,14 @@ def faults() -> list[Any]:
 class Desk:
     """A driver with its robot, and everything that it ever said of an order."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, fault: str = "") -> None:
         self.kind: type[Burner] = registry.drivers()[name].load()
         self.folder = folder
-        self.options = self.kind.example(folder) | QUICK
+        self.can_cancel = self.kind.dialect({}, []).cancellation("X") is not None  # type: ignore[attr-defined]
+        patience = options_for(fault, cancels=self.can_cancel) if fault else PATIENT
+        self.options = self.kind.example(folder) | patience
         self.burner = self.restarted()
         self.said: list[BurnReport] = []
-        self.can_cancel = self.kind.dialect({}, []).cancellation("X") is not None  # type: ignore[attr-defined]
 
     def restarted(self) -> Burner:
         return self.kind("b1", self.options, data=self.folder)
@@ -93,10 +107,14 @@ def test_a_good_disc(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "fault"), faults())
 def test_a_fault(name: str, fault: str, tmp_path: Path) -> None:
-    desk = Desk(name, tmp_path / "robot")
-    speed = SLOW.get(fault, SPEED)
-    with Running.on(name, desk.folder, desk.options, faults=[fault], speed=speed) as robot:
+    desk = Desk(name, tmp_path / "robot", fault)
+    with Running.on(name, desk.folder, desk.options, faults=[fault]) as robot:
+        if fault in LASTING and name in TALKING:
+            robot.hold()
         ticket = desk.give()
+        if fault in LASTING and name in TALKING:
+            desk.see(ticket, lambda report: re.search(WORDS[fault], desk.waited(), re.IGNORECASE), "what is wrong")
+            robot.let_go()
         if fault == "stall":
             desk.see(ticket, lambda report: "moved" in report.message, "the driver to notice that nothing moves")
             assert desk.said[-1].state is BurnState.WAITING
@@ -110,8 +128,6 @@ def test_a_fault(name: str, fault: str, tmp_path: Path) -> None:
         assert desk.restarted().poll(ticket).state is report.state, "a restart finds the same"
         if fault in ("out-of-ink", "no-blanks", "offline"):
             assert report.state is BurnState.BURNT, report.message
-            if name in TALKING:
-                assert re.search(WORDS[fault], desk.waited(), re.IGNORECASE)
         elif fault in ("half-read", "bad-disc", "refuse", "cancel"):
             assert report.state is BurnState.FAILED and report.message
         elif fault == "stall":
@@ -130,8 +146,8 @@ def test_a_fault(name: str, fault: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", TALKING)
 def test_while_it_waits_for_ink_nothing_else_is_given_to_it(name: str, tmp_path: Path) -> None:
     desk = Desk(name, tmp_path / "robot")
-    with Running.on(name, desk.folder, desk.options, faults=["out-of-ink"], speed=300) as robot:
-        robot.robot.refill_seconds = 600  # 2 s
+    with Running.on(name, desk.folder, desk.options, faults=["out-of-ink"]) as robot:
+        robot.hold()
         first = desk.give()
         desk.see(first, lambda report: re.search(WORDS["out-of-ink"], report.message, re.I), "the ink to run out")
         assert desk.said[-1].state is BurnState.WAITING
@@ -143,6 +159,7 @@ def test_while_it_waits_for_ink_nothing_else_is_given_to_it(name: str, tmp_path:
         )
         assert desk.said[-1].state is BurnState.WAITING
         assert desk.burner.probe().supplies
+        robot.let_go()
         assert desk.end(first).state is BurnState.BURNT
         assert desk.end(second).state is BurnState.BURNT
         went_on = max(number for number, line in enumerate(robot.lines) if line == f"{first['mark']}: printing")
@@ -153,8 +170,9 @@ def test_while_it_waits_for_ink_nothing_else_is_given_to_it(name: str, tmp_path:
 @pytest.mark.parametrize("name", ROBOTS)
 def test_an_order_that_nobody_took_can_be_taken_back(name: str, tmp_path: Path) -> None:
     """The robot is switched off right after the order came."""
-    desk = Desk(name, tmp_path / "robot")
-    with Running.on(name, desk.folder, desk.options, speed=1.0):
+    desk = Desk(name, tmp_path / "robot", "offline")
+    with Running.on(name, desk.folder, desk.options) as robot:
+        robot.takes_nothing()
         ticket = desk.give()
         wait_for(lambda: desk.handed(ticket), "the order to be handed over")
     desk.burner.cancel(ticket)
@@ -168,7 +186,9 @@ def test_an_order_that_nobody_took_can_be_taken_back(name: str, tmp_path: Path) 
 @pytest.mark.parametrize("name", ROBOTS)
 def test_cancelled_in_the_middle(name: str, tmp_path: Path) -> None:
     desk = Desk(name, tmp_path / "robot")
-    with Running.on(name, desk.folder, desk.options, speed=60) as robot:
+    with Running.on(name, desk.folder, desk.options) as robot:
+        if desk.can_cancel:
+            robot.burns_until_cancelled()
         ticket = desk.give()
         desk.see(ticket, lambda report: f"{ticket['mark']}: burning" in robot.lines, "the burn to begin")
         desk.burner.cancel(ticket)
@@ -183,7 +203,8 @@ def test_cancelled_in_the_middle(name: str, tmp_path: Path) -> None:
 def test_the_share_goes_away_and_comes_back(name: str, tmp_path: Path) -> None:
     desk = Desk(name, tmp_path / "robot")
     away = tmp_path / "unplugged"
-    with Running.on(name, desk.folder, desk.options, speed=1.0):
+    with Running.on(name, desk.folder, desk.options) as robot:
+        robot.takes_nothing()
         ticket = desk.give()
         desk.see(ticket, lambda report: report.state is BurnState.QUEUED and desk.handed(ticket), "the handing over")
     desk.folder.rename(away)
@@ -201,11 +222,12 @@ def test_the_share_goes_away_and_comes_back(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", TALKING)
 def test_the_robot_is_filled_up_when_the_order_that_needed_it_was_cancelled(name: str, tmp_path: Path) -> None:
     desk = Desk(name, tmp_path / "robot")
-    with Running.on(name, desk.folder, desk.options, faults=["no-blanks"], speed=300) as robot:
-        robot.robot.refill_seconds = 300  # 1 s
+    with Running.on(name, desk.folder, desk.options, faults=["no-blanks"]) as robot:
+        robot.hold()
         first = desk.give()
         desk.see(first, lambda report: re.search(WORDS["no-blanks"], report.message, re.I), "the blanks to run out")
         desk.burner.cancel(first)
         assert desk.end(first).state is BurnState.CANCELLED
         robot.robot._faults = []
+        robot.let_go()
         assert desk.end(desk.give(disc="D13", copy=2)).state is BurnState.BURNT
