@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from burners import registry
@@ -19,6 +19,7 @@ from burners.hotfolder_papers import Papers
 from burners.hotfolder_text import clean, patient_text, render
 from tests.burners.orders import order
 from tests.burners.robots import ROBOTS
+from tests.soak import size
 
 FIELDS = ("patient_name", "patient_id", "study_description")
 NASTY = "\n\r\t\0\x0b\x0c\x1a\x1c\x85\u2028\u2029\u202e\u200b,;=[]<>&\"'\\/%{}$\uff0c\uff1d\uff1c\uff02\ufeff\ud800"
@@ -57,7 +58,7 @@ def shape(text: str, *, keyed: bool) -> object:
 
 
 @pytest.mark.parametrize("name", ROBOTS)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=size(40, 800))
 @given(values=st.tuples(TEXT, TEXT, TEXT), code_page=st.sampled_from(CODE_PAGES))
 @example(values=(INJECTED, INJECTED, INJECTED), code_page="cp1252")
 @example(values=("表,ソ\\", "\uff0cx\uff1dy", '"><Evil a="'), code_page="cp932")
@@ -99,7 +100,7 @@ def test_a_template_never_gets_a_line_from_a_value(value: str) -> None:
 
 
 @pytest.mark.parametrize("name", ROBOTS)
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=size(30, 600))
 @given(data=st.binary(max_size=400), suffix=st.sampled_from([".DON", ".INP", ".DONE", ".XYZ", ""]))
 def test_rubbish_in_a_status_is_never_a_good_disc(name: str, data: bytes, suffix: str, tmp_path: Path) -> None:
     kind: type[HotFolder] = registry.drivers()[name].load()

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from service.dicomweb import media
 from service.dicomweb.media import ANY, DICOM, OCTETS, Accepted, BadRequest, Parts, Reader, accepted
+from tests.soak import size
 
 
 class Dribble(io.RawIOBase):
@@ -28,7 +29,7 @@ def parts_of(data: bytes, boundary: str, step: int = 1 << 20) -> list[tuple[dict
     return [(head, b"".join(content)) for head, content in reader.parts()]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=size(60, 1200))
 @given(
     bodies=st.lists(
         st.binary(max_size=200) | st.sampled_from([b"", b"\r\n", b"--xyz", b"\r\n--xy", b"\r\n--"]), min_size=1
@@ -100,7 +101,6 @@ def test_accept(header: str, found: list[Accepted]) -> None:
     assert accepted(header) == found
 
 
-@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_no_header_takes_long_or_breaks(header: str) -> None:
     accepted(header)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import func, inspect, select, text
 
@@ -460,7 +460,6 @@ def row(cron: str, timezone: str, since: datetime, blackouts: list[dict[str, str
     )
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     cron=st.sampled_from(["30 2 * * *", "0 */6 * * *", "15 22 * * mon-fri", "*/30 * * * *"]),
     timezone=st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"]),

@@ -20,6 +20,7 @@ from jobs.triggers import (
     trigger_of,
     zone,
 )
+from tests.soak import size
 
 ANCHOR = datetime(2026, 1, 1, tzinfo=UTC)
 ZONES = (
@@ -133,7 +134,7 @@ CRONS = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=size(150, 3000))
 @given(cron=CRONS, timezone=st.sampled_from(ZONES), at=MOMENTS)
 def test_forward_and_back_agree(cron: str, timezone: str, at: datetime) -> None:
     trigger = trigger_of({"cron": cron}, timezone, ANCHOR)
@@ -145,7 +146,6 @@ def test_forward_and_back_agree(cron: str, timezone: str, at: datetime) -> None:
     assert trigger.following(latest) == following
 
 
-@settings(max_examples=100, deadline=None)
 @given(hour=st.integers(0, 23), minute=st.integers(0, 59), timezone=st.sampled_from(ZONES), at=MOMENTS)
 def test_what_is_daily_runs_once_on_each_day(hour: int, minute: int, timezone: str, at: datetime) -> None:
     found = fires(f"{minute} {hour} * * *", timezone, at, 400)
@@ -161,7 +161,6 @@ def test_what_is_daily_runs_once_on_each_day(hour: int, minute: int, timezone: s
             assert before.utcoffset() != there.utcoffset()
 
 
-@settings(max_examples=100, deadline=None)
 @given(seconds=st.integers(60, 400_000), at=MOMENTS)
 def test_intervals_are_equal_whatever_clocks_show(seconds: int, at: datetime) -> None:
     trigger = trigger_of({"every_seconds": seconds}, "Europe/Berlin", ANCHOR)

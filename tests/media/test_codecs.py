@@ -34,6 +34,7 @@ from media.codecs import (
 from media.elements import Source
 from media.frames import Fragments
 from media.problems import InstanceRefused, MediaError, NotDicom
+from tests.soak import size
 
 GREY = PixelFormat(4, 6, 1, "MONOCHROME2", 0, 16, 12, 11, False)
 COLOUR = PixelFormat(4, 6, 3, "RGB", 0, 8, 8, 7, False)
@@ -101,7 +102,7 @@ def test_inspect_refuses_what_is_none(codec: str, frame: bytes) -> None:
         inspect(codec, frame)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=size(200, 4000))
 @given(st.sampled_from(["jpeg", "jpeg2000"]), st.binary(max_size=200))
 def test_inspect_never_fails_otherwise(codec: str, tail: bytes) -> None:
     with contextlib.suppress(FrameError):
@@ -341,7 +342,7 @@ def test_broken_fragments_are_refused(data: bytes) -> None:
         fragments(data)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=size(200, 4000))
 @given(st.binary(max_size=120), st.integers(1, 5))
 def test_hostile_fragments_end_in_an_error_or_frames(tail: bytes, count: int) -> None:
     with contextlib.suppress(FrameError, MediaError):

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy
 import pydicom
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -34,6 +34,7 @@ from media.problems import InstanceRefused, MediaError
 from media.profiles import profile
 from media.recipes import EXPLICIT_LE_RECIPE, recipe_for
 from media.uids import IMPLEMENTATION_CLASS_UID
+from tests.soak import size
 
 EXPLICIT, IMPLICIT, BIG, DEFLATED = (
     "1.2.840.10008.1.2.1",
@@ -562,7 +563,7 @@ def test_deflated_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         conform_file(path, tmp_path / "target", EXPLICIT_LE_RECIPE)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=size(150, 3000))
 @given(
     st.sampled_from(
         ["MR_small_implicit.dcm", "MR_small_bigendian.dcm", "SC_rgb_rle.dcm", "image_dfl.dcm", "nested_priv_SQ.dcm"]

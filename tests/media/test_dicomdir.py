@@ -22,6 +22,7 @@ from media.problems import MediaError
 from media.uids import IMPLEMENTATION_CLASS_UID, new_uid
 from tests.makers import KINDS, PATIENTS, make
 from tests.media.directory import EXPLICIT_LE, header_of_made, item_of, named
+from tests.soak import size
 
 UID = "2.25." + "9" * 39
 
@@ -189,14 +190,14 @@ def expected_size(file_set_id: str, items: list[Item], descriptor: tuple[str, ..
         total += sizes.instance
         patient = (item.patient,)
         study = (*patient, item.study_instance_uid)
-        for place, size in (
+        for place, length in (
             (patient, sizes.patient),
             (study, sizes.study),
             ((*study, item.series_instance_uid), sizes.series),
         ):
-            if size and place not in met:
+            if length and place not in met:
                 met.add(place)
-                total += size
+                total += length
     return total
 
 
@@ -241,7 +242,7 @@ def odd_items(draw: st.DrawFn) -> Item:
     )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=size(200, 4000))
 @given(st.lists(odd_items(), max_size=12, unique_by=lambda item: item.sop_instance_uid), st.text("AB_1", max_size=16))
 def test_sizes_and_offsets_of_anything(items: list[Item], file_set_id: str) -> None:
     # The planner keeps a patient's, study's and series' items together, each group led by the same item as on disc.

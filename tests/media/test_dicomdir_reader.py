@@ -21,6 +21,7 @@ from media.part10 import file_meta
 from media.problems import FileSetInvalid, ProblemKind
 from tests.makers import KINDS, PATIENTS, make
 from tests.media.directory import encoded, header_of_made, item_of, named
+from tests.soak import size
 
 UID = "2.25." + "9" * 39
 FOREIGN = Path(str(get_testdata_file("CT_small.dcm"))).parent / "dicomdirtests"
@@ -276,7 +277,7 @@ def test_truncation_anywhere() -> None:
             assert (mine.type, mine.file_id, mine.offset) == (theirs.type, theirs.file_id, theirs.offset)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=size(200, 4000))
 @given(
     changes=st.lists(st.tuples(st.integers(300, 1 << 16), st.binary(min_size=1, max_size=6)), min_size=1, max_size=8)
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
 from pydicom.dataelem import DataElement
@@ -22,6 +22,7 @@ from media.header import read_header
 from media.problems import InstanceRefused, MediaError, NotDicom
 from media.recipes import EDIT_RECIPE, EXPLICIT_LE_RECIPE
 from tests.makers import DEFLATED, EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, PATIENTS, make
+from tests.soak import size
 
 OLD, NEW, OTHER = "1.2.3.4", "2.25.123456789012345678901234567890", "1.2.3.5"
 FILES = [
@@ -208,7 +209,7 @@ def test_values_that_are_none_are_refused_by_name(tmp_path: Path) -> None:
             conform(path, tmp_path / "out", EDIT_RECIPE, edits=Edits((edit,)))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=size(60, 1200))
 @given(cut=st.integers(0, 3000), flip=st.integers(0, 3000), bit=st.integers(0, 7))
 def test_damaged_files_are_refused_in_words(cut: int, flip: int, bit: int, tmp_path: Path) -> None:
     data = bytearray(make("CT", change=referring).part10())

@@ -21,6 +21,7 @@ from media.items import DiscFile
 from media.problems import InstanceRefused, MediaError
 from media.trees import IsoTree
 from tests.media.discs import CREATED, contents, disc_file, disc_file_from, image_of, written
+from tests.soak import size
 
 
 def test_size_digest_and_padding_are_what_was_promised() -> None:
@@ -91,7 +92,7 @@ def test_directory_sectors_are_those_of_packing_record_by_record(runs: list[tupl
     assert layout.directory_sectors(runs) == sectors
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=size(25, 500))
 @given(st.integers(1, 50), st.integers(0, 120), st.integers(1, 70))
 def test_size_is_known_before_writing(seed: int, instances: int, per_series: int) -> None:
     image = image_of(contents(seed, instances, per_series=per_series))

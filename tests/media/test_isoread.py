@@ -18,6 +18,7 @@ from media.isoread import IsoEntry, IsoVolume
 from media.problems import FileSetInvalid
 from media.trees import IsoTree
 from tests.media.discs import contents, image_of, written
+from tests.soak import size
 
 FILES = {"README.TXT": b"read me", "DICOM/P0000001/IM000001": b"x" * 5000, "DICOM/P0000001/IM000002": b"y"}
 
@@ -271,7 +272,7 @@ def test_extents_of_one_file_are_joined_and_a_missing_last_one_is_a_problem(tmp_
         assert any("last one" in problem.detail for problem in tree.problems)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=size(150, 3000))
 @given(st.lists(st.tuples(st.integers(16 * 2048, 26 * 2048), st.integers(0, 255)), min_size=1, max_size=40))
 def test_no_damage_to_the_structure_is_more_than_problems(
     tmp_path_factory: pytest.TempPathFactory, damage: list[tuple[int, int]]

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import numpy
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media import labeltables
@@ -26,6 +26,7 @@ from media.labelring import ZONES, Ring, Zone
 from media.labeltables import LabelError
 from media.labeltext import clean, name_of
 from media.problems import NotDicom
+from tests.soak import size
 
 UID = "1.2.826.0.1.3680043.10.1234.5.123456789012345678901234567890"
 NAMES = {
@@ -285,7 +286,7 @@ class TestProperties:
         barcode=st.sampled_from(["", "12345", "A" * 70, "é"]),
         symbology=st.sampled_from(["CODE128", "CODE39", "QR", "DataMatrix", "nonsense"]),
     )
-    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=size(25, 500))
     def test_everything_stays_on_the_ring(
         self,
         printer: str,

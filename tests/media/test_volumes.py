@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 from media import dicomdir, manifest, trees, verify_manifest, volumes
@@ -25,7 +25,7 @@ from media.readme import DiscText, Missing, readme_bytes
 from media.sizing import Sizing
 from media.volumes import Packing, SetOversized
 from tests.media.discs import CREATED, disc_file, entry
-from tests.soak import size
+from tests.soak import SEED, size
 
 TEXT = DiscText("Burnish 0.1.0", "STD-GEN-CD", "CD-R-80", institution="Hospital", contact="1 Street\nTown")
 SIZING = sizing(TEXT, file_set_id_length=8)
@@ -87,6 +87,14 @@ def in_disc_order(items: Sequence[Item], contents: Contents) -> list[Item]:
     return [item for item in [*order, *contents.root_items] if item in wanted]
 
 
+def contents_of(packing: Packing, entries: Sequence[Entry]) -> Contents:
+    """What goes on volumes, with the facts of all that was asked for: the name may be that of a refused instance."""
+    everything = arrange(entries)
+    planned = {one.content.patient: one.content for volume in packing.volumes for one in volume.patients}
+    patients = [planned[patient.patient] for patient in everything.patients if patient.patient in planned]
+    return Contents(tuple(patients), everything.root_items)
+
+
 def ffd_volumes(contents: Contents, capacity: int, *, many: bool) -> int:
     """How many volumes plain first-fit-decreasing needs, sizes by building images."""
     units: list[list[Item]] = []
@@ -142,7 +150,8 @@ def requests(draw: st.DrawFn) -> list[Entry]:
 
 
 @pytest.mark.soak
-@settings(max_examples=size(60, 2000), deadline=None)
+@seed(SEED)
+@settings(max_examples=size(60, 2000))
 @given(requests(), st.integers(190, 420), st.booleans(), st.randoms())
 def test_everything_fits_once_exactly_and_in_no_more_volumes_than_ffd(
     entries: list[Entry], capacity: int, many: bool, shuffler: random.Random
@@ -153,7 +162,7 @@ def test_everything_fits_once_exactly_and_in_no_more_volumes_than_ffd(
     assert pack(shuffled, capacity, many_patients=many) == packing, "deterministic"
 
     refused = {refusal.item for refusal in packing.refused}
-    contents = arrange([pair for pair in entries if pair[0] not in refused])
+    contents = contents_of(packing, entries)
     for refusal in packing.refused:
         assert built_sectors([refusal.item], arrange(entries)) > capacity
         assert refusal.code == "INST_OVERSIZED"

@@ -28,6 +28,7 @@ from store.models_base import now
 from store.models_nodes import Event
 from store.spool import Spool
 from tests.makers import study
+from tests.soak import size
 
 SCHEMA = etree.RelaxNG(file=str(Path(__file__).parents[1] / "data/audit-message.rng"))
 TRAIL = Trail("node-1", "Clinic")
@@ -71,7 +72,7 @@ def test_every_message_is_of_the_schema(message: Message) -> None:
 
 
 @given(st.text(max_size=40), st.text(max_size=40), st.binary(max_size=20))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=size(60, 1200))
 def test_no_text_breaks_a_message(one: str, other: str, query: bytes) -> None:
     things = (
         Thing("patient", one, other),
