@@ -274,6 +274,7 @@ class Label(_Section):
 
 class Jobs(_Section):
     conform_processes: int = Field(ge=0)
+    conform_memory_mb: int = Field(ge=0)
     prepare_concurrency: int = Field(ge=1)
     keep_plans_days: int = Field(ge=1)
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from media.bounds import Bounds, bounds_of, keep_within
 from media.edits import NO_EDITS, Edits
 from media.items import Change
 from media.problems import MediaError
@@ -82,11 +83,17 @@ class ConformFailed(Exception):
 
 
 def conform_all(
-    tasks: Sequence[Task], *, processes: int, cancelled: Callable[[], bool], helper: Sequence[str] = HELPER
+    tasks: Sequence[Task],
+    *,
+    processes: int,
+    cancelled: Callable[[], bool],
+    megabytes: int = 0,
+    helper: Sequence[str] = HELPER,
 ) -> Iterator[Conformed]:
     """Run the tasks on up to ``processes`` helpers (0: one for each core); results come as they are done.
 
-    ``helper`` is the command of a helper process. Raises ``Cancelled`` soon after ``cancelled()`` turns true, and
+    ``megabytes``: of memory for one instance (``media.bounds``). ``helper`` is the command of a helper process.
+    Raises ``Cancelled`` soon after ``cancelled()`` turns true, and
     ``ConformFailed``; helpers are ended in every case.
     """
     if not tasks:
@@ -97,7 +104,16 @@ def conform_all(
     done: queue.SimpleQueue[Conformed | BaseException] = queue.SimpleQueue()
     stop = threading.Event()
     count = min(processes or os.cpu_count() or 1, len(tasks))
-    threads = [threading.Thread(target=_work, args=(todo, done, stop, helper), daemon=True) for _ in range(count)]
+
+    def bounds(task: Task) -> Bounds:
+        try:
+            size = task.source.stat().st_size
+        except OSError:  # the helper says what is wrong with it
+            size = 0
+        return bounds_of(size, helpers=count, megabytes=megabytes)
+
+    arguments = (todo, done, stop, helper, bounds)
+    threads = [threading.Thread(target=_work, args=arguments, daemon=True) for _ in range(count)]
     for thread in threads:
         thread.start()
     try:
@@ -124,6 +140,7 @@ def _work(
     done: queue.SimpleQueue[Conformed | BaseException],
     stop: threading.Event,
     command: Sequence[str],
+    bounds: Callable[[Task], Bounds],
 ) -> None:
     """One helper after another on the tasks that are left; a new one only after the last has died."""
     helper: _Helper | None = None
@@ -135,7 +152,7 @@ def _work(
                 return
             if helper is None:
                 helper = _Helper(command)
-            result = helper.run(task, stop)
+            result = helper.run(task, bounds(task), stop)
             if result is None:  # stopped
                 return
             done.put(result)
@@ -155,10 +172,11 @@ class _Helper:
         environment = _ENVIRONMENT | os.environ
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
 
-    def run(self, task: Task, stop: threading.Event) -> Conformed | None:
-        """Have one task done; None where ``stop`` was set before it ended."""
+    def run(self, task: Task, bounds: Bounds, stop: threading.Event) -> Conformed | None:
+        """Have one task done within bounds; None where ``stop`` was set before it ended."""
         assert self._process.stdin is not None and self._process.stdout is not None
         order: dict[str, Any] = {"source": str(task.source), "target": str(task.target), "recipe": task.recipe}
+        order["bounds"] = [bounds.memory, bounds.seconds]
         if task.edits:
             order["edits"] = task.edits.to_json()
         try:
@@ -166,20 +184,23 @@ class _Helper:
             self._process.stdin.flush()
         except OSError:
             return self._lost(task, "the helper process ended before it began")
-        deadline = time.monotonic() + _STALLED_SECONDS
+        patience = max(_STALLED_SECONDS, 2 * bounds.seconds)
+        deadline = time.monotonic() + patience
         while not select.select([self._process.stdout], [], [], 0.1)[0]:
             if stop.is_set():
                 self._process.kill()
                 return None
             if time.monotonic() > deadline:
                 self._process.kill()
-                return self._lost(task, f"its decoder did not end within {_STALLED_SECONDS:.0f} s")
+                return self._lost(task, f"its decoder did not end within {patience:.0f} s")
         line = self._process.stdout.readline()
         if not line.endswith(b"\n"):
             status = self._process.wait()
-            why = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-            return self._lost(task, f"its decoder crashed ({why})")
+            return self._lost(task, _death(status, bounds))
         answer = json.loads(line)
+        if "beyond" in answer:
+            self.alive = False  # what it still holds is its own to free: by its end
+            return Conformed(task, refused=("PROC_FAILURE", f"{FAILED}{_too_much(bounds)}"))
         if "failed" in answer:
             raise ConformFailed(answer["failed"])
         if "refused" in answer:
@@ -219,6 +240,20 @@ class _Helper:
             self._process.stdout.close()
 
 
+def _death(status: int, bounds: Bounds) -> str:
+    """What the end of a helper means."""
+    if status == -signal.SIGXCPU:
+        return f"its decoder did not end within {bounds.seconds} s of processor time"
+    why = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+    if status in (-signal.SIGABRT, -signal.SIGKILL):  # what C++ does without memory, and the system where it has none
+        return f"its decoder crashed ({why}); perhaps {_too_much(bounds)}"
+    return f"its decoder crashed ({why})"
+
+
+def _too_much(bounds: Bounds) -> str:
+    return f"it needs more than {bounds.memory >> 20} MB of memory (jobs.conform_memory_mb)"
+
+
 def _serve_orders() -> None:
     """The helper's own main: one order a line in, one answer a line out, until the input ends."""
     from media.conform import ConformResult, conform
@@ -241,6 +276,7 @@ def _serve_orders() -> None:
         target = Path(order["target"])
         answer: dict[str, object]
         try:
+            keep_within(Bounds(*order["bounds"]))
             if is_recipe(order["recipe"]):
                 icon = write_icon(Path(order["source"]), target, order["recipe"])
                 result = ConformResult(icon.changes, icon.size, icon.sha256, icon.transfer_syntax_uid)
@@ -259,6 +295,8 @@ def _serve_orders() -> None:
             }
         except InstanceRefused as error:
             answer = {"refused": [error.code, error.reason]}
+        except MemoryError:
+            answer = {"beyond": True}
         except (MediaError, OSError) as error:
             answer = {"failed": str(error)}
         except Exception as error:  # noqa: BLE001 - hostile bytes: any decoder error refuses this instance only

@@ -104,7 +104,10 @@ def _conform(
     tasks = [_task(ctx, candidate, target) for candidate, target in todo.values()]
     refused: dict[int, tuple[str, str]] = {}
     progress("conform", len(found) - before, len(wanted), "instances")
-    for result in conform_all(tasks, processes=ctx.settings.jobs.conform_processes, cancelled=cancelled):
+    jobs = ctx.settings.jobs
+    for result in conform_all(
+        tasks, processes=jobs.conform_processes, megabytes=jobs.conform_memory_mb, cancelled=cancelled
+    ):
         candidate, target = todo[result.task.key]
         if result.refused is not None:
             refused[candidate.row.id] = result.refused

@@ -50,7 +50,10 @@ def make_icons(
         _task(ctx, one.row.id, one.row.sop_instance_uid, source_of(ctx, one.row), rule.recipe) for one in todo.values()
     ]
     made: list[tuple[tuple[str, str, str], Icon]] = []
-    for result in conform_all(tasks, processes=ctx.settings.jobs.conform_processes, cancelled=cancelled):
+    jobs = ctx.settings.jobs
+    for result in conform_all(
+        tasks, processes=jobs.conform_processes, megabytes=jobs.conform_memory_mb, cancelled=cancelled
+    ):
         row = todo[result.task.key].row
         if result.refused is not None:
             failed[row.id] = result.refused[1].removeprefix(FAILED)
@@ -180,7 +183,10 @@ def restore(ctx: Context, pinned: Iterable[Pinned], *, cancelled: Callable[[], b
         for number, one in sorted(lost.items())
     ]
     made = []
-    for result in conform_all(tasks, processes=ctx.settings.jobs.conform_processes, cancelled=cancelled):
+    jobs = ctx.settings.jobs
+    for result in conform_all(
+        tasks, processes=jobs.conform_processes, megabytes=jobs.conform_memory_mb, cancelled=cancelled
+    ):
         one = lost[result.task.key]
         if result.sha256 != one.sha256:
             result.task.target.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from typing import Any
 
 from jobs.checking import Candidate, Checked, Refusal
 from jobs.conform_pool import Cancelled, Task, conform_all
+from media.bounds import Bounds, keep_within
 from media.iod import Finding, IodReport, Level, check_instance
 from media.iodsummary import group
 from media.problems import NotDicom
@@ -133,8 +134,11 @@ def _serve() -> None:
     for line in sys.stdin.buffer:
         order = json.loads(line)
         try:
+            keep_within(Bounds(*order["bounds"]))
             report, why = _look(Path(order["source"]), "", order["recipe"])
             answer: dict[str, Any] = {"document": {"report": asdict(report), "unreadable": why}}
+        except MemoryError:
+            answer = {"beyond": True}
         except Exception as error:  # noqa: BLE001 - hostile bytes: whatever it is, it is this instance's only
             answer = {"refused": ["PROC_FAILURE", f"{type(error).__name__}: {error}"[:500]]}
         answers.write(json.dumps(answer).encode() + b"\n")

@@ -80,6 +80,7 @@ class Converter:
 def main(arguments: list[str]) -> int:
     """``python -m scp.conversion PARENT``: a line ``[source, target]`` in, a line out."""
     die_with_parent(int(arguments[0]))
+    from media.bounds import bounds_of, keep_within
     from media.conform import conform
     from media.problems import MediaError
     from media.recipes import EXPLICIT_LE_RECIPE
@@ -90,7 +91,10 @@ def main(arguments: list[str]) -> int:
         source, target = json.loads(line)
         refused = ""
         try:
+            keep_within(bounds_of(Path(source).stat().st_size))
             conform(Path(source), Path(target), EXPLICIT_LE_RECIPE)
+        except MemoryError:
+            refused = "it needs more memory than one instance may have"
         except (MediaError, OSError) as error:
             refused = str(error) or type(error).__name__
         out.write(json.dumps({"refused": refused}) + "\n")

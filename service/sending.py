@@ -133,7 +133,10 @@ class Sending:
             for number, one in enumerate(instances)
         ]
         made, refused = [], []
-        for result in conform_all(tasks, processes=self._context.settings.jobs.conform_processes, cancelled=cancelled):
+        jobs = self._context.settings.jobs
+        for result in conform_all(
+            tasks, processes=jobs.conform_processes, megabytes=jobs.conform_memory_mb, cancelled=cancelled
+        ):
             one = instances[result.task.key]
             if result.refused is not None:
                 refused.append(Sent(one.sop_instance_uid, -1, f"it cannot be converted: {result.refused[1]}"))

@@ -11,6 +11,7 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 from jobs.conform_pool import Cancelled, ConformFailed, Task, conform_all
+from media import bounds
 from media.recipes import EXPLICIT_LE_RECIPE
 
 
@@ -34,6 +35,10 @@ def conform(source, target, recipe, **options):
         os.kill(os.getpid(), signal.SIGSEGV)
     if source.name == "hang":
         time.sleep(600)
+    if source.name == "swell":
+        bytearray(1 << 40)
+    while source.name == "spin":
+        pass
     return real(source, target, recipe, **options)
 media.conform.conform = conform
 from jobs.conform_pool import _serve_orders
@@ -88,3 +93,26 @@ def test_a_target_that_cannot_be_written_fails_the_batch_not_the_instance(tmp_pa
     task = _task(0, _packaged("MR_small_implicit.dcm"), tmp_path / "gone")
     with pytest.raises(ConformFailed):
         list(conform_all([task], processes=1, cancelled=lambda: False))
+
+
+def test_what_needs_too_much_ends_its_helper_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "_SECONDS", 1)
+    sources = [tmp_path / "swell", tmp_path / "spin", _packaged("MR_small_implicit.dcm")]
+    tasks = [_task(key, source, tmp_path) for key, source in enumerate(sources)]
+    found = conform_all(tasks, processes=1, cancelled=lambda: False, megabytes=1500, helper=_BAD_HELPER)
+    results = {result.task.key: result.refused for result in found}
+    assert results == {
+        0: ("PROC_FAILURE", "cannot be re-encoded: it needs more than 1500 MB of memory (jobs.conform_memory_mb)"),
+        1: ("PROC_FAILURE", "cannot be re-encoded: its decoder did not end within 1 s of processor time"),
+        2: None,
+    }
+
+
+def test_bounds_go_by_the_instance_and_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "_memory", lambda: 64 << 30)
+    assert bounds.bounds_of(0, helpers=4).memory == 4 << 30
+    assert bounds.bounds_of(256 << 20, helpers=4) == bounds.Bounds(8 << 30, 300 + 4 * 256)
+    assert bounds.bounds_of(2 << 30, helpers=4).memory == 12 << 30, "three quarters of the machine, for four"
+    monkeypatch.setattr(bounds, "_memory", lambda: 2 << 30)
+    assert bounds.bounds_of(2 << 30, helpers=4).memory == 1 << 30
+    assert bounds.bounds_of(2 << 30, helpers=4, megabytes=3).memory == 3 << 20
