@@ -19,7 +19,7 @@ from jobs import pools as pool_values
 from jobs.checking import Refusal, check
 from jobs.compression import is_lossy_already
 from jobs.context import Context
-from jobs.filling import MEDIA_AT_ONCE, VolumeSet, Window, chosen_of, next_media, sets_of, window_of
+from jobs.filling import MEDIA_AT_ONCE, VolumeSet, Window, chosen_of, next_media, quiet_since, sets_of, window_of
 from jobs.layout import lay_out
 from jobs.options import AUTO, OptionsError, RequestOptions
 from jobs.preparing import Prepared, profile_and_medium, require_pair
@@ -128,7 +128,8 @@ def preview(ctx: Context, firing: Firing) -> dict[str, Any]:
     """Which discs a firing would make now, and what would wait for others; nothing is entered or conformed.
 
     Sizes are those of the instances as received; ``conformed`` counts those that are changed on their way to a disc,
-    which may make them larger or smaller. Of ``refused`` only what rows can tell is known.
+    which may make them larger or smaller. Of ``refused`` only what rows can tell is known. ``left_waiting``: studies to
+    which something came too lately for the pool's discs.
     """
     rules = ArchiveRules.from_json(firing.rules)
     with ctx.db.read() as session:
@@ -141,11 +142,14 @@ def preview(ctx: Context, firing: Firing) -> dict[str, Any]:
         new = _new(session, rules, firing, options, pool)
         studies = _studies(session, new, pool)
         counts = session.scalar(select(func.count()).select_from(new.subquery())) or 0
+        lively = waiting.lively(session, quiet_since(pool, now())) if pool is not None else set()
+    settled = [study for study in studies if study.study_id not in lively]
+    left = [study for study in studies if study.study_id in lively]
     shown = _Shown()
     medium = (
-        _directly(ctx, options, new, studies, shown)
+        _directly(ctx, options, new, settled, shown)
         if pool is None
-        else _filled(ctx, options, pool, new, studies, shown)
+        else _filled(ctx, options, pool, new, settled, shown)
     )
     return {
         "profile": options.profile,
@@ -157,6 +161,12 @@ def preview(ctx: Context, firing: Firing) -> dict[str, Any]:
         "studies": len(studies),
         "bytes": sum(study.file_bytes for study in studies),
         "packed_studies": shown.studies,
+        "left_waiting": {
+            "studies": len(left),
+            "instances": sum(study.instances for study in left),
+            "bytes": sum(study.file_bytes for study in left),
+            "quiet_minutes": pool.quiet_minutes if pool is not None else None,
+        },
         "conformed": shown.conformed,
         "discs": shown.discs,
         "refused": [refusal.as_json() for refusal in shown.refused],

@@ -115,7 +115,7 @@ def _look_after(ctx: Context, name: str, submit: Callable[[int], None], cancelle
         if late:
             _event(session, name, "supplement", None, {"instances": late})
         at = now()
-        studies = waiting.studies(session, name, quiet_since=_quiet_since(pool, at))
+        studies = waiting.studies(session, name, quiet_since=quiet_since(pool, at))
         feeding = schedules.filling(session, name)
     if not studies or _is_held(feeding, at):
         return 0
@@ -135,7 +135,8 @@ def _is_held(feeding: Sequence[Any], at: datetime) -> bool:
     return False
 
 
-def _quiet_since(pool: Pool, at: datetime) -> datetime:
+def quiet_since(pool: Pool, at: datetime) -> datetime:
+    """A study of which something came after this moment is left waiting."""
     return at - timedelta(minutes=pool.quiet_minutes)
 
 
@@ -166,7 +167,7 @@ def fill(
         with ctx.db.read() as session:
             pool = pools.get(session, name)
             at = now()
-            quiet = None if everything else _quiet_since(pool, at)
+            quiet = None if everything else quiet_since(pool, at)
             studies = waiting.studies(session, name, quiet_since=quiet)
         options = options_of(ctx.settings, pool)
         window = window_of(studies, media * capacity_bytes(ctx, options))

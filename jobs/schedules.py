@@ -36,6 +36,10 @@ _running: set[tuple[str, int]] = set()
 _guard = threading.Lock()
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,31}")
+_SOME_TRIGGER: Mapping[str, Any] = {"every_seconds": 86_400}
+"""Of a preview of what it would do, whenever that is."""
+_UPCOMING = 5
+
 KINDS = {"archive": "jobs.archiving", "purge": "jobs.retaining", "reverify": "jobs.reverifying"}
 """What schedules can do: each kind's name, and the module that is a ``Kind``."""
 
@@ -321,16 +325,37 @@ def _words(error: Exception) -> str:
 
 def preview(ctx: Context, name: str) -> dict[str, Any]:
     """What a schedule would do if it fired now, without leaving a trace. Raises NoSuchSchedule."""
-    at = now()
     with ctx.db.read() as session:
         row = schedules.get(session, name)
     firing = Firing(row.name, row.rules, row.options, row.pool, at)
-    found = next_fire(row, at)
+    return _previewed(ctx, row, fires=True)
+
+
+def preview_of(ctx: Context, given: Mapping[str, Any], before: Schedule | None = None) -> dict[str, Any]:
+    """The same of a schedule that nobody has made yet, or of one as it would be when it were changed so; a new one may
+    leave open when it fires. Raises as ``values_of``."""
+    fires = before is not None or "trigger" in given
+    with ctx.db.read() as session:
+        values = values_of(session, ctx.settings, given if fires else {**given, "trigger": _SOME_TRIGGER}, before)
+    return _previewed(ctx, _row_of(values, before), fires=fires)
+
+
+def _row_of(values: Mapping[str, Any], before: Schedule | None) -> Schedule:
+    """A schedule that is not kept."""
+    if before is None:
+        return Schedule(name="", created_at=now(), last_fire=None, **values)
+    return Schedule(name=before.name, created_at=before.created_at, last_fire=before.last_fire, **values)
+
+
+def _previewed(ctx: Context, row: Schedule, *, fires: bool) -> dict[str, Any]:
+    at = now()
+    found = next_fire(row, at) if fires else None
     return {
-        "schedule": row.name,
+        "schedule": row.name or None,
         "kind": row.kind,
         "next": found.isoformat() if found else None,
         **kind_of(row.kind).preview(ctx, firing),
+        "upcoming": upcoming(row, _UPCOMING) if fires and row.enabled else [],
     }
 
 

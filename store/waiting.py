@@ -165,6 +165,17 @@ def studies(session: Session, name: str, *, quiet_since: datetime | None = None)
     return [WaitingStudy(study, since, count, int(size)) for study, since, count, size in session.execute(query)]
 
 
+def lively(session: Session, quiet_since: datetime) -> set[int]:
+    """Studies of which something came after this moment: more may be on its way."""
+    query = (
+        select(Series.study_id)
+        .join(Instance, Instance.series_id == Series.id)
+        .where(Instance.received_at > quiet_since, Series.study_id.is_not(None))
+        .distinct()
+    )
+    return {study for study in session.scalars(query) if study is not None}
+
+
 def instances_of(name: str, study_ids: Iterable[int | None]) -> Select[int]:
     """Selects the ids of what waits in a pool of these studies (at most some thousand)."""
     wanted = set(study_ids)

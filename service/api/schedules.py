@@ -63,6 +63,11 @@ class ScheduleBody(ScheduleValues):
     name: Name
 
 
+class PreviewBody(ScheduleValues):
+    schedule: Name | None = None
+    """One that there is, as it would be if it were changed so; null: a new one, which may leave open when it fires."""
+
+
 @router.get("/schedules", summary="The schedules, when each fires next", dependencies=[needs("discs.read")])
 def schedules_list(
     ctx: Ctx, *, limit: answers.Limit = answers.DEFAULT_PAGE, cursor: answers.Cursor = None
@@ -140,6 +145,21 @@ def run(ctx: Ctx, ops: Ops, name: NamePath, actor: Annotated[Actor, needs("sched
 )
 def preview(ctx: Ctx, name: NamePath) -> dict[str, Any]:
     return schedules.preview(ctx, name)
+
+
+@router.post(
+    "/schedules/preview",
+    summary="What a schedule that is not kept would do now, and on which discs; nothing is done",
+    dependencies=[needs("plans.make")],
+    responses=answers.problems(404, 409),
+)
+def preview_unsaved(ctx: Ctx, body: PreviewBody) -> dict[str, Any]:
+    """The document of a schedule's preview."""
+    before = None
+    if body.schedule is not None:
+        with ctx.db.read() as session:
+            before = store_schedules.get(session, body.schedule)
+    return schedules.preview_of(ctx, body.given(before), before)
 
 
 def _version(row: Schedule) -> str:

@@ -49,7 +49,12 @@ def test_from_a_pool_to_its_discs_by_commands(data: Path, made: Path) -> None:
     assert schedule["upcoming"][0][11:] in ("22:00:00+01:00", "22:00:00+02:00")
 
     preview = burnish("schedule", "preview", "nightly", *at(data))
-    assert (preview["instances"], preview["discs"][0]["burnt"]) == (3, False)
+    assert (preview["instances"], preview["discs"]) == (3, [])
+    left = {"studies": 1, "instances": 3, "quiet_minutes": 10}
+    assert left.items() <= preview["left_waiting"].items(), "they came just now"
+    burnish("pool", "edit", "arch", "--quiet-minutes", "0", *at(data))
+    preview = burnish("schedule", "preview", "nightly", *at(data))
+    assert [disc["burnt"] for disc in preview["discs"]] == [False] and preview["left_waiting"]["studies"] == 0
     assert burnish("schedule", "run", "nightly", *at(data))["result"]["instances"] == 3
     assert burnish("pool", "put", "arch", "--modality", "MR", *at(data)) == {"pool": "arch", "instances": 2}
     (listed,) = burnish("pool", "list", *at(data))
@@ -126,6 +131,17 @@ def test_the_api(client: TestClient, operations: StoreOperations, made: Path) ->
     assert '"progress"' in lines[0] and '"burn"' in lines[-1] and "J1" in lines[-1]
     assert client.get("/api/v1/schedules").json()["items"][0]["schedule"] == "hourly"
     assert client.get("/api/v1/schedules/hourly/preview").json()["instances"] == 0
+    tried = client.post("/api/v1/schedules/preview", json={"schedule": "hourly", "pool": None}).json()
+    assert (tried["schedule"], tried["instances"], tried["pool"], len(tried["upcoming"])) == ("hourly", 5, None, 5)
+    tried = client.post("/api/v1/schedules/preview", json={"rules": {"modality": ["MR"]}}).json()
+    assert (tried["schedule"], tried["instances"], tried["next"], tried["upcoming"]) == (None, 2, None, [])
+    tried = client.post("/api/v1/schedules/preview", json={"kind": "purge", "cron": "0 3 * * *"}).json()
+    assert tried["kind"] == "purge" and tried["next"] and len(tried["upcoming"]) == 5
+    is_problem(client.post("/api/v1/schedules/preview", json={"schedule": "none"}), 404)
+    is_problem(client.post("/api/v1/schedules/preview", json={"cron": "nonsense"}), 422)
+    is_problem(client.post("/api/v1/schedules/preview", json={"rules": {"colour": "red"}}), 422)
+    assert client.get("/api/v1/schedules").json()["items"][0]["pool"] == "arch", "nothing was kept"
+    assert [one["schedule"] for one in client.get("/api/v1/schedules").json()["items"]] == ["hourly"]
     is_problem(client.delete("/api/v1/pools/arch"), 409)
     assert client.delete("/api/v1/schedules/hourly").json() == {"schedule": "hourly"}
     assert client.delete("/api/v1/pools/arch").json() == {"pool": "arch", "removed": False}
