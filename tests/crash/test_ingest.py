@@ -129,7 +129,7 @@ def test_what_was_answered_is_there_and_burns(site: Site, record_property: Calla
     assert site.check([job_id]) == 1
     same_pixels(site, by_uid)
     record_property("seed", soak.SEED)
-    print(f"seed {soak.SEED}: {INSTANCES} instances, killed at {at_kill}")
+    soak.told("kills while receiving", f"{INSTANCES} instances, killed at {at_kill} answers, all there and burnt")
 
 
 def same_pixels(site: Site, sent: dict[str, Made]) -> None:

@@ -113,7 +113,10 @@ def test_one_that_was_only_stopped_makes_nothing_twice(
         last = session.scalars(select(Disc.node).where(Disc.job_id.in_(more))).all()
     assert set(last) == {stopped.node}
     assert stopped.process.poll() is None
-    record_property("seed", soak.SEED)
+    record_property("seed", soak.SEED + attempt)
+    soak.told(
+        "a node stopped and continued", f"{len(job_ids) + len(more)} jobs, each disc once", seed=soak.SEED + attempt
+    )
 
 
 def test_nodes_come_and_go_while_jobs_are_done(site: Site) -> None:
@@ -123,7 +126,8 @@ def test_nodes_come_and_go_while_jobs_are_done(site: Site) -> None:
     for service in running.values():
         service.ready()
     job_ids: list[int] = []
-    for _ in range(soak.size(2, 12)):
+    kills = soak.size(2, 12)
+    for _ in range(kills):
         job_ids += [site.order(study, copies=2) for _ in range(2)]
         time.sleep(dice.uniform(0.2, 2.0))
         name = dice.choice(sorted(running))
@@ -132,5 +136,6 @@ def test_nodes_come_and_go_while_jobs_are_done(site: Site) -> None:
             time.sleep(dice.uniform(0, 1.5 * LEASE))
         running[name] = site.start(name)
         running[name].ready()
+    soak.told("nodes come and go", f"{kills} kills, {len(job_ids)} jobs, each disc once")
     site.wait_done(job_ids)
     site.check(job_ids)

@@ -37,9 +37,11 @@ def test_a_protected_job_goes_on_and_its_copies_are_equal(site: Site) -> None:
         ("making the data", lambda: staged(3 * MEGABYTE + (1 << 19))),
         ("writing copies", site.half_written),
     ]
+    struck = []
     for what, moment in moments * soak.size(1, 6):
         if site.job_in("DONE"):
             break
+        struck.append(what)
         service = site.start()
         wait_for(lambda moment=moment: moment() or site.job_in("DONE"), what)  # type: ignore[misc]
         service.kill()
@@ -50,6 +52,7 @@ def test_a_protected_job_goes_on_and_its_copies_are_equal(site: Site) -> None:
     assert len({Path(disc["image"]).read_bytes() for disc in discs}) == 1
     assert {disc["protection"] for disc in discs} == {"rs02"}
     wait_for(lambda: not [one for one in staging.iterdir() if one.suffix != ".lock"], "the staged image to go")
+    soak.told("kills while protecting", f"{len(struck)} kills, 2 copies, equal; {', '.join(struck)}")
 
 
 def size_of(path: Path) -> int:

@@ -127,7 +127,9 @@ def test_killed_in_each_state_no_disc_is_burnt_twice(
         struck.append(f"{watched}: {moment}" if came else f"({watched}: {moment} did not come)")
     site.start()
     site.wait_done(jobs, seconds=soak.size(200, 900))
-    print(f"seed {soak.SEED}: {len(struck)} kills, {len(jobs)} jobs, {ordered.total()} discs:", "; ".join(struck))
+    soak.told(
+        "kills with robots", f"{len(struck)} kills, {len(jobs)} jobs, {ordered.total()} discs; {'; '.join(struck)}"
+    )
     record_property("seed", soak.SEED)
     assert sum("did not come" not in moment for moment in struck) >= len(struck) / 3, struck
 

@@ -200,6 +200,8 @@ def test_mutated_associations(start: Start, caplog: pytest.LogCaptureFixture) ->
         assert hashlib.sha256(receiver.bytes_of(row)).hexdigest() == row.file_sha256
     assert len(receiver.published()) == len(rows)
     _require_one_line_each(caplog.records)
+    kept, lines = f"{len(rows)} instances kept", f"{len(caplog.records)} log lines"
+    soak.told("mutated associations", f"{rounds}, {kept}, memory grew by {grown / (1 << 20):.1f} MB, {lines}")
 
 
 def _require_one_line_each(records: list[logging.LogRecord]) -> None:

@@ -175,9 +175,11 @@ def test_a_fetch_whose_receiver_goes_away(filled: Receiver) -> None:
 
 
 def test_mutated_questions(filled: Receiver) -> None:
+@pytest.mark.soak
     dice = random.Random(soak.SEED)
     good = encode({**EVERYTHING, 0x0020000D: Attribute(b"UI", UID + "5")}, IMPLICIT, "")
-    for _ in range(5000 if soak.FULL else 60):
+    rounds = soak.size(60, 5000)
+    for _ in range(rounds):
         data = bytearray(question(good, context_id=7))
         for _ in range(dice.randint(1, 4)):
             data[dice.randrange(len(data))] = dice.randrange(256)
@@ -191,5 +193,6 @@ def test_mutated_questions(filled: Receiver) -> None:
                         break
                 except ConnectionError:
                     break
+    soak.told("mutated questions", f"{rounds} associations, it serves")
     filled.idle()
     serves(filled)
