@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import random
 import struct
 import subprocess
 from collections.abc import Iterator
@@ -175,7 +176,7 @@ def test_what_cannot_be_parsed(receiver: Receiver) -> None:
     made = make("CT", seed=9)
     cut = made.encoded[: len(made.encoded) - 50]
     implicit = make("CT", seed=9, transfer_syntax_uid=IMPLICIT_LE).encoded
-    rubbish = os.urandom(5000)
+    rubbish = random.Random(9).randbytes(5000)
     secret = b"\x08\x00\x05\x00XX\x08\x00SECRET^NAME"
     with scu_for(receiver, made) as scu:
         for number, data in enumerate((cut, implicit, rubbish, secret, b"\0" * 100)):

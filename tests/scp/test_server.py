@@ -78,6 +78,7 @@ def test_an_acceptor_that_is_killed_is_replaced_and_leaves_nothing(
         scu.send(pdata(pdv(1, 0, made.encoded[:5000])))
         until(receiver.unfinished)
         os.kill(pid, signal.SIGKILL)
+        until(lambda: not is_running(pid))
         # The next connection waits in the listening socket for the new acceptor, which sweeps before it accepts.
         with Scu(receiver.port) as again:
             assert receiver.unfinished() == []
@@ -160,7 +161,7 @@ def test_the_main_process_is_killed_in_the_middle(tmp_path: Path) -> None:
             scu.send(pdata(pdv(1, 2, eager.encoded)))
             process.kill()
             process.wait()
-            until(lambda pids=pids: not any(map(is_running, pids)), 1.0)  # type: ignore[misc]
+            until(lambda pids=pids: not any(map(is_running, pids)))  # type: ignore[misc]
     process, port, _ = serve(tmp_path, port)
     process.communicate("")
     assert process.returncode == 0
