@@ -175,8 +175,8 @@ def test_a_fetch_whose_receiver_goes_away(filled: Receiver) -> None:
     until(lambda: filled.server.associations == 0)
 
 
-def test_mutated_questions(filled: Receiver) -> None:
 @pytest.mark.soak
+def test_mutated_questions(filled: Receiver) -> None:
     dice = random.Random(soak.SEED)
     good = encode({**EVERYTHING, 0x0020000D: Attribute(b"UI", UID + "5")}, IMPLICIT, "")
     rounds = soak.size(60, 5000)
@@ -193,3 +193,4 @@ def test_mutated_questions(filled: Receiver) -> None:
                     pass
     filled.idle()
     serves(filled)
+    soak.told("mutated questions", f"{rounds} associations, it serves")
