@@ -28,7 +28,7 @@ class House:
 
     def __init__(self, database: Database, data: Path, overrides: dict[str, Any] | None = None) -> None:
         self.data = data
-        given = {"database": {"url": database.url}, "node": {"lease_seconds": 5.0}} | (overrides or {})
+        given = {"database": {"url": database.url}, "node": {"lease_seconds": 60.0}} | (overrides or {})
         self.settings = load(data=data, overrides=given)
         self.settings.derived_dir.mkdir(parents=True, exist_ok=True)
         self.ctx = Context(self.settings, database, Spool(self.settings.spool_dir, node="n1"))

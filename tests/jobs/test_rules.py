@@ -17,7 +17,7 @@ from store.models_jobs import Job, Request, RequestInstance, RuleStudy
 from store.models_nodes import Event
 from tests.jobs.conftest import House
 
-RULE = {"name": "er", "calling_ae": "CT_1", "quiet_seconds": 60.0, "copies": 2, "priority": "high"}
+RULE = {"name": "er", "calling_ae": "CT_1", "quiet_seconds": 600.0, "copies": 2, "priority": "high"}
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def ruled(make_house: Callable[..., House]) -> House:
     return house
 
 
-def quiet(house: House, seconds: float = 61) -> None:
+def quiet(house: House, seconds: float = 601) -> None:
     """Let time pass for everything that was received."""
     with house.db.begin() as session:
         for instance in session.scalars(select(Instance)):
@@ -46,9 +46,9 @@ def requested(house: House) -> list[list[int]]:
 def test_a_study_is_burnt_after_its_quiet_period(ruled: House) -> None:
     study = ruled.receive(3)
     assert rules.tick(ruled.ctx) == 0
-    quiet(ruled, 59)
+    quiet(ruled, 300)
     assert rules.tick(ruled.ctx) == 0
-    quiet(ruled, 2)
+    quiet(ruled, 301)
     submitted: list[int] = []
     assert rules.tick(ruled.ctx, submitted.append) == 1
     assert rules.tick(ruled.ctx, submitted.append) == 0
@@ -176,6 +176,6 @@ def test_the_time_is_the_last_of_the_whole_study(ruled: House) -> None:
     ruled.receive(3, calling="IMPORT")
     assert rules.tick(ruled.ctx) == 0
     with ruled.db.begin() as session:
-        session.execute(update(Instance).values(received_at=now() - timedelta(seconds=120)))
+        session.execute(update(Instance).values(received_at=now() - timedelta(seconds=1200)))
     assert rules.tick(ruled.ctx) == 1
     assert requested(ruled) == [[1, 2]]

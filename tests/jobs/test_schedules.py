@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -29,6 +31,14 @@ from tests.jobs.test_pools import make_pool, receive
 from tests.waiting import wait_for
 
 HOURLY = {"trigger": {"cron": "0 * * * *"}}
+
+
+@pytest.fixture(autouse=True)
+def clock_at_half_past(monkeypatch: pytest.MonkeyPatch) -> Callable[[], datetime]:
+    """The clock of schedules: no full hour comes in the middle of a test, and no two looks see the same time."""
+    at, looks = now().replace(minute=30, second=0, microsecond=0), itertools.count()
+    monkeypatch.setattr(schedules, "now", lambda: at + timedelta(microseconds=next(looks)))
+    return schedules.now
 
 
 def add(house: House, name: str = "nightly", **given: Any) -> None:
@@ -104,7 +114,7 @@ def test_missed_firings_are_made_up_for_by_one(house: House) -> None:
     assert clock.tick() == 1
     assert clock.tick() == 0
     (run,) = runs(house)
-    assert now() - run.fire_at < timedelta(hours=1), "the latest of them"
+    assert schedules.now() - run.fire_at < timedelta(hours=1), "the latest of them"
 
 
 def test_what_is_disabled_misses_nothing(house: House) -> None:
@@ -124,7 +134,7 @@ def test_what_is_disabled_misses_nothing(house: House) -> None:
 
 def test_a_blackout_window_puts_off_a_firing(house: House) -> None:
     make_pool(house)
-    at = now()
+    at = schedules.now()
     window = {"from": f"{at - timedelta(hours=1):%H:%M}", "to": f"{at + timedelta(hours=2):%H:%M}"}
     add(house, pool="arch", blackouts=[window])
     back(house, hours=5)
@@ -235,7 +245,7 @@ def test_runs_have_threads_of_their_own(house: House, monkeypatch: pytest.Monkey
     back(house, "long", hours=1)
     clock = Scheduler(house.ctx)
     assert clock.tick() == 1
-    assert began.wait(10)
+    assert began.wait(120)
     assert clock.tick() == 0, "a run that goes on is not begun again"
     clock.stop()
     assert stopped.is_set()
@@ -272,7 +282,7 @@ def test_a_schedule_that_is_removed_while_it_runs(
     monkeypatch.setattr(schedules, "kind_of", lambda _name: SimpleNamespace(run=run))
     with pytest.raises(store_schedules.NoSuchSchedule):
         scheduler(house).run_now("nightly")
-    assert not caplog.records
+    assert not [record for record in caplog.records if record.name == "burnish.schedules"]
 
 
 def test_the_clock_leaves_alone_what_was_fired_by_hand(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,10 +126,11 @@ def test_a_slot_in_use_is_never_taken_away(database: Database) -> None:
 def test_who_is_stopped_in_a_transaction_does_not_keep_its_locks(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("store.db.IDLE_TRANSACTION_SECONDS", 1)
-    stopped, other = Database(postgres_url), Database(postgres_url)
+    other = Database(postgres_url)
     migrate.upgrade(other)
     held = acquire(other, "n1")
+    monkeypatch.setattr("store.db.IDLE_TRANSACTION_SECONDS", 1)
+    stopped = Database(postgres_url)  # and none but this is ended so early
     with pytest.raises(DBAPIError), stopped.begin() as session:
         assert nodes.renew(session, held, 60)
         with other.begin() as second:  # waits for the row until PostgreSQL has ended the idle one
