@@ -284,6 +284,17 @@ class Scheduler:
             return schedules.finish_run(session, run.id, {**told, **result})
 
         try:
+        try:
+            result = self._result(run, finish)
+            if not self._stopping.is_set():  # else perhaps only a part was done: it is run again
+                with self.ctx.db.begin() as session:
+                    finish(session, result)
+        finally:  # not before it is finished: else the clock would take it for what a crash cut short
+            with _guard:
+                _running.discard((self._place, run.id))
+                self._threads.pop(run.id, None)
+
+    def _result(self, run: ScheduleRun, finish: Callable[[Session, Mapping[str, Any]], bool]) -> Mapping[str, Any]:
             with self.ctx.db.read() as session:
                 row = schedules.get(session, run.schedule)
             firing = Firing(
@@ -296,22 +307,13 @@ class Scheduler:
                 cancelled=self._stopping.is_set,
                 finish=finish,
             )
-            result = kind_of(row.kind).run(self.ctx, firing)
+            return kind_of(row.kind).run(self.ctx, firing)
         except (schedules.NoSuchSchedule, AlreadyDoneError):
-            result = {}  # removed meanwhile, its firings with it; or another was first
+            return {}  # removed meanwhile, its firings with it; or another was first
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and the next firing tries again
-            if self._stopping.is_set():
-                return
-            _log.error("schedule %s failed", run.schedule, exc_info=error)
-            result = {"error": _words(error)}
-        finally:
-            with _guard:
-                _running.discard((self._place, run.id))
-                self._threads.pop(run.id, None)
-        if self._stopping.is_set():
-            return  # perhaps only a part was done: it is run again
-        with self.ctx.db.begin() as session:
-            finish(session, result)
+            if not self._stopping.is_set():
+                _log.error("schedule %s failed", run.schedule, exc_info=error)
+            return {"error": _words(error)}
 
 
 def _words(error: Exception) -> str:
