@@ -12,3 +12,8 @@ SEED = int(os.environ.get("BURNISH_SEED", "20240229"))
 def size(small: int, full: int) -> int:
     """How many rounds a campaign has in this run."""
     return full if FULL else small
+
+
+def told(campaign: str, result: str, *, seed: int = SEED) -> None:
+    """Print the one line of a campaign: how much was done and what came of it, and the seed to do it again."""
+    print(f"campaign {campaign}, {'full' if FULL else 'small'}, seed {seed}: {result}")
