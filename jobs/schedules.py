@@ -284,7 +284,6 @@ class Scheduler:
             return schedules.finish_run(session, run.id, {**told, **result})
 
         try:
-        try:
             result = self._result(run, finish)
             if not self._stopping.is_set():  # else perhaps only a part was done: it is run again
                 with self.ctx.db.begin() as session:
@@ -295,6 +294,7 @@ class Scheduler:
                 self._threads.pop(run.id, None)
 
     def _result(self, run: ScheduleRun, finish: Callable[[Session, Mapping[str, Any]], bool]) -> Mapping[str, Any]:
+        try:
             with self.ctx.db.read() as session:
                 row = schedules.get(session, run.schedule)
             firing = Firing(
