@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.archive.year import Clock, Year, in_haste
-from tests.soak import SEED, size
+from tests.soak import SEED, size, told
 
 YEARS = size(2, 40)
 STEPS = size(60, 600)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("number", range(YEARS))
 def test_a_year(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     clock = Clock()
@@ -30,5 +31,5 @@ def test_a_year(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) ->
         year.end()
     finally:
         year.close()
-    print(f"seed {SEED + number}: {dict(year.happened)}")
+    told("a year", f"{STEPS} steps, {dict(year.happened)}", seed=SEED + number)
     assert year.happened["disc"] and year.happened["purged"] + year.happened["kill"]

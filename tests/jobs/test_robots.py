@@ -138,9 +138,9 @@ def test_as_many_good_discs_as_were_ordered(name: str, make: Callable[[str], Hou
         spoilt, struck = len(robot.discs(".bad")), sum(1 for disc, _ in discs if disc.state != DiscState.VERIFIED)
         assert struck == len(discs) - ordered
         assert {disc.verified_by for disc, _ in discs if disc.state == DiscState.VERIFIED} == {"robot"}
-    print(
-        f"{name}, seed {soak.SEED}: {JOBS} jobs, {ordered} discs ordered, {len(good)} good ({len(late)} when "
-        f"already cancelled), {spoilt} spoilt, "
-        f"{struck} attempts failed or cancelled, {operator.retries} retries, {operator.cancelled} cancellations, "
-        f"{took:.0f} s"
+    soak.told(
+        f"jobs with faults, {name}",
+        f"{JOBS} jobs, {ordered} discs ordered, {len(good)} good ({len(late)} when already cancelled), "
+        f"{spoilt} spoilt, {struck} attempts failed or cancelled, {operator.retries} retries, "
+        f"{operator.cancelled} cancellations, {took:.0f} s",
     )

@@ -12,11 +12,9 @@ from media.problems import ProblemKind
 from media.trees import IsoTree
 from media.verify import Expected, verify_path
 from tests.makers import KINDS, PATIENTS, make, our_disc
-from tests.soak import SEED, size
+from tests.soak import SEED, size, told
 
 FLIPS = size(60, 1000)
-
-pytestmark = pytest.mark.soak
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +60,8 @@ def flipper(disc: Path) -> Flipper:
     return Flipper(disc)
 
 
+@pytest.mark.timeout(size(300, 3600))
+@pytest.mark.soak
 def test_a_bit_of_any_file(flipper: Flipper) -> None:
     """Files are drawn first, so that small ones (README, manifest) are hit as often as large ones."""
     dice = random.Random(SEED)
@@ -74,6 +74,7 @@ def test_a_bit_of_any_file(flipper: Flipper) -> None:
         assert name in found, f"bit {bit} of byte {position - start} of {name} (seed {SEED}): {found}"
         if name != "MANIFEST.TXT":
             assert ProblemKind.DIGEST in found[name]
+    told("flipped bits in files", f"{FLIPS} flips in {len(names)} files, each found and its file named")
 
 
 def test_a_bit_of_any_file_of_another_makers_medium_in_its_header(tmp_path: Path, disc: Path) -> None:
@@ -94,6 +95,8 @@ def test_a_bit_of_any_file_of_another_makers_medium_in_its_header(tmp_path: Path
         assert name in flipper.problems(value, dice.randrange(7))
 
 
+@pytest.mark.timeout(size(300, 3600))
+@pytest.mark.soak
 def test_a_bit_between_the_files(flipper: Flipper) -> None:
     """Descriptors, path tables, directories, padding: the image's own digest, and where it can be told, the cause."""
     dice = random.Random(SEED)
@@ -103,13 +106,15 @@ def test_a_bit_between_the_files(flipper: Flipper) -> None:
     first, last = taken[0][0], taken[-1][1]
     gaps = [(0, first)] * 4 + [(end, other) for (_, end), (other, _) in pairwise(taken) if other > end]
     gaps.append((last, len(flipper.data)))
-    for _ in range(max(10, FLIPS // 3)):
+    flips = max(10, FLIPS // 3)
+    for _ in range(flips):
         start, end = dice.choice(gaps)
         position, bit = dice.randrange(start, end), dice.randrange(8)
         found = flipper.problems(position, bit, expect)
         assert found, f"bit {bit} of byte {position} (seed {SEED})"
         if not {ProblemKind.STRUCTURE, ProblemKind.MISSING} & set().union(*found.values()):
             assert ProblemKind.DIGEST in found[""]
+    told("flipped bits between files", f"{flips} flips, each found")
 
 
 def test_a_bit_of_a_directory_record(flipper: Flipper) -> None:

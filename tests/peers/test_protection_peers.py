@@ -82,12 +82,15 @@ def run(*command: str | Path) -> str:
 # --------------------------------------------------------------------------------------------------- made as planned
 
 
+@pytest.mark.timeout(soak.size(300, 3600))
+@pytest.mark.soak
 def test_images_get_the_size_that_was_planned(plain: Path, tmp_path: Path) -> None:
     draw = random.Random(soak.SEED)
     path = tmp_path / "x.iso"
     with plain.open("rb") as file:
         head = file.read(40 * SECTOR)
-    for _ in range(soak.size(8, 300)):
+    rounds = soak.size(8, 300)
+    for _ in range(rounds):
         sectors, percent = draw.randint(180, 4000), draw.choice([4.0, 10.0, 20.0, 33.0, 100.0, 200.0])
         data = bytearray(head) + bytes((sectors - 40) * SECTOR)
         place = 16 * SECTOR + 80
@@ -103,6 +106,7 @@ def test_images_get_the_size_that_was_planned(plain: Path, tmp_path: Path) -> No
             assert made[header * SECTOR :][:16] == b"*dvdisaster*RS02"
         assert recorded.fingerprint == ecc.fingerprint_of(made[16 * SECTOR : 17 * SECTOR])
         assert made[: len(data)] == data
+    soak.told("sizes of protected images", f"{rounds} images, each of the size that was planned")
 
 
 def test_copies_are_equal_whenever_and_wherever_they_are_made(plain: Path, tmp_path: Path) -> None:
@@ -381,6 +385,7 @@ def test_without_the_program_nothing_is_tested_and_that_is_said(
 
 
 @pytest.mark.timeout(7200)
+@pytest.mark.soak
 @pytest.mark.skipif(not soak.FULL, reason="RS03 fills a whole CD; BURNISH_SOAK=full")
 def test_rs03_fills_a_cd_and_recovers_a_tenth_of_it(plain: Path, tmp_path: Path) -> None:
     image = image_of(plain)
@@ -395,3 +400,4 @@ def test_rs03_fills_a_cd_and_recovers_a_tenth_of_it(plain: Path, tmp_path: Path)
     assert again.read_bytes() == original.read_bytes()
     bad = scattered(sectors_of(original)) | scratch(2000)
     mended(original, original, tmp_path, device=FaultyDrive(original, bad))
+    soak.told("RS03 on a CD", f"{len(bad)} of {sectors_of(original)} sectors unreadable, every file recovered")
