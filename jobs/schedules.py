@@ -35,11 +35,11 @@ _running: set[tuple[str, int]] = set()
 """Runs that go on in this process, whoever began them: nobody takes them for what a crash cut short."""
 _guard = threading.Lock()
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,31}")
 _SOME_TRIGGER: Mapping[str, Any] = {"every_seconds": 86_400}
 """Of a preview of what it would do, whenever that is."""
 _UPCOMING = 5
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,31}")
 KINDS = {"archive": "jobs.archiving", "purge": "jobs.retaining", "reverify": "jobs.reverifying"}
 """What schedules can do: each kind's name, and the module that is a ``Kind``."""
 
@@ -329,7 +329,6 @@ def preview(ctx: Context, name: str) -> dict[str, Any]:
     """What a schedule would do if it fired now, without leaving a trace. Raises NoSuchSchedule."""
     with ctx.db.read() as session:
         row = schedules.get(session, name)
-    firing = Firing(row.name, row.rules, row.options, row.pool, at)
     return _previewed(ctx, row, fires=True)
 
 
@@ -351,13 +350,14 @@ def _row_of(values: Mapping[str, Any], before: Schedule | None) -> Schedule:
 
 def _previewed(ctx: Context, row: Schedule, *, fires: bool) -> dict[str, Any]:
     at = now()
+    firing = Firing(row.name, row.rules, row.options, row.pool, at)
     found = next_fire(row, at) if fires else None
     return {
         "schedule": row.name or None,
         "kind": row.kind,
         "next": found.isoformat() if found else None,
-        **kind_of(row.kind).preview(ctx, firing),
         "upcoming": upcoming(row, _UPCOMING) if fires and row.enabled else [],
+        **kind_of(row.kind).preview(ctx, firing),
     }
 
 
