@@ -129,8 +129,8 @@ def test_killed_in_each_state_each_disc_is_burnt_once(site: DriveSite) -> None:
         (disc,) = site.discs_of(job)
         assert (disc["state"], disc["verified_by"], disc["attempt"]) == ("VERIFIED", "read-back", 1), disc["error"]
         assert len(site.burns()) == number and site.disc.stat().st_size >= disc["sectors"] * 2048
-
     soak.told("kills with a drive", f"{len(site.burns())} discs, each burnt once; {', '.join(_moments())}")
+
 
 def test_the_second_copy_waits_for_its_blank_over_a_restart(site: DriveSite) -> None:
     study = site.receive(1, 2)

@@ -136,6 +136,6 @@ def test_nodes_come_and_go_while_jobs_are_done(site: Site) -> None:
             time.sleep(dice.uniform(0, 1.5 * LEASE))
         running[name] = site.start(name)
         running[name].ready()
-    soak.told("nodes come and go", f"{kills} kills, {len(job_ids)} jobs, each disc once")
     site.wait_done(job_ids)
     site.check(job_ids)
+    soak.told("nodes come and go", f"{kills} kills, {len(job_ids)} jobs, each disc once")
