@@ -8,14 +8,9 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from jobs.checking import Refusal, check, refuse_unfit
-from jobs.compression import is_lossy_already
 from jobs.context import Context
-from jobs.correcting import correct
-from jobs.iodcheck import check_iods
-from jobs.options import AUTO, RequestOptions
-from jobs.preparing import profile_and_medium, require_pair, settle
-from jobs.sources import has_source, source_of
+from jobs.options import RequestOptions
+from jobs.preparing import examine, require_pair
 from store import plans
 from store.selection import Selection, instance_ids
 
@@ -40,56 +35,18 @@ def fitness(ctx: Context, selection: Selection, options: RequestOptions) -> dict
         )
         rows = plans.requested(session, request)
         conflicts = plans.conflicts_of_request(session, request)
-    corrected = correct(
-        ctx,
-        rows,
-        options,
-        path_of=lambda row: source_of(ctx, row),
-        has_source=lambda row: has_source(ctx, row),
-    )
-    rows = corrected.rows
-    chosen = None
-    if options.profile == AUTO:
-        profile, _, chosen = settle(ctx, rows, conflicts, options)
-    else:
-        profile, _ = profile_and_medium(options)
-    checked = check(
-        rows,
-        profile=profile,
-        conflicts=conflicts,
-        policy=options.conflicts,
-        compression=options.compression(ctx.settings),
-        has_source=lambda row: has_source(ctx, row),
-        is_lossy_already=lambda row: is_lossy_already(source_of(ctx, row)),
-        values=corrected.values,
-        modalities=corrected.modalities,
-    )
-    checked.refused += [Refusal(*refused) for refused in corrected.refused]
-    refuse_unfit(
-        checked,
-        profile=profile,
-        path_of=lambda candidate: source_of(ctx, candidate.row),
-        progress=lambda *_: None,
-        cancelled=lambda: False,
-    )
-    iod = check_iods(
-        checked,
-        options.iod,
-        path_of=lambda candidate: source_of(ctx, candidate.row),
-        processes=ctx.settings.jobs.conform_processes,
-        progress=lambda *_: None,
-        cancelled=lambda: False,
-    )
+    examined = examine(ctx, rows, conflicts, options)
+    checked = examined.checked
     conformed = sum(candidate.changes for candidate in checked.candidates)
     return {
-        "profile": profile.identifier,
-        "chosen": chosen,
-        "instances": len(rows),
+        "profile": examined.profile.identifier,
+        "chosen": examined.chosen,
+        "instances": len(examined.rows),
         "fit": len(checked.candidates) - conformed,
         "conform": conformed,
         "refused": [refusal.as_json() for refusal in checked.refused],
         "conflicts": checked.conflicts,
-        "iod": iod,
+        "iod": examined.iod,
     }
 
 

@@ -50,6 +50,21 @@ class Prepared:
     """For the plan's report: ``iod`` and ``chosen``."""
 
 
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What can go on discs as it is or conformed, and what not."""
+
+    rows: Sequence[InstanceRow]
+    """What was asked for, as it is corrected."""
+    profile: profiles.Profile
+    medium: mediatypes.MediaType
+    checked: Checked
+    iod: Mapping[str, Any] | None
+    """What the IOD check found, as a plan tells it."""
+    chosen: Mapping[str, Any] | None
+    """Why this profile, where the request says ``auto``."""
+
+
 def require_pair(options: RequestOptions) -> None:
     """Raise ``MediaError`` that lists what is allowed, where profile and medium do not exist or belong together."""
     if options.profile == AUTO:
@@ -77,6 +92,36 @@ def prepare(
     on_phase: Callable[[str], None] = lambda _: None,
 ) -> Prepared:
     """Check, correct and conform instances. ``conflicts``: see ``store.plans.conflicts_of_request``.
+
+    Raises ``PlanRefused``, ``Cancelled``.
+    """
+    examined = examine(ctx, rows, conflicts, options, progress=progress, cancelled=cancelled)
+    profile, checked = examined.profile, examined.checked
+    on_phase("CONFORMING")
+
+    def path_of(candidate: Candidate) -> Path:
+        return source_of(ctx, candidate.row)
+
+    derived = conform(ctx, profile, checked, progress, cancelled, path_of=path_of)
+    there = len(checked.candidates)
+    icons = make_icons(ctx, profile, checked, progress, cancelled)
+    if len(checked.candidates) < there:  # nothing may refer to what is not on the discs under its new UID
+        derived = conform(ctx, profile, checked, progress, cancelled, path_of=path_of)
+    if cancelled():
+        raise Cancelled
+    return Prepared(profile, examined.medium, checked, derived, icons, {"iod": examined.iod, "chosen": examined.chosen})
+
+
+def examine(
+    ctx: Context,
+    rows: Sequence[InstanceRow],
+    conflicts: Mapping[str, list[int]],
+    options: RequestOptions,
+    *,
+    progress: Progress = lambda *_: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Examined:
+    """Correct instances, settle profile and medium, and hold the one against the other; nothing is conformed.
 
     Raises ``PlanRefused``, ``Cancelled``.
     """
@@ -124,19 +169,7 @@ def prepare(
         progress=lambda done, total: progress("iod check", done, total, "instances"),
         cancelled=cancelled,
     )
-    on_phase("CONFORMING")
-
-    def path_of(candidate: Candidate) -> Path:
-        return source_of(ctx, candidate.row)
-
-    derived = conform(ctx, profile, checked, progress, cancelled, path_of=path_of)
-    there = len(checked.candidates)
-    icons = make_icons(ctx, profile, checked, progress, cancelled)
-    if len(checked.candidates) < there:  # nothing may refer to what is not on the discs under its new UID
-        derived = conform(ctx, profile, checked, progress, cancelled, path_of=path_of)
-    if cancelled():
-        raise Cancelled
-    return Prepared(profile, medium, checked, derived, icons, {"iod": iod, "chosen": chosen})
+    return Examined(rows, profile, medium, checked, iod, chosen)
 
 
 def settle(
