@@ -34,6 +34,7 @@ _LIST_BYTES = 0xFFF0
 _PAGE = 100
 _WARNINGS = range(0xB000, 0xC000)
 _COUNT_LIMIT = 0xFFFF
+_RENAMED = "Only under another patient's name or number: not sent"
 
 
 @dataclass(slots=True)
@@ -189,6 +190,8 @@ class Delivery:
         except NotThere as error:
             if retry and instance.spool_path is None and instance.places:
                 return False
+            if instance.only_renamed:
+                tally.words = tally.words or _RENAMED
             if instance.spool_path is None and not instance.places:
                 tally.only_on_discs += instance.file_sets[:1]
             tally.fail(instance.sop_instance_uid, str(error))

@@ -180,4 +180,5 @@ class Recalling:
 
 def is_far(instance: Held) -> bool:
     """Whether only a disc that nobody can read now may have an instance."""
-    return instance.spool_path is None and instance.restored is None and not instance.places
+    there = instance.spool_path is not None or instance.restored is not None or instance.places
+    return not there and not instance.only_renamed

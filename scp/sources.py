@@ -25,6 +25,9 @@ _log = logging.getLogger(__name__)
 _CHUNK = 1 << 20
 
 
+RENAMED = "it is there only under another patient's name or number, and not sent"
+
+
 class NotThere(Exception):
     """The bytes of an instance cannot be had; the text says why."""
 
@@ -83,6 +86,8 @@ class Sources:
             with file:
                 yield _positioned(file, restored)
             return
+        if instance.only_renamed:
+            raise NotThere(RENAMED)
         if not instance.file_sets:
             raise NotThere("it is neither in the spool nor on a verified disc")
         if not instance.places:

@@ -115,6 +115,9 @@ class Sending:
                     elif one.restored is not None:
                         path = self._context.derived_path(one.restored.path)
                         syntax = one.restored.transfer_syntax_uid
+                    elif one.only_renamed:
+                        words = "it is there only under another patient's name or number (docs/archive-recall.md)"
+                        gone[uid] = Sent(uid, -1, words)
                     else:
                         gone[uid] = Sent(uid, -1, "it is no longer in the spool; `burnish recall` brings it back")
                         continue

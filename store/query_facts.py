@@ -20,6 +20,7 @@ from store.models import Derived, Instance, Series, Study
 from store.models_jobs import Disc, Volume, VolumeInstance
 from store.presence import has_restored, is_here
 from store.query_keys import FILE_SET_ID, FILE_SET_UID, INSTANCE_AVAILABILITY, Level
+from store.whole import names_its_patient
 
 ONLINE, NEARLINE, OFFLINE, UNAVAILABLE = "ONLINE", "NEARLINE", "OFFLINE", "UNAVAILABLE"
 """Instance Availability (PS3.3 C.4.23.1.1), best first."""
@@ -191,7 +192,7 @@ def _find_purged(
     entity = _ENTITY[level]
     statement = (
         on_disc(_instances(level, Instance.id, VolumeInstance.volume_id))
-        .where(entity.in_(purged), ~is_here(), VolumeInstance.volume_id.in_(list(volumes)))
+        .where(entity.in_(purged), ~is_here(), VolumeInstance.volume_id.in_(list(volumes)), names_its_patient())
         .order_by(entity, Instance.id)
         .execution_options(yield_per=1000)
     )

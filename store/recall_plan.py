@@ -41,7 +41,14 @@ def plan(session: Session, recall_id: int, asking: Asking) -> None:
         return
     _take_note_of_arrivals(session, recall_id)
     wanted = recalls.wanted(session, recall_id)
-    choice = choose(session, wanted, tried=recalls.tried(recall), asked=_asked_volumes(session), nearest=asking.nearest)
+    choice = choose(
+        session,
+        wanted,
+        tried=recalls.tried(recall),
+        asked=_asked_volumes(session),
+        nearest=asking.nearest,
+        own_name=recall.destination is not None or recall.source.startswith(("c-move", "c-get")),
+    )
     rows = {
         row.volume_id: row
         for row in session.scalars(

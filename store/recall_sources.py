@@ -25,6 +25,8 @@ from store.query_facts import on_disc
 from store.states import DiscState
 from store.whole import names_its_patient
 
+_RENAMED = "discs hold it only under another patient's name or number, and such a file is not sent"
+
 LOST = "LOST"
 
 
@@ -186,14 +188,19 @@ def choose(
     tried: Mapping[int, str],
     asked: Collection[int] = (),
     nearest: Sequence[str] = (),
+    own_name: bool = False,
 ) -> Choice:
     """Few and good discs that hold these instances; where rules gave an instance another patient's name on a disc, only
-    if there is no other.
+    if there is no other, and with ``own_name`` not even then.
 
     ``tried``: discs that were read without giving them. ``asked``: volumes that somebody is to insert anyway.
     """
     held = holdings(session, ids, own_name=True)
     chosen, missing = _few(session, set(ids), held, tried=tried, asked=asked, nearest=nearest)
+    if missing and own_name:
+        others = set().union(*holdings(session, sorted(missing)).values()) - set().union(*held.values())
+        without = _why_none(session, missing, held)
+        return Choice(tuple(chosen), {one: _RENAMED if one in others else why for one, why in without.items()})
     if missing:
         held = holdings(session, sorted(missing))
         more, missing = _few(session, missing, held, tried=tried, asked=asked, nearest=nearest)

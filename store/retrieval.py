@@ -1,8 +1,9 @@
 """What a C-MOVE or C-GET means: which instances, and where the bytes of each are (PS3.4 C.4.2, C.4.3).
 
 The spool has an instance as received. Where it was purged, a conformed file of it may be back from a disc, or the image
-file of a verified disc may have it (NEARLINE); one made of it under a new UID is another instance. Of several with one
-SOP Instance UID the first received is meant.
+file of a verified disc may have it (NEARLINE); one made of it under a new UID is another instance. A file that names
+another patient than the instance was received for is never given out as that instance: who receives it would file it
+under somebody else. Of several with one SOP Instance UID the first received is meant.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from store.models import Derived, Instance, Patient, Series, Study
 from store.models_jobs import VolumeInstance
 from store.query_facts import first_of_its_uid, on_disc, verified_volumes
 from store.query_keys import Level
-from store.whole import is_made_of
+from store.whole import is_of_another, names_its_patient, with_conformed
 
 _COLUMNS: Mapping[Level, Any] = {
     "PATIENT": Patient.patient_id,
@@ -69,6 +70,14 @@ class Held:
     """Where else it can be read now, if it is not in the spool."""
     file_sets: list[str] = field(default_factory=list)
     """File-set IDs of verified discs that hold it, if it is not in the spool."""
+    renamed: bool = False
+    """Whether there are files of it that name another patient. None of them is in ``restored``, ``places`` or
+    ``file_sets``."""
+
+    @property
+    def only_renamed(self) -> bool:
+        """Whether it is there under another patient's name or number, and no other way."""
+        return self.renamed and self.spool_path is None and self.restored is None and not self.file_sets
 
 
 def wanted_ids(session: Session, wanted: Wanted) -> array[int]:
@@ -151,24 +160,39 @@ def held_by_id(session: Session, ids: Sequence[int]) -> dict[int, Held]:
 
 def _add_restored(session: Session, found: Mapping[int, Held], purged: Sequence[int]) -> None:
     rows = session.execute(
-        select(Instance.id, Derived.path, Derived.size, Derived.transfer_syntax_uid)
-        .join(Derived, is_made_of())
+        with_conformed(
+            select(
+                Instance.id, Derived.path, Derived.size, Derived.transfer_syntax_uid, is_of_another().label("another")
+            )
+        )
         .where(Instance.id.in_(list(purged)), Derived.restored_at.is_not(None), Derived.new_sop_instance_uid.is_(None))
         .order_by(Derived.facts.is_(None), Derived.restored_at.desc())  # the last counts: as little changed as can be
     )
-    for row_id, path, size, syntax in rows:
-        found[row_id].restored = Restored(path, size, syntax)
+    for row_id, path, size, syntax, another in rows:
+        if another:
+            found[row_id].renamed = True
+        else:
+            found[row_id].restored = Restored(path, size, syntax)
 
 
 def _add_places(session: Session, found: Mapping[int, Held], purged: Sequence[int]) -> None:
-    columns: Any = select(Instance.id, VolumeInstance.volume_id, VolumeInstance.file_id, VolumeInstance.sha256)
+    columns: Any = select(
+        Instance.id,
+        VolumeInstance.volume_id,
+        VolumeInstance.file_id,
+        VolumeInstance.sha256,
+        names_its_patient().label("own"),
+    )
     statement = on_disc(columns).where(Instance.id.in_(list(purged)))
     # What is on the disc as it was received is better than what was made of it.
     rows = list(session.execute(statement.order_by(VolumeInstance.derived_id.is_not(None), VolumeInstance.volume_id)))
     volumes = verified_volumes(session, {row.volume_id for row in rows})
-    for row_id, volume_id, file_id, sha256 in rows:
+    for row_id, volume_id, file_id, sha256, own in rows:
         volume = volumes.get(volume_id)
         if volume is None:
+            continue
+        if not own:
+            found[row_id].renamed = True
             continue
         found[row_id].file_sets.append(volume.file_set_id)
         if volume.image is not None:

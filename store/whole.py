@@ -71,3 +71,18 @@ def is_of_another() -> ColumnElement[bool]:
 
 def _names_another() -> ColumnElement[bool]:
     return or_(*(Derived.facts[name].as_string() != getattr(Patient, name) for name in _WHO))
+
+
+def made_for_another(file: type[Derived]) -> ColumnElement[bool]:
+    """True for a conformed file (an alias) that names another patient than its Instance, which the statement has."""
+    own = (
+        select(Patient.id)
+        .join(Study, Study.patient_id == Patient.id)
+        .join(Series, Series.study_id == Study.id)
+        .where(
+            Series.id == Instance.series_id,
+            or_(*(file.facts[name].as_string() != getattr(Patient, name) for name in _WHO)),
+        )
+        .correlate(Instance, file)
+    )
+    return own.exists()

@@ -74,6 +74,7 @@ def choose(ctx: Context, *, study: str, series: str = "", instance: str = "") ->
         ids = wanted_ids(session, wanted)
         there: array[int] = array("q")
         discs: dict[str, None] = {}
+        renamed = False
         for at in range(0, len(ids), _BATCH):
             part = ids[at : at + _BATCH]
             statement = select(Instance.id, Instance.sop_instance_uid)
@@ -82,7 +83,8 @@ def choose(ctx: Context, *, study: str, series: str = "", instance: str = "") ->
             )
             readable = set()
             for one in held(session, list(purged)) if purged else ():
-                if one.places:
+                renamed = renamed or one.only_renamed
+                if one.restored is not None or one.places:
                     readable.add(one.sop_instance_uid)
                 else:
                     discs |= dict.fromkeys(one.file_sets[:3])
@@ -94,6 +96,8 @@ def choose(ctx: Context, *, study: str, series: str = "", instance: str = "") ->
     if not there:
         if on_discs:
             raise Offline(f"this {what} is on discs only ({', '.join(on_discs)}): recall it, then ask again")
+        if renamed:
+            raise Offline(f"this {what} is there only under another patient's name or number, and not given out")
         raise NotFound(f"this {what} was received here, but is neither in the spool nor on a verified disc any more")
     return Chosen(there, len(ids) - len(there), on_discs)
 

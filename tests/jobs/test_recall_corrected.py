@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pydicom
+import pytest
 from sqlalchemy import select, update
 
 from jobs import recalls as work
@@ -15,8 +16,11 @@ from jobs.plandocument import plan_document
 from jobs.planning import create_request, make_plan
 from jobs.recalls import RecallWork, begin, document, listing, offer
 from media.verify import verify_path
-from store import catalogue, studylist
+from scp.recalling import is_far
+from scp.sources import NotThere, Sources
+from store import catalogue, retrieval, studylist
 from store.models import Derived, Instance
+from store.models_archive import RecallInstance
 from store.models_jobs import Disc, VolumeInstance
 from store.selection import Selection
 from tests.discs import burn, purge, put_online
@@ -78,9 +82,38 @@ def test_under_another_patients_name_it_is_no_source(house: House, tmp_path: Pat
     assert offer(house.ctx, burnt.image)["restored"] == 2
     told = document(house.ctx, number)
     assert (told["state"], told["as_on_disc"]) == ("DONE", {"instances": 2, "another_patient": 2})
+    with house.db.read() as session:
+        there = retrieval.held(session, everything(house).instance)
+    assert [(one.only_renamed, one.restored, one.places, one.file_sets) for one in there] == [(True, None, [], [])] * 2
     found = plan(house)
     assert found["volumes"] == []
     assert "another patient's name or number" in found["refused"][0]["reason"]
+
+
+@pytest.mark.parametrize("online", [True, False])
+def test_a_file_that_names_another_patient_is_never_sent(house: House, tmp_path: Path, online: bool) -> None:
+    """Whoever receives it would file it under somebody else, with the UID of the one who was examined."""
+    house.receive(2)
+    (burnt,) = burn(house.ctx, tmp_path / "vault", coerce=[RENAMED])
+    if online:
+        put_online(house.ctx, burnt)
+    purge(house.ctx)
+    ids = everything(house).instance
+    with house.db.read() as session:
+        there = retrieval.held(session, ids)
+    assert all(one.only_renamed and not is_far(one) and not one.places for one in there)
+    with (
+        Sources(house.ctx.spool, house.settings.derived_dir) as sources,
+        pytest.raises(NotThere, match="another patient"),
+        sources.open(there[0]),
+    ):
+        pass
+    number = begin(house.ctx, ids, source="c-move:WS", by="WS", selection={})
+    told = document(house.ctx, number)
+    assert told["state"] == "FAILED" and listing(house.ctx)["asks"] == []
+    with house.db.read() as session:
+        reasons = set(session.scalars(select(RecallInstance.reason).where(RecallInstance.recall_id == number)))
+    assert len(reasons) == 1 and "another patient's name" in str(reasons)
 
 
 def test_a_disc_under_the_patients_own_name_is_read_first(house: House, tmp_path: Path) -> None:
