@@ -55,6 +55,7 @@ _USAGE = frozenset(
     {
         "config.settings.SettingsError",
         "store.selection.SelectionError",
+        "sqlalchemy.exc.DataError",
         "jobs.options.OptionsError",
         "media.profiles.ProfileError",
         "store.remotes.BadRemoteNode",
@@ -124,5 +125,7 @@ def _text(error: BaseException, names: list[str]) -> str:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if "sqlalchemy.exc.DBAPIError" in names:
         # Without the statement and details: they may hold a patient's name.
+    if "sqlalchemy.exc.DataError" in names:
+        return "a value is too long, too large, or no text that can be kept"
         return f"the database cannot be used: {getattr(error, 'orig', error)}".splitlines()[0]
     return str(error) or type(error).__name__.lower()

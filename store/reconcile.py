@@ -34,6 +34,8 @@ PATIENT_ID, ISSUER, NAME, BIRTH_DATE = 0x00100020, 0x00100021, 0x00100010, 0x001
 _WHO = (("PatientName", NAME), ("PatientBirthDate", BIRTH_DATE), ("IssuerOfPatientID", ISSUER))
 _FOLDER = "reconcile"
 _REMEMBERED = 10_000
+_MOST_SETS = 10_000
+"""Each is a file of up to a MiB, and what came in by it refers to it for good."""
 _DIGITS = frozenset("0123456789abcdef")
 
 
@@ -46,6 +48,8 @@ def keep_rules(data: Path, documents: Sequence[Mapping[str, Any]]) -> str:
     file = data / _FOLDER / f"{digest}.json"
     if not file.exists():
         file.parent.mkdir(mode=0o700, exist_ok=True)
+        if sum(1 for _ in file.parent.iterdir()) >= _MOST_SETS:
+            raise RulesError(f"{_MOST_SETS} rule sets are kept here already, each for good; use one of them")
         temporary = file.with_name(f".{digest}.{os.getpid()}")
         temporary.write_text(text)
         temporary.replace(file)
@@ -163,14 +167,18 @@ def _take_person(session: Session, rule: Rule, values: Mapping[int, str], edits:
             )
 
 
-def changes_of(session: Session, study: str) -> list[dict[str, Any]]:
-    """What was changed in the instances of a study on their way in: when, by which rules, tag by tag."""
+def changes_of(
+    session: Session, study: str, *, after: int = 0, limit: int | None = None
+) -> list[tuple[int, dict[str, Any]]]:
+    """What was changed in the instances of a study on their way in: when, by which rules, tag by tag; each with the
+    number behind which the next ones are."""
     rows = session.execute(
-        select(Event.at, Instance.sop_instance_uid, Event.detail)
+        select(Event.id, Event.at, Instance.sop_instance_uid, Event.detail)
         .join(Instance, Instance.id == Event.instance_id)
         .join(Series, Series.id == Instance.series_id)
         .join(Study, Study.id == Series.study_id)
-        .where(Study.study_instance_uid == study, Event.kind == "reconcile")
+        .where(Study.study_instance_uid == study, Event.kind == "reconcile", Event.id > after)
         .order_by(Event.id)
+        .limit(limit)
     )
-    return [{"at": at.isoformat(), "sop_instance_uid": uid, **detail} for at, uid, detail in rows]
+    return [(key, {"at": at.isoformat(), "sop_instance_uid": uid, **detail}) for key, at, uid, detail in rows]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import functools
 import inspect
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -28,6 +29,7 @@ from service.errors import UsageError
 MAX_PAGE, DEFAULT_PAGE = 1000, 100
 Document = dict[str, Any]
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_NUL = rb"\u0000"
 
 
 class ProblemModel(BaseModel):
@@ -72,7 +74,7 @@ class Route(APIRoute):
         super().__init__(path, endpoint, **options)
 
     def get_route_handler(self) -> Callable[[Request], Any]:
-        handle = super().get_route_handler()
+        handle = _without_nul(super().get_route_handler())
         if self.methods != {"GET"}:
             handle = _with_whole_text(handle) if self.body_field is not None else handle
             return handle if "if_match" in inspect.signature(self.endpoint).parameters else _unconditional(handle)
@@ -102,10 +104,38 @@ def _with_whole_text(handle: Callable[[Request], Any]) -> Callable[[Request], An
             body.decode()  # json.loads would let them pass
             if _SURROGATE.search(body):
                 json.dumps(json.loads(body), ensure_ascii=False).encode()
+            if _NUL in body and _has_nul(json.loads(body)):
+                raise UsageError("the body has a NUL character")
         except UnicodeError as error:
             raise UsageError("the body is no JSON in UTF-8") from error
         except (ValueError, RecursionError):
             pass  # told by who reads it next
+        response: Response = await handle(request)
+        return response
+
+    return checked
+
+
+def _has_nul(document: Any) -> bool:
+    left = [document]
+    while left:
+        one = left.pop()
+        if isinstance(one, dict):
+            left += [*one, *one.values()]
+        elif isinstance(one, list):
+            left += one
+        elif isinstance(one, str) and "\0" in one:
+            return True
+    return False
+
+
+def _without_nul(handle: Callable[[Request], Any]) -> Callable[[Request], Any]:
+    """NUL is text in JSON and in URLs, but in no name of ours, and PostgreSQL cannot keep it."""
+
+    async def checked(request: Request) -> Response:
+        given = itertools.chain(request.path_params.items(), request.query_params.multi_items())
+        if wrong := next((name for name, value in given if "\0" in str(value)), None):
+            raise UsageError(f"{wrong[:64]!r} has a NUL character")
         response: Response = await handle(request)
         return response
 

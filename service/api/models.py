@@ -13,18 +13,25 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+Text = Annotated[str, Field(max_length=255)]
+LongText = Annotated[str, Field(max_length=10_240)]
+"""As much as an LT or ST of DICOM may have, or more."""
+Texts = Annotated[list[Text], Field(max_length=5000)]
+"""With the numbers of a selection no more values than a statement of PostgreSQL may have (65,535)."""
+
+
 class SelectionBody(_Body):
     """SELECT: several criteria are combined by AND, several values of one by OR."""
 
-    study: list[str] = []
-    series: list[str] = []
-    sop: list[str] = []
-    instance: list[Annotated[int, Field(ge=1, lt=1 << 62)]] = []
-    patient_id: list[str] = []
-    accession: list[str] = []
-    date_range: str = ""
-    modality: list[str] = []
-    calling_ae: list[str] = []
+    study: Texts = []
+    series: Texts = []
+    sop: Texts = []
+    instance: list[Annotated[int, Field(ge=1, lt=1 << 62)]] = Field(default=[], max_length=25_000)
+    patient_id: Texts = []
+    accession: Texts = []
+    date_range: Text = ""
+    modality: Texts = []
+    calling_ae: Texts = []
     all: bool = False
     not_on_disc: bool = False
 
@@ -35,32 +42,32 @@ class SelectionBody(_Body):
 class OptionsBody(_Body):
     """How discs are made; what is left out is taken from the settings."""
 
-    profile: str | None = None
-    medium: str | None = None
+    profile: Text | None = None
+    medium: Text | None = None
     capacity_sectors: int | None = Field(default=None, ge=1, lt=1 << 40)
-    burner: str | None = None
+    burner: Text | None = None
     copies: int | None = Field(default=None, ge=1, le=99)
-    priority: str | None = None
-    patients_per_disc: str | None = None
-    conflicts: str | None = None
+    priority: Text | None = None
+    patients_per_disc: Text | None = None
+    conflicts: Text | None = None
     skip_refused: bool | None = None
-    compress: str | None = None
+    compress: Text | None = None
     allow_lossy: bool | None = None
     coerce: list[dict[str, Any]] | None = Field(default=None, max_length=1000)
     coerce_catalogue: bool | None = None
-    iod: str | None = None
-    protect: str | None = None
+    iod: Text | None = None
+    protect: Text | None = None
     protect_percent: float | None = Field(default=None, ge=3.3, le=200)
     allow_splitting: bool | None = None
     file_set_prefix: str | None = Field(default=None, pattern=r"^[A-Z0-9_]{0,9}$")
-    purpose: str | None = None
+    purpose: Text | None = None
     pull_from: str | None = Field(default=None, max_length=32)
-    label_text: str | None = None
+    label_text: LongText | None = None
     label_using_information_extracted_from_instances: bool | None = None
-    label_style_selection: str | None = None
-    media_disposition: str | None = None
-    barcode_value: str | None = None
-    barcode_symbology: str | None = None
+    label_style_selection: Text | None = None
+    media_disposition: LongText | None = None
+    barcode_value: Text | None = None
+    barcode_symbology: Text | None = None
 
     def given(self) -> dict[str, Any]:
         return self.model_dump(exclude_none=True)
@@ -75,7 +82,7 @@ class JobBody(_Body):
     """Either a selection or a plan."""
 
     selection: SelectionBody | None = None
-    plan: str | None = None
+    plan: Text | None = None
     options: OptionsBody = OptionsBody()
     idempotency_key: str | None = Field(default=None, max_length=255)
 
@@ -83,14 +90,14 @@ class JobBody(_Body):
 class FindBody(_Body):
     """Criteria of a search in the catalogue; in a body, so that no patient's name stands in a URL."""
 
-    patient_id: str = ""
-    patient_name: str = ""
-    study: str = ""
-    accession: str = ""
-    series: str = ""
-    sop: str = ""
-    modality: str = ""
-    date_range: str = ""
+    patient_id: Text = ""
+    patient_name: Text = ""
+    study: Text = ""
+    accession: Text = ""
+    series: Text = ""
+    sop: Text = ""
+    modality: Text = ""
+    date_range: Text = ""
     limit: BodyLimit = MAX_PAGE
     cursor: BodyCursor = None
 
@@ -108,7 +115,7 @@ class MediumBody(_Body):
 class CheckBody(_Body):
     """What came of reading a disc again."""
 
-    disc: str
+    disc: Text
     good: bool
     how: str = Field(max_length=255)
     detail: dict[str, Any] = {}
@@ -134,18 +141,18 @@ class NodeBody(_Body):
     ae_title: str = Field(max_length=16)
     host: str = Field(max_length=255)
     port: int = Field(ge=1, le=65535)
-    retrieve: str = "move"
+    retrieve: Text = "move"
     tls: bool = False
 
 
 class PullBody(_Body):
     """What to fetch; in a body, so that no patient's ID stands in a URL."""
 
-    study: list[str] = []
-    patient_id: list[str] = []
-    accession: list[str] = []
-    date_range: str = ""
-    by: str | None = None
+    study: Texts = []
+    patient_id: Texts = []
+    accession: Texts = []
+    date_range: Text = ""
+    by: Text | None = None
 
 
 class SendBody(_Body):

@@ -46,7 +46,15 @@ def keep(ctx: Ctx, body: RulesBody, actor: Annotated[Actor, needs("studies.recei
     summary="What rules changed in a study's instances on their way in",
     dependencies=[needs("studies.read")],
 )
-def changes(ctx: Ctx, study: Annotated[str, Path(max_length=64, pattern="^[0-9.]+$")]) -> dict[str, Any]:
+def changes(
+    ctx: Ctx,
+    study: Annotated[str, Path(max_length=64, pattern="^[0-9.]+$")],
+    limit: answers.Limit = answers.DEFAULT_PAGE,
+    cursor: answers.Cursor = None,
+) -> dict[str, Any]:
     """By instance: when it came, by which rule set, digest as it came, and each change with old and new value."""
+    after = answers.read_cursor(cursor, int)[0] if cursor else 0
     with ctx.db.read() as session:
-        return answers.listing(changes_of(session, study))
+        found = changes_of(session, study, after=after, limit=limit + 1)
+    more = answers.cursor(found[limit - 1][0]) if len(found) > limit else None
+    return answers.listing([one for _, one in found[:limit]], more)

@@ -152,7 +152,7 @@ def test_a_plan_is_given_up_when_nobody_listens_any_more() -> None:
     lines = _told("plan", endless, Stopping())
     assert next(lines) == {"progress": {"phase": "conform"}}
     lines.close()  # type: ignore[attr-defined]
-    assert ended.wait(10)
+    assert ended.wait(120)
 
 
 @pytest.mark.parametrize(
@@ -194,6 +194,24 @@ def test_what_is_no_text_is_a_wrong_request(client: TestClient, body: bytes) -> 
     assert "no JSON in UTF-8" in is_problem(said, 422)["detail"]
     pair = b'{"text": "\\ud83d\\ude00"}'
     assert client.post("/api/v1/studies/search", content=pair, headers={"Content-Type": "application/json"}).is_success
+
+
+def test_what_no_database_keeps_is_a_wrong_request(client: TestClient) -> None:
+    for path, body in (("studies/search", {"text": "a\0"}), ("checks", {"selection": {"study": ["1", "\0"]}}),
+                       ("schedules", {"name": "x", "cron": "* * * * *", "rules": {"a\0": 1}})):  # fmt: skip
+        assert "has a NUL character" in is_problem(client.post(f"/api/v1/{path}", json=body), 422)["detail"]
+    assert client.post("/api/v1/studies/search", json={"text": "\\u0000"}).status_code == 200, "which is none"
+    for path in ("/api/v1/studies?modality=%00", "/api/v1/nodes/a%00b"):
+        assert "has a NUL character" in is_problem(client.get(path), 422)["detail"]
+    is_problem(client.get("/dicomweb/studies/1.2%00/metadata"), 400)
+
+
+def test_lists_are_bounded(client: TestClient) -> None:
+    for name, most in (("study", 5000), ("instance", 25_000)):
+        given = [1 if name == "instance" else "1.2"] * (most + 1)
+        assert name in is_problem(client.post("/api/v1/checks", json={"selection": {name: given}}), 422)["detail"]
+        right = client.post("/api/v1/checks", json={"selection": {name: given[1:]}})
+        assert "the selection is empty" in is_problem(right, 422)["detail"]
 
 
 def test_what_does_not_exist_is_404(client: TestClient) -> None:

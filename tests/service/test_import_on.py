@@ -10,10 +10,12 @@ import pytest
 from fastapi.testclient import TestClient
 from pydicom.uid import ExplicitVRLittleEndian
 
+from service.api import answers
 from service.api.application import build
 from service.forwarding import send_on
 from service.operations import StoreOperations
 from service.shutdown import Stopping
+from store import reconcile
 from tests.makers import PATIENTS, make, study
 from tests.service.conftest import write
 from tests.service.test_cli import burnish
@@ -98,7 +100,9 @@ def test_wrong_use_is_told_before_anything_is_taken_in(data: Path, tmp_path: Pat
     assert burnish("studies", "--data", data, "--json") == []
 
 
-def test_the_api_keeps_rules_and_tells_what_they_changed(opened: Callable[[], StoreOperations]) -> None:
+def test_the_api_keeps_rules_and_tells_what_they_changed(
+    opened: Callable[[], StoreOperations], monkeypatch: pytest.MonkeyPatch
+) -> None:
     operations = opened()
     app = build(operations, token="secret", hosts=(), stopping=Stopping())
     client = TestClient(app, base_url="http://127.0.0.1", headers={"Authorization": "Bearer secret"})
@@ -110,6 +114,12 @@ def test_the_api_keeps_rules_and_tells_what_they_changed(opened: Callable[[], St
     (listed,) = client.get(f"/api/v1/reconciliations/{made.study_instance_uid}").json()["items"]
     assert (listed["rules"], listed["changes"][0]["old"]) == (digest, "PAT-0001")
     assert client.post("/api/v1/reconciliations", json={"rules": [{"name": "x"}]}).status_code == 422
+    rest = client.get(f"/api/v1/reconciliations/{made.study_instance_uid}", params={"cursor": answers.cursor(1 << 40)})
+    assert rest.json() == {"items": [], "next": None}
+    monkeypatch.setattr(reconcile, "_MOST_SETS", 1)
+    more = client.post("/api/v1/reconciliations", json={"rules": [{**rule, "name": "another"}]})
+    assert more.status_code == 422 and "rule sets are kept" in more.json()["detail"]
+    assert client.post("/api/v1/reconciliations", json={"rules": [rule]}).json()["reconcile"] == digest
     assert client.post(f"/api/v1/instances?reconcile={'0' * 64}", content=made.part10()).status_code == 422
 
 

@@ -87,7 +87,7 @@ def test_what_a_rule_changes_is_in_the_file_in_the_tables_and_in_an_event(door: 
         assert ds[uid].value == made.dataset[uid].value, "references go on to hold"
     assert ds.PixelData == made.dataset.PixelData
     with door.db.read() as session:
-        (told,) = changes_of(session, made.study_instance_uid)
+        ((_, told),) = changes_of(session, made.study_instance_uid)
         (event,) = session.scalars(select(Event).where(Event.kind == "reconcile"))
         assert event.instance_id == outcome.instance_id
         assert session.scalars(select(Patient.patient_id)).all() == ["H-1"]
