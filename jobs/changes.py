@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from media.codecs import transfer_syntax
 from media.elements import dictionary_vr
 from media.recipes import is_lossy
+from media.syntaxes import transfer_syntax
 
 _ALIKE = 3
 """Ways of one attribute to change up to which each is a group of its own."""

@@ -1,4 +1,4 @@
-"""Transfer syntaxes as rows, and frames of compressed pixel data decoded to the samples that the encoder was given.
+"""Frames of compressed pixel data decoded to the samples that the encoder was given.
 
 No colour is ever converted: what a codec's own reversible or irreversible transform needs (JPEG 2000's RCT and ICT) is
 undone, YCbCr stays YCbCr, and the photometric interpretation is made to say so (PS3.5 8.2, PS3.3 C.7.6.3.1.2).
@@ -8,16 +8,14 @@ A decoder is C or Rust code fed with bytes of unknown origin: it may end the pro
 from __future__ import annotations
 
 import struct
-import tomllib
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
-from importlib import resources
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from media.problems import InstanceRefused
+from media.codestreams import Codestream, FrameError, inspect
+from media.syntaxes import TransferSyntax
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,42 +26,6 @@ Decoded = TypeVar("Decoded")
 
 FRAME_LIMIT = 1 << 30
 """Bytes of one decoded frame beyond which we do not decode."""
-
-
-@dataclass(frozen=True, slots=True)
-class TransferSyntax:
-    """A row of config/syntaxes.toml."""
-
-    uid: str
-    name: str
-    encoding: str
-    """``implicit-le``, ``explicit-le``, ``explicit-be``, ``deflated`` or ``encapsulated``."""
-    codec: str = ""
-    """For encapsulated ones: ``jpeg``, ``jpeg-ls``, ``jpeg2000``, ``rle``, ``deflate`` or ``none``."""
-    lossless: bool = False
-    refused: str = ""
-    """Why its pixel data cannot be decoded; ``""`` where it can."""
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.uid})"
-
-
-@cache
-def transfer_syntaxes() -> Mapping[str, TransferSyntax]:
-    """Every transfer syntax that we know, by UID."""
-    rows = tomllib.loads(resources.files("config").joinpath("syntaxes.toml").read_text("utf-8"))["syntax"]
-    return {row["uid"]: TransferSyntax(**row) for row in rows}
-
-
-def transfer_syntax(uid: str) -> TransferSyntax:
-    """The row of ``uid``; one that we do not know is a row that says so in ``refused``."""
-    return transfer_syntaxes().get(uid) or TransferSyntax(
-        uid, "unknown or private transfer syntax", "", refused="it is not a transfer syntax of the standard"
-    )
-
-
-class FrameError(Exception):
-    """A frame cannot be decoded; the text says why, and the caller adds which frame of which instance."""
 
 
 class MoreBits(Exception):
@@ -104,82 +66,6 @@ class PixelFormat:
     def pixel_bytes(self) -> int:
         """Bytes of the whole Pixel Data, without the pad byte (1-bit pixels are packed, also over frames)."""
         return (self.sample_count * self.frames * self.bits_allocated + 7) // 8
-
-
-@dataclass(frozen=True, slots=True)
-class Codestream:
-    """What the head of a compressed frame says of itself; 0 is unsaid."""
-
-    rows: int = 0
-    columns: int = 0
-    components: int = 0
-    precision: int = 0
-    signed: bool = False
-    rgb: bool = False
-    """The component identifiers are R, G, B."""
-    jfif: bool = False
-    """A JFIF marker: three components are YCbCr."""
-    sequential: bool = False
-    """Sequential DCT (SOF0, SOF1): every scan has all 64 coefficients."""
-
-
-def inspect(codec: str, frame: bytes) -> Codestream:
-    """Read a compressed frame's own head. FrameError where it is none of its codec's."""
-    if codec in ("jpeg", "jpeg-ls"):
-        return _inspect_jpeg(frame)
-    if codec == "jpeg2000":
-        return _inspect_jpeg2000(frame)
-    return Codestream()
-
-
-def _inspect_jpeg(frame: bytes) -> Codestream:
-    at = frame.find(b"\xff\xd8", 0, 64)
-    if at < 0:
-        raise FrameError("it does not begin like a JPEG codestream")
-    at += 2
-    jfif = False
-    while at + 4 <= len(frame):
-        if frame[at] != 0xFF:
-            raise FrameError("its JPEG codestream is damaged: a marker is missing")
-        marker = frame[at + 1]
-        if marker in (0xFF, 0x01) or 0xD0 <= marker <= 0xD8:
-            at += 1 if marker == 0xFF else 2
-            continue
-        length = struct.unpack_from(">H", frame, at + 2)[0]
-        body = frame[at + 4 : at + 2 + length]
-        if marker == 0xE0 and body.startswith(b"JFIF"):
-            jfif = True
-        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
-            if len(body) < 6 or len(body) < 6 + 3 * body[5]:
-                raise FrameError("its JPEG frame header is cut off")
-            precision, rows, columns, components = struct.unpack_from(">BHHB", body)
-            identifiers = bytes(body[6 + 3 * component] for component in range(components))
-            return Codestream(
-                rows=rows,
-                columns=columns,
-                components=components,
-                precision=precision,
-                rgb=identifiers in (b"RGB", b"rgb"),
-                jfif=jfif,
-                sequential=marker in (0xC0, 0xC1),
-            )
-        if marker in (0xD9, 0xDA):
-            break
-        at += 2 + length
-    raise FrameError("its JPEG codestream has no frame header")
-
-
-def _inspect_jpeg2000(frame: bytes) -> Codestream:
-    at = frame.find(b"\xff\x4f\xff\x51", 0, 4096)
-    if at < 0 or len(frame) < at + 45:
-        raise FrameError("it does not begin like a JPEG 2000 codestream")
-    _, _, x1, y1, x0, y0 = struct.unpack_from(">HHIIII", frame, at + 4)
-    components = struct.unpack_from(">H", frame, at + 40)[0]
-    depths = frame[at + 42 : at + 42 + 3 * components : 3]
-    if not depths:
-        raise FrameError("its JPEG 2000 codestream has no components")
-    precision = max((depth & 0x7F) + 1 for depth in depths)
-    return Codestream(y1 - y0, x1 - x0, components, precision, bool(depths[0] & 0x80))
 
 
 def decoded_format(syntax: TransferSyntax, declared: PixelFormat, stream: Codestream) -> PixelFormat:
@@ -404,11 +290,3 @@ class BitPacker:
     def finish(self) -> bytes:
         rest = self._rest
         return self.pack(bytes(8 - len(rest))) if rest else b""
-
-
-def require_decodable(syntax: TransferSyntax, sop_instance_uid: str) -> None:
-    """InstanceRefused, by name and with the reason, where ``syntax`` is one that we do not decode."""
-    if syntax.refused:
-        raise InstanceRefused(
-            "INST_AP_CONFLICT", f"Instance {sop_instance_uid} is in {syntax}, which cannot be decoded: {syntax.refused}"
-        )

@@ -14,7 +14,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from media import pixels
-from media.codecs import FRAME_LIMIT, FrameError, PixelFormat
+from media.codecs import FRAME_LIMIT, PixelFormat
+from media.codestreams import FrameError
 from media.elements import PIXEL_DATA
 from media.encoders import Encoder, encode
 from media.framewriter import is_palette

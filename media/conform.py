@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from media.codecs import FrameError, transfer_syntax
+from media.codestreams import FrameError
 from media.compress import FrameCollector, Unsuitable
 from media.derivation import Outcome, lossy_rewrite
 from media.editing import edit_instance
@@ -32,6 +32,7 @@ from media.part10 import CHUNK, EXPLICIT_LE, file_meta, locate
 from media.problems import InstanceRefused, MediaError, NotDicom
 from media.quick import compress_quickly
 from media.recipes import EDIT_RECIPE, is_lossy, recipe_syntax
+from media.syntaxes import transfer_syntax
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ import struct
 from dataclasses import dataclass, replace
 
 from media import pixels
-from media.codecs import transfer_syntax
 from media.compress import Unsuitable
 from media.encoders import Encoder
 from media.framewriter import Rewrite, derived, pixel_rewrite
 from media.lossy import INTERCEPT, MODALITY_LUT, RESCALE_TYPE, SLOPE, Survey, rescaled
+from media.syntaxes import transfer_syntax
 
 _IMAGE_TYPE, _SOP_CLASS = 0x00080008, 0x00080016
 _DERIVATION_DESCRIPTION, _SOURCE_IMAGE, _DERIVATION_CODE = 0x00082111, 0x00082112, 0x00089215

@@ -15,7 +15,9 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from media import jpeglossless
-from media.codecs import FrameError, PixelFormat, decode, transfer_syntax
+from media.codecs import PixelFormat, decode
+from media.codestreams import FrameError
+from media.syntaxes import transfer_syntax
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

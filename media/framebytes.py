@@ -14,17 +14,8 @@ from types import TracebackType
 from typing import Self
 
 from media import pixels
-from media.codecs import (
-    FRAME_LIMIT,
-    BitPacker,
-    FrameError,
-    MoreBits,
-    PixelFormat,
-    TransferSyntax,
-    decode,
-    require_within,
-)
-from media.codecs import transfer_syntax as syntax_of
+from media.codecs import FRAME_LIMIT, BitPacker, MoreBits, PixelFormat, decode, require_within
+from media.codestreams import FrameError
 from media.elements import (
     PIXEL_DATA,
     UNDEFINED,
@@ -40,6 +31,8 @@ from media.frames import Fragments
 from media.part10 import CHUNK, locate
 from media.pixels import cell_unit, compressed_pixels, pixel_format
 from media.problems import InstanceRefused
+from media.syntaxes import TransferSyntax
+from media.syntaxes import transfer_syntax as syntax_of
 
 _FLOAT, _DOUBLE = 0x7FE00008, 0x7FE00009
 _WORDS = pixels.FACTS - pixels.TEXT_FACTS

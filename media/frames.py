@@ -7,7 +7,8 @@ from array import array
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from media.codecs import FRAME_LIMIT, FrameError
+from media.codecs import FRAME_LIMIT
+from media.codestreams import FrameError
 from media.elements import ITEM, SEQUENCE_END, UNDEFINED, Source, tag_text
 from media.problems import NotDicom
 

@@ -10,16 +10,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from media import pixels
-from media.codecs import (
-    FRAME_LIMIT,
-    FrameError,
-    MoreBits,
-    PixelFormat,
-    decode,
-    require_decodable,
-    require_within,
-    transfer_syntax,
-)
+from media.codecs import FRAME_LIMIT, MoreBits, PixelFormat, decode, require_within
+from media.codestreams import FrameError
 from media.elements import (
     PIXEL_DATA,
     UNDEFINED,
@@ -37,6 +29,7 @@ from media.elements import (
 from media.part10 import CHUNK, locate
 from media.pixels import cell_unit, compressed_pixels, pixel_format
 from media.problems import InstanceRefused, NotDicom
+from media.syntaxes import require_decodable, transfer_syntax
 
 REPRESENTATIVE_FRAME = 0x00286010
 PADDING_VALUE, PADDING_LIMIT = 0x00280120, 0x00280121

@@ -14,7 +14,8 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from media import pixels
-from media.codecs import FrameError, PixelFormat
+from media.codecs import PixelFormat
+from media.codestreams import FrameError
 from media.compress import (
     KEPT,
     SOP_CLASS,

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from media import pixels
-from media.codecs import FrameError, MoreBits, TransferSyntax, require_decodable, transfer_syntax
+from media.codecs import MoreBits
+from media.codestreams import FrameError
 from media.elements import (
     PIXEL_DATA,
     UNDEFINED,
@@ -35,6 +36,7 @@ from media.items import Change
 from media.part10 import CHUNK, LONG_VRS, Part10
 from media.pixels import CompressedPixels, Facts, Oversized, cell_unit, compressed_pixels, plain_samples, text
 from media.problems import InstanceRefused
+from media.syntaxes import TransferSyntax, require_decodable, transfer_syntax
 
 _SOP_CLASS, _SOP_INSTANCE = 0x00080016, 0x00080018
 _TEXT = pixels.TEXT_FACTS | {_SOP_CLASS, _SOP_INSTANCE}

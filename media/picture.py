@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from media import framesource as tags
 from media import pixels
-from media.codecs import FrameError
+from media.codestreams import FrameError
 from media.framesource import Frame, numbers, representative_frame, words_of
 from media.problems import InstanceRefused
 

@@ -6,19 +6,12 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from media.codecs import (
-    FRAME_LIMIT,
-    BitPacker,
-    FrameError,
-    PixelFormat,
-    TransferSyntax,
-    decode,
-    decoded_format,
-    inspect,
-)
+from media.codecs import FRAME_LIMIT, BitPacker, PixelFormat, decode, decoded_format
+from media.codestreams import FrameError, inspect
 from media.elements import Element, Source, swapped, tag_text
 from media.frames import Fragments
 from media.part10 import CHUNK
+from media.syntaxes import TransferSyntax
 
 PHOTOMETRIC, PLANAR, FRAMES, ALLOCATED, STORED, HIGH, SIGNED = (
     0x00280004, 0x00280006, 0x00280008, 0x00280100, 0x00280101, 0x00280102, 0x00280103,

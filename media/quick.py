@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from media.codecs import FrameError, transfer_syntax
+from media.codestreams import FrameError
 from media.compress import SOP_CLASS, FrameCollector, Unsuitable
 from media.elements import ITEM, ITEM_END, PIXEL_DATA, SEQUENCE_END, UNDEFINED
 from media.encoders import Encoder
 from media.explicit import ExplicitWriter
 from media.framewriter import FrameWriter, merged, pixel_rewrite
 from media.part10 import CHUNK, EXPLICIT_LE, LONG_VRS, MEDIA_STORAGE_DIRECTORY, VRS, file_meta
+from media.syntaxes import transfer_syntax
 
 LARGEST = 1 << 26
 """Bytes of a file that is held in memory."""

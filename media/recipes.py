@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from media.codecs import TransferSyntax, require_decodable, transfer_syntax
 from media.encoders import encoder_of, encoders, lossy_encoders
 from media.part10 import EXPLICIT_LE
 from media.pixellimits import pixel_limits
 from media.problems import InstanceRefused, MediaError
 from media.profiles import Profile
+from media.syntaxes import TransferSyntax, require_decodable, transfer_syntax
 
 EXPLICIT_LE_RECIPE = "explicit-le/1"
 EDIT_RECIPE = "edit/1"

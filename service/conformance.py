@@ -16,9 +16,9 @@ from importlib.metadata import version
 from typing import Any
 
 from media.charsets import DEFINED_TERMS, UNDECLARED
-from media.codecs import transfer_syntaxes
 from media.encoders import encoders, lossy_encoders
 from media.records import record_type
+from media.syntaxes import transfer_syntaxes
 from media.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 COMMAND = "python -m service.conformance > docs/conformance.md"

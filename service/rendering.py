@@ -220,7 +220,7 @@ def render(
     import imagecodecs
 
     from media import picture
-    from media.codecs import FrameError
+    from media.codestreams import FrameError
     from media.framesource import frame_at
 
     found = frame_at(path, frame, limit=FRAME_LIMIT)

@@ -18,22 +18,12 @@ from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate, encapsulate_extended, generate_frames
 from pydicom.uid import UID_dictionary
 
-from media.codecs import (
-    BitPacker,
-    Codestream,
-    FrameError,
-    MoreBits,
-    PixelFormat,
-    decode,
-    decoded_format,
-    inspect,
-    require_decodable,
-    transfer_syntax,
-    transfer_syntaxes,
-)
+from media.codecs import BitPacker, MoreBits, PixelFormat, decode, decoded_format
+from media.codestreams import Codestream, FrameError, inspect
 from media.elements import Source
 from media.frames import Fragments
 from media.problems import InstanceRefused, MediaError, NotDicom
+from media.syntaxes import require_decodable, transfer_syntax, transfer_syntaxes
 from tests.soak import size
 
 GREY = PixelFormat(4, 6, 1, "MONOCHROME2", 0, 16, 12, 11, False)

@@ -7,10 +7,10 @@ from importlib import resources
 
 import pytest
 
-from media.codecs import transfer_syntaxes
 from media.profile_keys import key_sets
 from media.profiles import ProfileError, check_pair, profile, profiles, profiles_for
 from media.records import record_type
+from media.syntaxes import transfer_syntaxes
 
 MEDIA = tomllib.loads(resources.files("config").joinpath("mediatypes.toml").read_text("utf-8"))
 EXPLICIT = "1.2.840.10008.1.2.1"
