@@ -11,11 +11,13 @@ import typer
 from typer.core import TyperGroup
 
 from service.commands import (
+    atrisk,
     audit,
     catalogue,
     change,
     devices,
     discs,
+    holds,
     label,
     look,
     nodes,
@@ -111,9 +113,9 @@ app.command("repair")(repair.repair)
 app.command("find")(look.find)
 app.add_typer(catalogue.catalogue, name="catalogue")
 app.add_typer(discs.discs, name="discs")
-app.command("at-risk")(discs.at_risk)
-app.command("keep")(discs.keep)
-app.command("reburn")(discs.reburn)
+app.command("at-risk")(atrisk.at_risk)
+app.command("keep")(holds.keep)
+app.command("reburn")(atrisk.reburn)
 app.command("recall")(recalls.recall)
 app.command("recalls")(recalls.recalls)
 app.command("insert")(recalls.insert)

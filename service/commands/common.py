@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from service.lock import DataLock
     from service.operations import StoreOperations
 
+_PAGE = 1000
+"""Items of a list that are asked for at a time."""
+
 DataOption = Annotated[
     Path | None,
     typer.Option("--data", metavar="DIR", help="Data folder (also BURNISH_DATA).", file_okay=False),
@@ -32,125 +35,10 @@ ConfigOption = Annotated[
     typer.Option("--config", metavar="FILE", help="Settings file (TOML).", dir_okay=False),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-
-StudyOption = Annotated[list[str] | None, typer.Option("--study", metavar="UID", help="SELECT: a study; repeatable.")]
-SeriesOption = Annotated[
-    list[str] | None, typer.Option("--series", metavar="UID", help="SELECT: a series; repeatable.")
-]
-SopOption = Annotated[list[str] | None, typer.Option("--sop", metavar="UID", help="SELECT: an instance; repeatable.")]
-PatientIdOption = Annotated[
-    list[str] | None, typer.Option("--patient-id", metavar="ID", help="SELECT: by Patient ID; repeatable.")
-]
-AccessionOption = Annotated[
-    list[str] | None, typer.Option("--accession", metavar="X", help="SELECT: by Accession Number; repeatable.")
-]
 DateRangeOption = Annotated[
     str | None,
     typer.Option("--date-range", metavar="A-B", help="SELECT: study dates YYYYMMDD-YYYYMMDD, either end may be open."),
 ]
-ModalityOption = Annotated[
-    list[str] | None, typer.Option("--modality", metavar="M", help="SELECT: by modality; repeatable.")
-]
-CallingAeOption = Annotated[
-    list[str] | None, typer.Option("--calling-ae", metavar="X", help="SELECT: by the sender's AE title; repeatable.")
-]
-AllOption = Annotated[bool, typer.Option("--all", help="SELECT: everything in the spool.")]
-NotOnDiscOption = Annotated[bool, typer.Option("--not-on-disc", help="SELECT: what no verified disc holds.")]
-
-ProfileOption = Annotated[
-    str | None,
-    typer.Option("--profile", metavar="P", help="Application Profile, e.g. STD-GEN-CD, or auto."),
-]
-MediumOption = Annotated[str | None, typer.Option("--medium", metavar="M", help="Medium, e.g. CD-R-80 or BD-25.")]
-CapacityOption = Annotated[
-    int | None,
-    typer.Option("--capacity-sectors", metavar="N", help="Usable sectors of 2048 bytes, instead of the medium's own."),
-]
-PatientsOption = Annotated[
-    str | None, typer.Option("--patients-per-disc", metavar="one|many", help="Whether patients may share a volume.")
-]
-ConflictsOption = Annotated[
-    str | None,
-    typer.Option(
-        "--conflicts", metavar="first|latest|refuse|keep-both", help="Instances with one UID and different content."
-    ),
-]
-PurposeOption = Annotated[
-    str | None,
-    typer.Option(
-        "--purpose",
-        metavar="archive|backup|handout",
-        help="What the discs are for; only those for the archive are places where the catalogue finds instances.",
-    ),
-]
-SkipRefusedOption = Annotated[
-    bool, typer.Option("--skip-refused", help="Make the discs without the instances that are refused.")
-]
-CompressOption = Annotated[
-    str | None,
-    typer.Option(
-        "--compress",
-        metavar="none|lossless|lossy|keep",
-        help="Pixel data uncompressed, compressed, or as received; the profile permitting.",
-    ),
-]
-CoerceOption = Annotated[
-    Path | None,
-    typer.Option("--coerce", metavar="FILE", help="Rules (TOML) by which attributes are corrected on the disc."),
-]
-CatalogueOption = Annotated[
-    bool,
-    typer.Option("--coerce-catalogue", help="Patient and study attributes as the catalogue has them."),
-]
-AllowLossyOption = Annotated[
-    bool, typer.Option("--allow-lossy", help="Lossy compression is allowed, but for what the site protects.")
-]
-IodOption = Annotated[
-    str | None,
-    typer.Option(
-        "--iod",
-        metavar="off|report|strict",
-        help="IOD check: what instances lack of what PS3.3 demands is told, or (strict) refused.",
-    ),
-]
-ProtectOption = Annotated[
-    str | None,
-    typer.Option(
-        "--protect",
-        metavar="rs02|rs03|none",
-        help="Error-correction data behind the file system, by dvdisaster: RS02 of any size, RS03 fills the medium.",
-    ),
-]
-ProtectPercentOption = Annotated[
-    float | None,
-    typer.Option("--protect-percent", metavar="N", help="Least redundancy of error-correction data, percent."),
-]
-NoSplittingOption = Annotated[
-    bool, typer.Option("--no-splitting", help="Fail rather than spread the request over several volumes.")
-]
-LabelTextOption = Annotated[
-    str | None, typer.Option("--label-text", metavar="TEXT", help="Text for the labels of the discs.")
-]
-BarcodeOption = Annotated[
-    str | None, typer.Option("--barcode", metavar="VALUE", help="Barcode for the labels of the discs.")
-]
-SymbologyOption = Annotated[
-    str | None, typer.Option("--barcode-symbology", metavar="X", help="Of the barcode, e.g. CODE128, CODE39, QR.")
-]
-PrefixOption = Annotated[
-    str | None, typer.Option("--file-set-prefix", metavar="X", help="Beginning of the File-set IDs, A-Z 0-9 _.")
-]
-
-
-def selection(**criteria: Any) -> dict[str, Any]:
-    """SELECT as a JSON document; what was not said is left out. Raises ``UsageError`` where nothing was."""
-    given = {key: value for key, value in criteria.items() if value}
-    if not given:
-        raise UsageError(
-            "nothing is selected; say --study, --series, --sop, --patient-id, --accession, --date-range, "
-            "--modality, --calling-ae, --all or --not-on-disc"
-        )
-    return given
 
 
 def coerce_rules(path: Path | None) -> list[dict[str, Any]] | None:
@@ -262,6 +150,18 @@ def quiet_logs(settings: Settings) -> None:
     from service.logs import configure
 
     configure(level="warning", style=settings.log.format)
+
+
+def everything(call: Any, path: str, **query: Any) -> list[dict[str, Any]]:
+    """Every item of a list, page by page."""
+    found: list[dict[str, Any]] = []
+    cursor: str | None = None
+    while True:
+        page = call("GET", path, limit=_PAGE, cursor=cursor, **query)
+        found += page["items"]
+        cursor = page["next"]
+        if cursor is None:
+            return found
 
 
 def print_json(document: Any) -> None:

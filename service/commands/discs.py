@@ -1,58 +1,33 @@
-"""Commands about discs as things that are kept: ``discs``, ``at-risk``, ``keep``."""
+"""Commands about discs as things that are kept: where they are, who has them, which are lost."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
 
+from service.commands.atrisk import show_volume
 from service.commands.common import (
-    AccessionOption,
-    AllOption,
-    CallingAeOption,
     ConfigOption,
     DataOption,
-    DateRangeOption,
     JsonOption,
-    ModalityOption,
-    NotOnDiscOption,
-    PatientIdOption,
-    SeriesOption,
-    SopOption,
-    StudyOption,
     api,
+    everything,
     load_settings,
     plain,
     print_json,
     say,
-    selection,
-    study_words,
     table,
 )
-from service.commands.show import job as show_job
-from service.commands.show import phases
+from service.commands.show import standing
 from service.errors import UsageError
 
-_PAGE = 1000
 _PURPOSES = ("archive", "backup", "handout")
 
 discs = typer.Typer(help="Discs: where they are, who has them, which are lost.", no_args_is_help=True)
 DiscArgument = Annotated[str, typer.Argument(metavar="DISC", help="The disc, D12, as `burnish discs list` names it.")]
 ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept with the disc.")]
-
-
-def everything(call: Any, path: str, **query: Any) -> list[dict[str, Any]]:
-    """Every item of a list, page by page."""
-    found: list[dict[str, Any]] = []
-    cursor: str | None = None
-    while True:
-        page = call("GET", path, limit=_PAGE, cursor=cursor, **query)
-        found += page["items"]
-        cursor = page["next"]
-        if cursor is None:
-            return found
 
 
 @discs.command("list")
@@ -92,7 +67,7 @@ def list_(
                 disc["copy"],
                 disc["purpose"],
                 disc["pool"],
-                _how(disc),
+                standing(disc),
                 disc["shelf"],
                 disc["checked_out_to"],
                 (disc["checked_at"] or disc["verified_at"] or "")[:10],
@@ -116,7 +91,7 @@ def show(disc: DiscArgument, json: JsonOption = False, data: DataOption = None, 
         f"volume {document['volume']} of {document['of']}",
         ("What", "How it is"),
         [
-            ("state", _how(document)),
+            ("state", standing(document)),
             ("copies", f"{document['good_copies']} good, {document['wanted_copies']} wanted"),
             ("purpose", " of pool ".join(filter(None, (document["purpose"], document["pool"])))),
             ("shelf", document["shelf"]),
@@ -247,6 +222,8 @@ def return_(
     """Note that a disc is back."""
     document = _post(disc, "return", {"shelf": shelf}, config, data, json=json)
     say(f"{document['disc']} is back" + (f" on shelf {plain(document['shelf'])}" if document["shelf"] else ""))
+    if document["marked"] == "LOST":
+        say(f"it is marked as lost still: `burnish discs found {document['disc']}` makes it count again")
 
 
 @discs.command("lost")
@@ -286,7 +263,7 @@ def found(
     if document["counts"]:
         say(f"{document['disc']} is counted on again; `burnish verify PATH --record` reads it")
     else:
-        say(f"{document['disc']} is there; it does not count: {_how(document)}, {document['purpose']}")
+        say(f"{document['disc']} is there; it does not count: {standing(document)}, {document['purpose']}")
 
 
 @discs.command("purpose")
@@ -341,200 +318,3 @@ def _post(disc: str, action: str, body: dict[str, Any], config: Any, data: Any, 
     if json:
         print_json(document)
     return document
-
-
-def _how(disc: dict[str, Any]) -> str:
-    """How a disc stands, in a word or two."""
-    if disc["marked"]:
-        return f"{disc['marked']} since {disc['marked_at'][:10]}" if "marked_at" in disc else str(disc["marked"])
-    return f"{disc['state']}, found {disc['checked_result']}" if disc["checked_result"] else str(disc["state"])
-
-
-# ------------------------------------------------------------------ at risk
-
-
-def at_risk(
-    *,
-    in_spool: Annotated[
-        bool, typer.Option("--in-spool", help="Also volumes on too few discs of which everything is in the spool.")
-    ] = False,
-    json: JsonOption = False,
-    data: DataOption = None,
-    config: ConfigOption = None,
-) -> None:
-    """What is on too few discs and not in the spool, and from what it can be made again. Exit status 1 if anything."""
-    query: dict[str, Any] = {"in_spool": "true"} if in_spool else {}
-    with api(load_settings(config, data)) as call:
-        documents = everything(call, "/at-risk", **query)
-        unsure = call("GET", "/at-risk", limit=1, **query)["purpose_unknown"]
-    if json:
-        print_json(documents)
-    else:
-        for document in documents:
-            show_volume(document)
-    if unsure["volumes"]:
-        say(
-            f"{unsure['volumes']} volumes are on discs alone of which nobody said what they are for: say of those that "
-            "are kept here `burnish discs purpose --all-unknown archive` (`burnish discs list --purpose unknown`)"
-        )
-    elif not documents:
-        say("nothing is at risk")
-    if unsure["volumes"] or any(document["at_risk"] for document in documents):
-        raise typer.Exit(1)
-
-
-def show_volume(document: dict[str, Any]) -> None:
-    """A volume on too few discs: its discs, what of it is at risk, and what it can be made from."""
-    worst = "NOTHING IS LEFT of a study" if document["gone"] else "at risk" if document["at_risk"] else "in the spool"
-    typer.echo(
-        f"{document['file_set_id']}: {document['good_copies']} of {document['wanted_copies']} discs are good ({worst})"
-    )
-    for disc in document["discs"]:
-        where = ", ".join(filter(None, (disc["shelf"], disc["checked_out_to"] and f"with {disc['checked_out_to']}")))
-        typer.echo(f"  {disc['disc']:6} copy {disc['copy']}: {_how(disc)}{f' ({plain(where)})' if where else ''}")
-    for study in document["studies"]:
-        if study["at_risk"] or not document["at_risk"]:
-            typer.echo(f"  {study_words(study)}: {study['at_risk']} of {study['instances']} instances at risk")
-    offer = document["reburn"]
-    source = {"disc": f"{offer['disc']}", "damaged disc": f"what can be read of {offer['disc']}"}
-    if offer["command"]:
-        typer.echo(f"  make it again from {source.get(offer['from'], 'the spool')}: {offer['command']}")
-    else:
-        typer.echo("  there is nothing that it could be made from")
-
-
-# ------------------------------------------------------------------ reburn
-
-
-def reburn(
-    of: Annotated[str, typer.Argument(metavar="DISC|VOLUME", help="A disc (D12), a File-set ID or File-set UID.")],
-    *,
-    from_: Annotated[
-        Path | None, typer.Option("--from", metavar="PATH", help="An image, a folder or a drive to make it from.")
-    ] = None,
-    copies: Annotated[int | None, typer.Option("--copies", metavar="N", min=1, help="How many discs.")] = None,
-    burner: Annotated[str, typer.Option("--burner", metavar="B", help="Else the one that made it before.")] = "",
-    priority: Annotated[str, typer.Option("--priority", metavar="high|med|low", help="Of the job.")] = "med",
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end of the job, showing its progress.")] = False,
-    json: JsonOption = False,
-    data: DataOption = None,
-    config: ConfigOption = None,
-) -> None:
-    """Make another copy of a volume: from the spool where all of it is there, else from another copy."""
-    from service import waiting
-    from service.calls import LocalCall, RunningCall
-    from service.client import ServiceOperations
-
-    body = {
-        "of": of,
-        "copies": copies,
-        "burner": burner,
-        "from": str(from_.absolute()) if from_ is not None else "",
-        "priority": priority,
-    }
-
-    def ask(ops: Any) -> dict[str, Any]:
-        call = RunningCall(ops) if isinstance(ops, ServiceOperations) else LocalCall(ops)
-        with phases() as told:
-            document = call.told("reburn", "/reburns", body, told)
-        back = f"; {document['restored']} files were read back into the spool" if document["restored"] else ""
-        say(f"{document['job']} makes it from {plain(document['from'])}{back}")
-        job: dict[str, Any] = ops.job(document["job"])
-        return job
-
-    document = waiting.run(load_settings(config, data), ask, command="reburn", wait=wait)
-    if json:
-        print_json({key: value for key, value in document.items() if key not in ("progress", "report")})
-    else:
-        show_job(document)
-    if document["state"] in ("FAILED", "CANCELLED"):
-        raise typer.Exit(1)
-
-
-# ------------------------------------------------------------------ keep
-
-
-def keep(
-    *,
-    study: StudyOption = None,
-    series: SeriesOption = None,
-    sop: SopOption = None,
-    patient_id: PatientIdOption = None,
-    accession: AccessionOption = None,
-    date_range: DateRangeOption = None,
-    modality: ModalityOption = None,
-    calling_ae: CallingAeOption = None,
-    all_: AllOption = False,
-    not_on_disc: NotOnDiscOption = False,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; needed.")] = "",
-    until: Annotated[str, typer.Option("--until", metavar="DAY", help="The last day, YYYY-MM-DD; else for ever.")] = "",
-    list_: Annotated[bool, typer.Option("--list", help="Show the holds in force.")] = False,
-    every: Annotated[bool, typer.Option("--every", help="With --list: also those over or released.")] = False,
-    release: Annotated[
-        list[str] | None, typer.Option("--release", metavar="ID", help="Let go of a hold; repeatable.")
-    ] = None,
-    json: JsonOption = False,
-    data: DataOption = None,
-    config: ConfigOption = None,
-) -> None:
-    """Hold whole studies in the spool, whatever is purged; show the holds, let go of them."""
-    criteria: dict[str, Any] = {
-        "study": study,
-        "series": series,
-        "sop": sop,
-        "patient_id": patient_id,
-        "accession": accession,
-        "date_range": date_range,
-        "modality": modality,
-        "calling_ae": calling_ae,
-        "all": all_,
-        "not_on_disc": not_on_disc,
-    }
-    if ((list_ or release) and any([*criteria.values(), reason, until])) or (list_ and release):
-        raise UsageError("--list and --release ID stand alone; SELECT with --reason makes a hold")
-    settings = load_settings(config, data)
-    if list_:
-        with api(settings) as call:
-            _show_holds(everything(call, "/holds", **({"every": "true"} if every else {})), json=json)
-        return
-    if release:
-        with api(settings) as call:
-            document = call("POST", "/holds/release", {"holds": release})
-        say(f"{document['released']} holds released")
-    else:
-        chosen = selection(**criteria)
-        if not reason.strip():
-            raise UsageError("say why: --reason TEXT")
-        with api(settings) as call:
-            document = call("POST", "/holds", {"selection": chosen, "reason": reason, "until": until})
-        away = f"; {document['not_in_spool']} of their instances are on discs alone" if document["not_in_spool"] else ""
-        say(f"{len(document['holds'])} studies are held in the spool ({', '.join(document['holds'][:10])}){away}")
-    if json:
-        print_json(document)
-
-
-def _show_holds(documents: list[dict[str, Any]], *, json: bool) -> None:
-    if json:
-        print_json(documents)
-        return
-    if not documents:
-        say("nothing is held")
-        return
-    table(
-        "",
-        ("Hold", "Study Instance UID", "Patient ID", "Patient name", "Study date", "Reason", "By", "Since", "Until"),
-        [
-            (
-                hold["hold"],
-                hold["study_instance_uid"],
-                hold["patient_id"],
-                hold["patient_name"],
-                hold["study_date"],
-                hold["reason"],
-                hold["by"],
-                hold["created_at"][:10],
-                "released" if hold["released_at"] else (hold["until"] or "")[:16].replace("T", " "),
-            )
-            for hold in documents
-        ],
-    )

@@ -8,27 +8,17 @@ import typer
 
 from service.commands import show
 from service.commands.common import (
-    AccessionOption,
-    AllOption,
-    CallingAeOption,
     ConfigOption,
     DataOption,
-    DateRangeOption,
     JsonOption,
-    ModalityOption,
-    NotOnDiscOption,
-    PatientIdOption,
-    SeriesOption,
-    SopOption,
-    StudyOption,
     load_settings,
     operations,
     plain,
     print_json,
     say,
-    selection,
     table,
 )
+from service.commands.groups import Said, selection, selects
 from service.errors import UsageError
 
 _SHOWN = 20
@@ -143,19 +133,11 @@ def pull(
         raise typer.Exit(1)
 
 
+@selects
 def send(
     name: NameArgument,
     *,
-    study: StudyOption = None,
-    series: SeriesOption = None,
-    sop: SopOption = None,
-    patient_id: PatientIdOption = None,
-    accession: AccessionOption = None,
-    date_range: DateRangeOption = None,
-    modality: ModalityOption = None,
-    calling_ae: CallingAeOption = None,
-    all_: AllOption = False,
-    not_on_disc: NotOnDiscOption = False,
+    selected: Said,
     commit: Annotated[
         bool, typer.Option("--commit", help="Then ask the node to commit them, and wait for it.")
     ] = False,
@@ -164,18 +146,7 @@ def send(
     config: ConfigOption = None,
 ) -> None:
     """Send instances of the spool to a node (C-STORE)."""
-    chosen = selection(
-        study=study,
-        series=series,
-        sop=sop,
-        patient_id=patient_id,
-        accession=accession,
-        date_range=date_range,
-        modality=modality,
-        calling_ae=calling_ae,
-        all=all_,
-        not_on_disc=not_on_disc,
-    )
+    chosen = selection(selected)
     with operations(load_settings(config, data)) as ops, show.phases() as told:
         document = ops.send(name, chosen, told, commit=commit)
     if json:

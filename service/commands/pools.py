@@ -8,45 +8,19 @@ import typer
 
 from service.commands import show as shown
 from service.commands.common import (
-    AccessionOption,
-    AllOption,
-    AllowLossyOption,
-    BarcodeOption,
-    CallingAeOption,
-    CapacityOption,
-    CoerceOption,
-    CompressOption,
     ConfigOption,
-    ConflictsOption,
     DataOption,
-    DateRangeOption,
     JsonOption,
-    LabelTextOption,
-    MediumOption,
-    ModalityOption,
-    NotOnDiscOption,
-    PatientIdOption,
-    PatientsOption,
-    PrefixOption,
-    ProfileOption,
-    ProtectOption,
-    ProtectPercentOption,
-    SeriesOption,
-    SkipRefusedOption,
-    SopOption,
-    StudyOption,
-    SymbologyOption,
     api,
-    coerce_rules,
+    everything,
     load_settings,
     plain,
     print_json,
     say,
-    selection,
     size_text,
     table,
 )
-from service.commands.discs import everything
+from service.commands.groups import Said, asks_for_discs, group, request_options, selection, selects
 from service.errors import UsageError
 
 _SHOWN = 20
@@ -56,131 +30,80 @@ pool = typer.Typer(
 )
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The pool, as `burnish pool list` names it.")]
 BurnerOption = Annotated[str | None, typer.Option("--burner", metavar="NAME", help="A burner of the settings.")]
-CopiesOption = Annotated[int | None, typer.Option("--copies", metavar="N", help="Copies of each volume.")]
 PriorityOption = Annotated[
     str | None, typer.Option("--priority", metavar="high|med|low", help="Of its jobs among others.")
 ]
-RequiredOption = Annotated[
-    int | None,
-    typer.Option("--required-copies", metavar="N", help="Verified discs before the spool may be purged; as --copies."),
-]
-FillOption = Annotated[
-    float | None, typer.Option("--min-fill", metavar="PERCENT", help="When a disc is full enough to be burnt; 97.")
-]
-LatestOption = Annotated[
-    int | None, typer.Option("--latest-days", metavar="N", help="Burn what has waited so long, however little.")
-]
-KeepOption = Annotated[
-    int | None, typer.Option("--keep-days", metavar="N", help="Keep in the spool so long after receipt; 0.")
-]
-QuietOption = Annotated[
-    int | None, typer.Option("--quiet-minutes", metavar="N", help="Leave studies to which something came lately; 10.")
-]
-ShelfOption = Annotated[
-    list[str] | None,
-    typer.Option("--shelf", metavar="PLACE", help="Where a copy is to be put: once for each copy, in their order."),
-]
+_keeps = group(
+    "kept",
+    {
+        "copies": Annotated[int | None, typer.Option("--copies", metavar="N", help="Copies of each volume.")],
+        "required_copies": Annotated[
+            int | None,
+            typer.Option(
+                "--required-copies", metavar="N", help="Verified discs before the spool may be purged; as --copies."
+            ),
+        ],
+        "shelf": Annotated[
+            list[str] | None,
+            typer.Option(
+                "--shelf", metavar="PLACE", help="Where a copy is to be put: once for each copy, in their order."
+            ),
+        ],
+        "min_fill": Annotated[
+            float | None,
+            typer.Option("--min-fill", metavar="PERCENT", help="When a disc is full enough to be burnt; 97."),
+        ],
+        "latest_days": Annotated[
+            int | None, typer.Option("--latest-days", metavar="N", help="Burn what has waited so long, however little.")
+        ],
+        "keep_days": Annotated[
+            int | None, typer.Option("--keep-days", metavar="N", help="Keep in the spool so long after receipt; 0.")
+        ],
+        "quiet_minutes": Annotated[
+            int | None,
+            typer.Option("--quiet-minutes", metavar="N", help="Leave studies to which something came lately; 10."),
+        ],
+    },
+)
+_asks = asks_for_discs(but=("coerce_catalogue", "iod", "no_splitting", "purpose"))
 
 
 @pool.command("add")
+@_keeps
+@_asks
 def add(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it.")],
     *,
     kind: Annotated[
         str, typer.Option("--kind", metavar="archive|backup", help="Whether the catalogue finds what is on its discs.")
     ] = "archive",
-    profile: ProfileOption = None,
-    medium: MediumOption = None,
-    capacity_sectors: CapacityOption = None,
+    asked: Said,
     burner: BurnerOption = None,
     priority: PriorityOption = None,
-    copies: CopiesOption = None,
-    required_copies: RequiredOption = None,
-    shelf: ShelfOption = None,
-    min_fill: FillOption = None,
-    latest_days: LatestOption = None,
-    keep_days: KeepOption = None,
-    quiet_minutes: QuietOption = None,
-    patients_per_disc: PatientsOption = None,
-    conflicts: ConflictsOption = None,
-    skip_refused: SkipRefusedOption = False,
-    compress: CompressOption = None,
-    allow_lossy: AllowLossyOption = False,
-    coerce: CoerceOption = None,
-    protect: ProtectOption = None,
-    protect_percent: ProtectPercentOption = None,
-    file_set_prefix: PrefixOption = None,
-    label_text: LabelTextOption = None,
-    barcode: BarcodeOption = None,
-    barcode_symbology: SymbologyOption = None,
+    kept: Said,
     json: JsonOption = False,
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Make a pool."""
-    values = _given(
-        kind=kind,
-        copies=copies,
-        required_copies=required_copies,
-        shelves=shelf or None,
-        min_fill=min_fill,
-        latest_days=latest_days,
-        keep_days=keep_days,
-        quiet_minutes=quiet_minutes,
-    )
-    options = _given(
-        profile=profile,
-        medium=medium,
-        capacity_sectors=capacity_sectors,
-        burner=burner,
-        priority=priority,
-        patients_per_disc=patients_per_disc,
-        conflicts=conflicts,
-        skip_refused=skip_refused or None,
-        compress=compress,
-        allow_lossy=allow_lossy or None,
-        coerce=coerce_rules(coerce),
-        protect=protect,
-        protect_percent=protect_percent,
-        file_set_prefix=file_set_prefix,
-        label_text=label_text,
-        barcode_value=barcode,
-        barcode_symbology=barcode_symbology,
-    )
+    values = {"kind": kind, **_values(kept)}
+    options = request_options({**asked, "burner": burner, "priority": priority})
     with api(load_settings(config, data)) as call:
         document = call("POST", "/pools", {"name": name, **values, "options": options})
     _told(document, json=json)
 
 
 @pool.command("edit")
+@_keeps
+@_asks
 def edit(
     name: NameArgument,
     *,
-    profile: ProfileOption = None,
-    medium: MediumOption = None,
-    capacity_sectors: CapacityOption = None,
+    asked: Said,
     burner: BurnerOption = None,
     priority: PriorityOption = None,
-    copies: CopiesOption = None,
-    required_copies: RequiredOption = None,
-    shelf: ShelfOption = None,
-    min_fill: FillOption = None,
-    latest_days: LatestOption = None,
+    kept: Said,
     no_latest: Annotated[bool, typer.Option("--no-latest", help="What waits may wait for ever.")] = False,
-    keep_days: KeepOption = None,
-    quiet_minutes: QuietOption = None,
-    patients_per_disc: PatientsOption = None,
-    conflicts: ConflictsOption = None,
-    skip_refused: SkipRefusedOption = False,
-    compress: CompressOption = None,
-    allow_lossy: AllowLossyOption = False,
-    coerce: CoerceOption = None,
-    protect: ProtectOption = None,
-    protect_percent: ProtectPercentOption = None,
-    file_set_prefix: PrefixOption = None,
-    label_text: LabelTextOption = None,
-    barcode: BarcodeOption = None,
-    barcode_symbology: SymbologyOption = None,
     default: Annotated[
         list[str] | None,
         typer.Option("--default", metavar="OPTION", help="As the settings say again, e.g. medium; repeatable."),
@@ -190,35 +113,9 @@ def edit(
     config: ConfigOption = None,
 ) -> None:
     """Change a pool; discs that exist stay as they are."""
-    values = _given(
-        copies=copies,
-        required_copies=required_copies,
-        shelves=shelf or None,
-        min_fill=min_fill,
-        latest_days=latest_days,
-        keep_days=keep_days,
-        quiet_minutes=quiet_minutes,
-    )
+    values = _values(kept)
     options: dict[str, Any] = dict.fromkeys((one.replace("-", "_") for one in default or ()), None)
-    options |= _given(
-        profile=profile,
-        medium=medium,
-        capacity_sectors=capacity_sectors,
-        burner=burner,
-        priority=priority,
-        patients_per_disc=patients_per_disc,
-        conflicts=conflicts,
-        skip_refused=skip_refused or None,
-        compress=compress,
-        allow_lossy=allow_lossy or None,
-        coerce=coerce_rules(coerce),
-        protect=protect,
-        protect_percent=protect_percent,
-        file_set_prefix=file_set_prefix,
-        label_text=label_text,
-        barcode_value=barcode,
-        barcode_symbology=barcode_symbology,
-    )
+    options |= request_options({**asked, "burner": burner, "priority": priority})
     if no_latest:
         values["latest_days"] = None
     if options:
@@ -320,36 +217,17 @@ def remove(name: NameArgument, json: JsonOption = False, data: DataOption = None
 
 
 @pool.command("put")
+@selects
 def put(
     name: NameArgument,
     *,
-    study: StudyOption = None,
-    series: SeriesOption = None,
-    sop: SopOption = None,
-    patient_id: PatientIdOption = None,
-    accession: AccessionOption = None,
-    date_range: DateRangeOption = None,
-    modality: ModalityOption = None,
-    calling_ae: CallingAeOption = None,
-    all_: AllOption = False,
-    not_on_disc: NotOnDiscOption = False,
+    selected: Said,
     json: JsonOption = False,
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Let instances wait for a pool's discs, as a schedule does."""
-    chosen = selection(
-        study=study,
-        series=series,
-        sop=sop,
-        patient_id=patient_id,
-        accession=accession,
-        date_range=date_range,
-        modality=modality,
-        calling_ae=calling_ae,
-        all=all_,
-        not_on_disc=not_on_disc,
-    )
+    chosen = selection(selected)
     with api(load_settings(config, data)) as call:
         document = call("POST", f"/pools/{_path(name)}/instances", {"selection": chosen})
     if json:
@@ -387,8 +265,11 @@ def _because(error: str | None) -> str:
     return f": {plain(error)}" if error else ""
 
 
-def _given(**values: Any) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if value is not None}
+def _values(kept: Said) -> dict[str, Any]:
+    """How a pool is kept as the API takes it; what was not said is left out."""
+    values = {name: value for name, value in kept.items() if value is not None}
+    shelves = values.pop("shelf", None)
+    return {**values, "shelves": shelves} if shelves else values
 
 
 def _path(name: str) -> str:

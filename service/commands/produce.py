@@ -8,119 +8,33 @@ import typer
 
 from service.commands import show
 from service.commands.common import (
-    AccessionOption,
-    AllOption,
-    AllowLossyOption,
-    BarcodeOption,
-    CallingAeOption,
-    CapacityOption,
-    CatalogueOption,
-    CoerceOption,
-    CompressOption,
     ConfigOption,
-    ConflictsOption,
     DataOption,
-    DateRangeOption,
-    IodOption,
     JsonOption,
-    LabelTextOption,
-    MediumOption,
-    ModalityOption,
-    NoSplittingOption,
-    NotOnDiscOption,
-    PatientIdOption,
-    PatientsOption,
-    PrefixOption,
-    ProfileOption,
-    ProtectOption,
-    ProtectPercentOption,
-    PurposeOption,
-    SeriesOption,
-    SkipRefusedOption,
-    SopOption,
-    StudyOption,
-    SymbologyOption,
-    coerce_rules,
     load_settings,
     operations,
     print_json,
     say,
-    selection,
 )
+from service.commands.groups import Said, asks_for_discs, request_options, selection, selects
 from service.errors import UsageError
 
 JobArgument = Annotated[str, typer.Argument(metavar="ID", help="A job's ID, e.g. J12.")]
 
 
+@selects
+@asks_for_discs()
 def plan(
     *,
-    study: StudyOption = None,
-    series: SeriesOption = None,
-    sop: SopOption = None,
-    patient_id: PatientIdOption = None,
-    accession: AccessionOption = None,
-    date_range: DateRangeOption = None,
-    modality: ModalityOption = None,
-    calling_ae: CallingAeOption = None,
-    all_: AllOption = False,
-    not_on_disc: NotOnDiscOption = False,
-    profile: ProfileOption = None,
-    medium: MediumOption = None,
-    capacity_sectors: CapacityOption = None,
-    patients_per_disc: PatientsOption = None,
-    conflicts: ConflictsOption = None,
-    skip_refused: SkipRefusedOption = False,
-    compress: CompressOption = None,
-    allow_lossy: AllowLossyOption = False,
-    coerce: CoerceOption = None,
-    coerce_catalogue: CatalogueOption = False,
-    iod: IodOption = None,
-    protect: ProtectOption = None,
-    protect_percent: ProtectPercentOption = None,
-    no_splitting: NoSplittingOption = False,
-    file_set_prefix: PrefixOption = None,
-    purpose: PurposeOption = None,
-    label_text: LabelTextOption = None,
-    barcode: BarcodeOption = None,
-    barcode_symbology: SymbologyOption = None,
+    selected: Said,
+    asked: Said,
     json: JsonOption = False,
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:
     """A dry run: which volumes, how full, what is changed, supplied or refused. `burn --plan` burns exactly that."""
-    chosen = selection(
-        study=study,
-        series=series,
-        sop=sop,
-        patient_id=patient_id,
-        accession=accession,
-        date_range=date_range,
-        modality=modality,
-        calling_ae=calling_ae,
-        all=all_,
-        not_on_disc=not_on_disc,
-    )
-    options = _options(
-        profile=profile,
-        medium=medium,
-        capacity_sectors=capacity_sectors,
-        patients_per_disc=patients_per_disc,
-        conflicts=conflicts,
-        skip_refused=skip_refused or None,
-        compress=compress,
-        allow_lossy=allow_lossy or None,
-        coerce=coerce_rules(coerce),
-        coerce_catalogue=coerce_catalogue or None,
-        iod=iod,
-        protect=protect,
-        protect_percent=protect_percent,
-        allow_splitting=False if no_splitting else None,
-        file_set_prefix=file_set_prefix,
-        purpose=purpose,
-        label_text=label_text,
-        barcode_value=barcode,
-        barcode_symbology=barcode_symbology,
-    )
+    chosen = selection(selected)
+    options = request_options(asked)
     with (
         operations(load_settings(config, data), locked_for="plan") as ops,
         show.phases() as told,
@@ -135,41 +49,16 @@ def plan(
         raise typer.Exit(1)
 
 
+@selects
+@asks_for_discs()
 def burn(
     *,
-    study: StudyOption = None,
-    series: SeriesOption = None,
-    sop: SopOption = None,
-    patient_id: PatientIdOption = None,
-    accession: AccessionOption = None,
-    date_range: DateRangeOption = None,
-    modality: ModalityOption = None,
-    calling_ae: CallingAeOption = None,
-    all_: AllOption = False,
-    not_on_disc: NotOnDiscOption = False,
+    selected: Said,
     plan_id: Annotated[str | None, typer.Option("--plan", metavar="ID", help="Burn this plan, exactly.")] = None,
-    profile: ProfileOption = None,
-    medium: MediumOption = None,
-    capacity_sectors: CapacityOption = None,
+    asked: Said,
     burner: Annotated[str | None, typer.Option("--burner", metavar="NAME", help="A burner of the settings.")] = None,
     copies: Annotated[int | None, typer.Option("--copies", metavar="N", help="Copies of each volume.")] = None,
     priority: Annotated[str | None, typer.Option("--priority", metavar="high|med|low", help="Who goes first.")] = None,
-    patients_per_disc: PatientsOption = None,
-    conflicts: ConflictsOption = None,
-    skip_refused: SkipRefusedOption = False,
-    compress: CompressOption = None,
-    allow_lossy: AllowLossyOption = False,
-    coerce: CoerceOption = None,
-    coerce_catalogue: CatalogueOption = False,
-    iod: IodOption = None,
-    protect: ProtectOption = None,
-    protect_percent: ProtectPercentOption = None,
-    no_splitting: NoSplittingOption = False,
-    file_set_prefix: PrefixOption = None,
-    purpose: PurposeOption = None,
-    label_text: LabelTextOption = None,
-    barcode: BarcodeOption = None,
-    barcode_symbology: SymbologyOption = None,
     pull_from: Annotated[
         str | None,
         typer.Option("--from", metavar="NODE", help="Fetch the studies from this remote node before they are planned."),
@@ -183,51 +72,16 @@ def burn(
     config: ConfigOption = None,
 ) -> None:
     """Make verified discs of a selection or of a plan."""
-    chosen: dict[str, Any] = {
-        "study": study,
-        "series": series,
-        "sop": sop,
-        "patient_id": patient_id,
-        "accession": accession,
-        "date_range": date_range,
-        "modality": modality,
-        "calling_ae": calling_ae,
-        "all": all_,
-        "not_on_disc": not_on_disc,
-    }
-    if plan_id is None:
-        chosen = selection(**chosen)
-    elif any(chosen.values()):
+    if plan_id is not None and any(selected.values()):
         raise UsageError("say either SELECT or --plan: a plan has its own selection")
-    options = _options(
-        pull_from=pull_from,
-        profile=profile,
-        medium=medium,
-        capacity_sectors=capacity_sectors,
-        burner=burner,
-        copies=copies,
-        priority=priority,
-        patients_per_disc=patients_per_disc,
-        conflicts=conflicts,
-        skip_refused=skip_refused or None,
-        compress=compress,
-        allow_lossy=allow_lossy or None,
-        coerce=coerce_rules(coerce),
-        coerce_catalogue=coerce_catalogue or None,
-        iod=iod,
-        protect=protect,
-        protect_percent=protect_percent,
-        allow_splitting=False if no_splitting else None,
-        file_set_prefix=file_set_prefix,
-        purpose=purpose,
-        label_text=label_text,
-        barcode_value=barcode,
-        barcode_symbology=barcode_symbology,
+    chosen = selection(selected) if plan_id is None else None
+    options = request_options(
+        {**asked, "burner": burner, "copies": copies, "priority": priority, "pull_from": pull_from}
     )
 
     def ask(ops: Any) -> dict[str, Any]:
         document: dict[str, Any] = ops.burn(
-            selection=chosen if plan_id is None else None,
+            selection=chosen,
             plan=plan_id,
             options=options,
             idempotency_key=idempotency_key,
@@ -284,10 +138,6 @@ def retry(
         return ops.retry(job_id, burner=burner, skip_refused=skip_refused)
 
     _run(ask, wait=wait, json=json, settings=load_settings(config, data), command="retry")
-
-
-def _options(**options: Any) -> dict[str, Any]:
-    return {key: value for key, value in options.items() if value is not None}
 
 
 def _ended(document: dict[str, Any]) -> bool:

@@ -8,36 +8,17 @@ import typer
 
 from service.commands import show
 from service.commands.common import (
-    AccessionOption,
-    AllOption,
-    AllowLossyOption,
-    CallingAeOption,
-    CatalogueOption,
-    CoerceOption,
-    CompressOption,
     ConfigOption,
-    ConflictsOption,
     DataOption,
-    DateRangeOption,
-    IodOption,
     JsonOption,
-    MediumOption,
-    ModalityOption,
-    NotOnDiscOption,
-    PatientIdOption,
-    ProfileOption,
-    SeriesOption,
-    SopOption,
-    StudyOption,
-    coerce_rules,
     load_settings,
     operations,
     plain,
     print_json,
     say,
-    selection,
     table,
 )
+from service.commands.groups import Said, asks_for_discs, request_options, selection, selects
 
 _MANY = 10
 
@@ -96,55 +77,19 @@ def _documents() -> list[dict[str, Any]]:
     return found
 
 
+@selects
+@asks_for_discs("profile", "medium", "compress", "allow_lossy", "coerce", "coerce_catalogue", "iod", "conflicts")
 def check(
     *,
-    study: StudyOption = None,
-    series: SeriesOption = None,
-    sop: SopOption = None,
-    patient_id: PatientIdOption = None,
-    accession: AccessionOption = None,
-    date_range: DateRangeOption = None,
-    modality: ModalityOption = None,
-    calling_ae: CallingAeOption = None,
-    all_: AllOption = False,
-    not_on_disc: NotOnDiscOption = False,
-    profile: ProfileOption = None,
-    medium: MediumOption = None,
-    compress: CompressOption = None,
-    allow_lossy: AllowLossyOption = False,
-    coerce: CoerceOption = None,
-    coerce_catalogue: CatalogueOption = False,
-    iod: IodOption = None,
-    conflicts: ConflictsOption = None,
+    selected: Said,
+    asked: Said,
     json: JsonOption = False,
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Why instances cannot be on a disc of a profile, with the clause of PS3.11. Nothing is conformed or planned."""
-    chosen = selection(
-        study=study,
-        series=series,
-        sop=sop,
-        patient_id=patient_id,
-        accession=accession,
-        date_range=date_range,
-        modality=modality,
-        calling_ae=calling_ae,
-        all=all_,
-        not_on_disc=not_on_disc,
-    )
-    options = {
-        "profile": profile,
-        "medium": medium,
-        "compress": compress,
-        "allow_lossy": allow_lossy or None,
-        "coerce": coerce_rules(coerce),
-        "coerce_catalogue": coerce_catalogue or None,
-        "iod": iod,
-        "conflicts": conflicts,
-    }
-    with operations(load_settings(config, data)) as asked:
-        document = asked.check(chosen, {key: value for key, value in options.items() if value is not None})
+    with operations(load_settings(config, data)) as ops:
+        document = ops.check(selection(selected), request_options(asked))
     if json:
         print_json(document)
     else:

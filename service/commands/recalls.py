@@ -9,27 +9,20 @@ from typing import Annotated, Any
 import typer
 
 from service.commands import show
+from service.commands.atrisk import show_volume
 from service.commands.common import (
-    AccessionOption,
-    CallingAeOption,
     ConfigOption,
     DataOption,
-    DateRangeOption,
     JsonOption,
-    ModalityOption,
-    PatientIdOption,
-    SeriesOption,
-    SopOption,
-    StudyOption,
     api,
+    everything,
     load_settings,
     plain,
     print_json,
     say,
-    selection,
     table,
 )
-from service.commands.discs import everything, show_volume
+from service.commands.groups import Said, selection, selects_known
 from service.lock import running_service
 
 _OPEN = ("WAITING", "RESTORED")
@@ -39,17 +32,10 @@ RecallArgument = Annotated[
 ]
 
 
+@selects_known
 def recall(
     *,
-    study: StudyOption = None,
-    series: SeriesOption = None,
-    sop: SopOption = None,
-    patient_id: PatientIdOption = None,
-    accession: AccessionOption = None,
-    date_range: DateRangeOption = None,
-    modality: ModalityOption = None,
-    calling_ae: CallingAeOption = None,
-    all_: Annotated[bool, typer.Option("--all", help="SELECT: everything that is known.")] = False,
+    selected: Said,
     to: Annotated[str, typer.Option("--to", metavar="NODE", help="Then send them to this node.")] = "",
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the recall has ended.")] = False,
     json: JsonOption = False,
@@ -57,17 +43,7 @@ def recall(
     config: ConfigOption = None,
 ) -> None:
     """Bring instances back from discs: from images that are online, else people are asked for discs."""
-    chosen = selection(
-        study=study,
-        series=series,
-        sop=sop,
-        patient_id=patient_id,
-        accession=accession,
-        date_range=date_range,
-        modality=modality,
-        calling_ae=calling_ae,
-        all=all_,
-    )
+    chosen = selection(selected)
     settings = load_settings(config, data)
     with api(settings) as call:
         document = call("POST", "/recalls", {"selection": chosen, "to": to})

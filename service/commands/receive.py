@@ -11,19 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.commands.common import (
-    AccessionOption,
-    AllOption,
-    CallingAeOption,
     ConfigOption,
     DataOption,
-    DateRangeOption,
     JsonOption,
-    ModalityOption,
-    NotOnDiscOption,
-    PatientIdOption,
-    SeriesOption,
-    SopOption,
-    StudyOption,
     api,
     bar,
     coerce_rules,
@@ -32,10 +22,10 @@ from service.commands.common import (
     plain,
     print_json,
     say,
-    selection,
     size_text,
     table,
 )
+from service.commands.groups import Said, selection, selects
 from service.errors import UsageError
 
 if TYPE_CHECKING:
@@ -216,36 +206,17 @@ def _show_purged(studies: list[dict[str, Any]]) -> None:
     )
 
 
+@selects
 def delete(
     *,
-    study: StudyOption = None,
-    series: SeriesOption = None,
-    sop: SopOption = None,
-    patient_id: PatientIdOption = None,
-    accession: AccessionOption = None,
-    date_range: DateRangeOption = None,
-    modality: ModalityOption = None,
-    calling_ae: CallingAeOption = None,
-    all_: AllOption = False,
-    not_on_disc: NotOnDiscOption = False,
+    selected: Said,
     yes: Annotated[bool, typer.Option("--yes", help="Really delete.")] = False,
     json: JsonOption = False,
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Remove instances from the spool for good, on disc or not."""
-    chosen = selection(
-        study=study,
-        series=series,
-        sop=sop,
-        patient_id=patient_id,
-        accession=accession,
-        date_range=date_range,
-        modality=modality,
-        calling_ae=calling_ae,
-        all=all_,
-        not_on_disc=not_on_disc,
-    )
+    chosen = selection(selected)
     if not yes:
         raise UsageError("what is deleted is gone; say --yes")
     with operations(load_settings(config, data), locked_for="delete") as ops:

@@ -15,6 +15,7 @@ from service.commands.common import (
     DateRangeOption,
     JsonOption,
     api,
+    everything,
     load_settings,
     patient_words,
     plain,
@@ -23,7 +24,6 @@ from service.commands.common import (
     size_text,
     table,
 )
-from service.commands.discs import everything
 from service.errors import UsageError
 
 _SHOWN = 20

@@ -287,3 +287,10 @@ def following() -> Iterator[Callable[[dict[str, Any]], None]]:
                 )
 
         yield told
+
+
+def standing(disc: dict[str, Any]) -> str:
+    """How a disc stands, in a word or two."""
+    if disc["marked"]:
+        return f"{disc['marked']} since {disc['marked_at'][:10]}" if "marked_at" in disc else str(disc["marked"])
+    return f"{disc['state']}, found {disc['checked_result']}" if disc["checked_result"] else str(disc["state"])
