@@ -51,7 +51,8 @@ test: peers lint types layers
 	$(BIN)/pytest -n 3 --dist worksteal  # for 2 cores: a third of the tests' time is waiting
 
 soak: $(VENV)/.dev peers
-	BURNISH_SOAK=full $(BIN)/pytest --timeout=7200 -m "soak or crash" -rP
+	BURNISH_SOAK=full $(BIN)/pytest -n 2 --dist worksteal --timeout=7200 -m "soak or crash or hypothesis" \
+		--hypothesis-seed=$${BURNISH_SEED:-20240229} -o tmp_path_retention_policy=failed -rP --show-capture=stdout
 
 bench: $(VENV)/.dev peers
 	$(BIN)/python -m bench

@@ -85,7 +85,7 @@ def test_killed_again_and_again_every_job_ends_done(site: Site, record_property:
         struck.append(name if came else f"({name} did not come)")
     job_ids.append(site.order(studies[0], priority="high"))
     site.start()
-    site.wait_done(job_ids)
+    site.wait_done(job_ids, seconds=soak.size(200, 900))
     discs = site.check(job_ids)
     record_property("seed", soak.SEED)
     soak.told(
