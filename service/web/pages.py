@@ -81,6 +81,7 @@ def render(request: Request, template: str, shown: Shown, **values: Any) -> str:
             languages=LANGUAGES,
             theme=theme_of(request),
             path=request.url.path,
+            mark=getattr(request.state, "mark", ""),
             csrf=actor.csrf if actor is not None else "",
             **values,
         )

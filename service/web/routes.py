@@ -10,10 +10,12 @@ from fastapi import APIRouter
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from sqlalchemy.exc import DataError
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.api.access import actor_of
 from service.bodiless import as_asked
 from service.errors import NotFound, as_refusal
 from service.logs import logger
@@ -29,11 +31,20 @@ class PageRoute(APIRoute):
 
         async def shown(request: Request) -> Response:
             try:
+                await _mark(request)
                 return as_asked(request, await handler(request))
             except Exception as error:  # noqa: BLE001 - whatever it is, the person at the page must hear of it
                 return trouble(request, error, self.path)
 
         return shown
+
+
+async def _mark(request: Request) -> None:
+    """Note how things stand before a whole page is made: its stream (``service.web.live``) begins from there."""
+    pulse, actor = getattr(request.app.state, "pulse", None), actor_of(request)
+    whole = "text/html" in request.headers.get("accept", "") and not request.headers.get("hx-request")
+    if whole and pulse is not None and actor is not None and actor.may("status.read"):
+        request.state.mark = await run_in_threadpool(pulse.mark)
 
 
 def router() -> APIRouter:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,18 +21,19 @@ from service.api.application import build
 from service.operations import StoreOperations
 from service.shutdown import Stopping
 from service.web import live, supplies
-from service.web.live import MAX_STREAMS, Seen, _words
+from service.web.live import MAX_STREAMS, Mark, Seen, _words
 from service.web.make import Planning, Plannings, selection_of
 from service.web.routes import where
 from service.web.shown import Shown, zone_of
 from service.web.supplies import BurnerWatch, gauges
 from service.web.texts import texts_of
-from store import holds
+from store import board, holds
 from store.board import Alarm
 from store.models import Study
 from store.models_archive import DiscCheck
 from store.models_base import now
 from store.models_jobs import Job, RequestInstance, Volume
+from store.models_nodes import Event
 from store.states import JOB_FINAL, JOB_PREPARING, DiscState, JobState
 from tests.rows import add_disc, add_instance
 from tests.waiting import wait_for
@@ -166,23 +168,60 @@ def test_devices_that_hang_keep_no_page_waiting_and_are_told(
         state.burner_watch = before
 
 
-def test_the_last_of_many_changes_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "_SLEEP_SECONDS", 0.01)
-    monkeypatch.setattr(live, "_APART", {"board": 0.3, "received": 0.3, "burners": 0.3})
-    looks = [Seen(0, 0, "", 1), Seen(1, 1, "", 1), Seen(2, 1, "", 1), Seen(3, 1, "", 1)]
-    pulse = SimpleNamespace(look=lambda: looks.pop(0) if len(looks) > 1 else looks[0])
+def news(looks: list[Seen], count: int, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """So many pieces of a stream, each with what there was on the board; it looks ten times a second, and the last look
+    is as all later ones.
+    """
+    time = Time()
+    monkeypatch.setattr(live, "_SLEEP_SECONDS", 0.1)
+    monkeypatch.setattr(live, "asyncio", SimpleNamespace(sleep=time.sleep))
+    monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: time.now, time=lambda: time.now))
+    begun = Mark.of(looks.pop(0))
+    pulse = SimpleNamespace(look=lambda: looks.pop(0) if len(looks) > 1 else looks[0], alarms=lambda _after: [])
     state = SimpleNamespace(stopping=lambda: False)
     request = SimpleNamespace(app=SimpleNamespace(state=state), is_disconnected=not_gone)
 
     async def told() -> list[tuple[str, int]]:
         found: list[tuple[str, int]] = []
-        async for piece in live._news(request, pulse, texts_of("en")):  # type: ignore[arg-type]
+        async for piece in live._news(request, pulse, texts_of("en"), begun):  # type: ignore[arg-type]
             found.append((piece.partition("\n")[0], looks[0].board))
-            if len(found) == 4:
+            if len(found) == count:
                 break
         return found
 
-    first, *others = anyio.run(told)
+    return anyio.run(told)
+
+
+class Time:
+    """Passes while somebody sleeps."""
+
+    now = 1000.0
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_what_changed_between_a_page_and_its_stream_is_told(client: TestClient, operations: StoreOperations) -> None:
+    asked = re.search(r'sse-connect="/live\?since=([^"]+)"', client.get("/jobs", headers={"Accept": "text/html"}).text)
+    assert asked is not None
+    mark = asked[1]
+    before = Mark.of(client.app.app.state.pulse.look())  # type: ignore[attr-defined]
+    assert live._place(mark, before, 60.0) in (before, replace(before, burners=mark.split(".")[2]))
+    with operations.context.db.begin() as session:
+        session.add(Event(at=now(), kind="job", new="DONE", detail={}))
+    with operations.context.db.read() as session:
+        event = board.last_event(session)
+    stands = replace(before, board="0" * 12, event=event)
+    assert live._place(mark, stands, 60.0) == replace(before, burners=mark.split(".")[2])  # so it is told of both
+    assert live._place(mark, stands, -1.0) == replace(before, burners=mark.split(".")[2], event=event)  # calls no more
+    for wrong in ("", "x", mark + "0" * 20, mark.replace(".", ",")):
+        assert live._place(wrong, stands, 60.0) is None
+
+
+def test_the_last_of_many_changes_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "_APART", {"board": 0.35, "received": 0.35, "burners": 0.35})
+    looks = [Seen(0, 0, "", 1), Seen(1, 1, "", 1), Seen(2, 1, "", 1), Seen(3, 1, "", 1)]
+    first, *others = news(looks, 4, monkeypatch)
     assert first[0] == "retry: 3000"
     assert sorted(name for name, _ in others) == ["event: board", "event: board", "event: received"]
     assert others[-1] == ("event: board", 3)  # those between were not told one by one, the last was
