@@ -123,9 +123,9 @@ def as_refusal(error: BaseException) -> Refusal | None:
 def _text(error: BaseException, names: list[str]) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    if "sqlalchemy.exc.DBAPIError" in names:
-        # Without the statement and details: they may hold a patient's name.
     if "sqlalchemy.exc.DataError" in names:
         return "a value is too long, too large, or no text that can be kept"
+    if "sqlalchemy.exc.DBAPIError" in names:
+        # Without the statement and details: they may hold a patient's name.
         return f"the database cannot be used: {getattr(error, 'orig', error)}".splitlines()[0]
     return str(error) or type(error).__name__.lower()
