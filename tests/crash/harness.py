@@ -208,12 +208,12 @@ class Service:
         return self._log.read_text(errors="replace")
 
     def kill(self) -> float:
-        """kill -9; returns the seconds until all helpers were gone."""
+        """kill -9, which ends the helpers, too; returns the seconds until all of them were gone."""
         helpers = descendants(self.process.pid)
         self.process.kill()
         self.process.wait()
         began = time.monotonic()
-        wait_for(lambda: not any(is_alive(helper) for helper in helpers), "the helpers to die", seconds=5)
+        wait_for(lambda: not any(is_alive(helper) for helper in helpers), "the helpers to die")
         return time.monotonic() - began
 
     def stop(self) -> None:

@@ -36,8 +36,9 @@ class DriveSite(Site):
     def settings_of(self, node: str) -> Settings:
         data = super().settings_of(node).data
         self.tool = self.folder / "xorriso-slow"
-        self.tool.write_text(_TOOL)
-        self.tool.chmod(0o755)
+        if not self.tool.exists():  # a helper that lives on may run it just now
+            self.tool.write_text(_TOOL)
+            self.tool.chmod(0o755)
         self.disc = self.folder / "disc"
         config = self.folder / f"{node}.toml"
         with config.open("a") as file:
@@ -137,8 +138,12 @@ def test_the_second_copy_waits_for_its_blank_over_a_restart(site: DriveSite) -> 
     job = site.order(study, burner="dvd", copies=2)
     site.blank()
     service = site.start()
-    wait_for(lambda: site.job_in("WAITING"), "the second blank to be asked for")
-    assert "copy 2" in site.needs(job) and "made by Burnish" in site.needs(job)
+
+    def asked() -> bool:
+        needs = site.needs(job)
+        return site.job_in("WAITING") and "copy 2" in needs and "made by Burnish" in needs
+
+    wait_for(asked, "the second blank to be asked for")
     first = site.disc.read_bytes()
     kill(service)
     site.start()
@@ -158,7 +163,7 @@ def test_a_burn_that_died_with_the_service_has_failed_until_a_person_says_otherw
     site.hold(True)
     service = site.start()
     wait_for(lambda: bool(site.burns()) and site.disc_in("BURNING"), "the burn")
-    (run,) = [path.parent for path in site.folder.rglob("started.json")]
+    (run,) = [path.parent for path in (site.settings.data / "drives").glob("dvd/*/started.json")]
     helper = json.loads((run / "started.json").read_text())["pid"]
     kill(service)
     for pid in (helper, *site.burns()):
@@ -166,10 +171,14 @@ def test_a_burn_that_died_with_the_service_has_failed_until_a_person_says_otherw
     wait_for(lambda: all(gone(pid) for pid in (helper, *site.burns())), "everything to be dead")
     site.hold(False)
     site.start()
-    wait_for(lambda: site.discs_of(job)[0]["state"] == "FAILED", "the disc to be given up")
+
+    def given_up() -> bool:
+        (disc,) = site.discs_of(job)
+        return disc["state"] == "FAILED" and site.document(job)["state"] == "WAITING"
+
+    wait_for(given_up, "the disc to be given up")
     (disc,) = site.discs_of(job)
-    assert "cut off" in disc["error"] and site.document(job)["state"] == "WAITING"
-    assert "burnish retry J1" in site.needs(job)
+    assert "cut off" in disc["error"] and "burnish retry J1" in site.needs(job)
     site.blank()
     other = site.order(study, burner="dvd")  # somebody else's job goes on
     site.wait_done([other])

@@ -20,6 +20,7 @@ from store.models import Instance
 from tests import soak
 from tests.crash.harness import Site
 from tests.makers import EXPLICIT_LE, IMPLICIT_LE, Made, make
+from tests.ports import own_port
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.crash
@@ -91,9 +92,9 @@ def test_what_was_answered_is_there_and_burns(site: Site, record_property: Calla
     dice = random.Random(soak.SEED)
     made = [make("CT", seed=4, number=number) for number in range(1, INSTANCES + 1)]
     by_uid = {one.sop_instance_uid: one for one in made}
-    service = site.start()
-    ready = service.ready()
-    ports = {"dicom_port": ready["dicom"]["port"], "http_port": int(ready["http"]["url"].rpartition(":")[2])}
+    ports = {"dicom_port": own_port(), "http_port": own_port()}
+    service = site.start(**ports)
+    service.ready()
     answered: set[str] = set()
     # Slow enough that every kill comes while something is on its way.
     pause = 4.0 * KILLS * ASSOCIATIONS / INSTANCES / 4

@@ -233,7 +233,7 @@ def test_reading_works_beside_another_command_and_making_waits_for_it(data: Path
         assert waiting.stderr is not None
         assert f"waiting for burnish burn (process {other.pid})" in waiting.stderr.readline()
         other.kill()
-        out, _ = waiting.communicate(timeout=60)
+        out, _ = waiting.communicate(timeout=200)
         assert waiting.returncode == 0 and json.loads(out)["volumes"]
     finally:
         other.kill()

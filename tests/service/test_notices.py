@@ -12,6 +12,7 @@ import re
 import socketserver
 import threading
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -204,7 +205,10 @@ def test_people_are_told_by_e_mail(operations: StoreOperations, postbox: Postbox
 
 
 @pytest.mark.parametrize("status", [500, 404, 302])
-def test_a_target_that_is_away_is_told_later(operations: StoreOperations, target: Target, status: int) -> None:
+def test_a_target_that_is_away_is_told_later(
+    operations: StoreOperations, target: Target, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notices, "_FIRST_PAUSE", timedelta(hours=1))
     notifying_ = Notifying(operations.context)
     notifying_.tick(wait=60)
     target.status = status
@@ -270,7 +274,7 @@ def test_it_is_given_up_at_last_and_can_be_tried_again(operations: StoreOperatio
     happen(operations, "DONE")
     with operations.context.db.begin() as session:
         for event in session.query(Event):
-            event.at = now().replace(year=now().year - 1)
+            event.at = now() - timedelta(days=365)
     notifying_.tick(wait=60)
     with operations.context.db.begin() as session:
         (document,) = notices.documents(session)
@@ -296,7 +300,7 @@ def test_the_mark_moves_on_and_an_event_that_commits_late_is_told(operations: St
     assert [json.loads(body)["event"] for _, body in target.requests] == ["done", "failed"]
     with db.begin() as session:
         for event in session.query(Event):
-            event.at = now().replace(year=now().year - 1)
+            event.at = now() - timedelta(days=365)
     notifying_.tick(wait=60)
     with db.read() as session:
         assert session.get_one(Counter, "notice:ris").value == 500

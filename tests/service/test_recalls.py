@@ -152,8 +152,13 @@ def test_prefetch_in_the_running_service(archive: StoreOperations, data: Path, t
         with new.open("rb") as stream:
             archive.ingest_stream(stream)
         wait_for(lambda: in_spool(ctx) == 4, "the earlier study")
-        (recall,) = burnish("recalls", "--every", "--data", data, "--json")["recalls"]
-        assert (recall["source"], recall["state"]) == ("prefetch:all", "DONE")
+
+        def ended() -> list[str]:
+            (recall,) = burnish("recalls", "--every", "--data", data, "--json")["recalls"]
+            assert recall["source"] == "prefetch:all"
+            return [recall["state"]] if recall["state"] not in ("WAITING", "RESTORED", "SENDING") else []
+
+        assert wait_for(ended, "the recall", every=0.2) == ["DONE"]
 
 
 def _mark(ops: StoreOperations) -> bool:

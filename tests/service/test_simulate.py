@@ -42,7 +42,7 @@ def test_it_burns_until_it_is_stopped(name: str, tmp_path: Path) -> None:
         burner.close()
     finally:
         robot.send_signal(signal.SIGTERM)
-        told, log = robot.communicate(timeout=20)
+        told, log = robot.communicate(timeout=120)
     assert robot.returncode == 0, log
     assert json.loads(told) == {"event": "ready", "driver": name, "folder": os.path.relpath(folder), "out": str(out)}
     assert f"{ticket['mark']}: good" in log
@@ -60,6 +60,6 @@ def test_it_burns_until_it_is_stopped(name: str, tmp_path: Path) -> None:
 def test_what_is_wrong_is_told(wrong: tuple[str, ...], told: str, tmp_path: Path) -> None:
     arguments = [str(tmp_path / one) if one in ("f", "o") else one for one in wrong]
     robot = start(*arguments)
-    _, log = robot.communicate(timeout=30)
+    _, log = robot.communicate(timeout=120)
     assert robot.returncode == 2
     assert told in log and "Traceback" not in log
