@@ -42,13 +42,15 @@ class BadPlace(Exception):
 def move(session: Session, disc_id: int, shelf: str, *, by: str = "cli") -> Disc:
     """Note where a disc is kept: room, shelf and slot as the site names them, or a robot's bin; ``""``: nowhere named.
 
-    Raises NoSuchDisc, BadPlace, and DiscError for a disc that was never made.
+    Raises NoSuchDisc, BadPlace, and DiscError for a disc that was never made, or is marked as lost (LOST).
     """
     disc = _made(session, disc_id)
     shelf = _text("the shelf", shelf, may_be_empty=True)
     if (disc.shelf or "") == shelf:
         return disc
     return _change(session, disc, "shelf", disc.shelf, shelf or None, {"by": by}, shelf=shelf or None)
+    if shelf:
+        _require_there(disc)
 
 
 def check_out(session: Session, disc_id: int, to: str, *, by: str = "cli") -> Disc:
@@ -56,6 +58,7 @@ def check_out(session: Session, disc_id: int, to: str, *, by: str = "cli") -> Di
     disc = _made(session, disc_id)
     to = _text("who takes it", to)
     if disc.checked_out_to is not None:
+    _require_there(disc)
         since = f" since {disc.checked_out_at:%Y-%m-%d %H:%M} UTC" if disc.checked_out_at else ""
         raise DiscError(
             "CHECKED_OUT", f"D{disc_id} is with {disc.checked_out_to}{since}; `burnish discs return` comes first"
@@ -65,7 +68,8 @@ def check_out(session: Session, disc_id: int, to: str, *, by: str = "cli") -> Di
 
 
 def check_in(session: Session, disc_id: int, shelf: str | None = None, *, by: str = "cli") -> Disc:
-    """Note that a disc is back, where it was or on another shelf. Raises as above, and DiscError (NOT_CHECKED_OUT)."""
+    """Note that a disc is back, where it was or on another shelf. One that is marked as lost is so still, until one says
+    that it was found. Raises as above, and DiscError (NOT_CHECKED_OUT)."""
     disc = _made(session, disc_id)
     if disc.checked_out_to is None:
         raise DiscError("NOT_CHECKED_OUT", f"nobody has D{disc_id}: it is {_where(disc)}")
@@ -95,7 +99,7 @@ def found(session: Session, disc_id: int, *, reason: str = "", by: str = "cli") 
     disc = _made(session, disc_id)
     reason = _text("the reason", reason, may_be_empty=True, longest=2000)
     if disc.marked is None:
-        raise DiscError("NOT_MARKED", f"D{disc_id} is not marked as lost or damaged")
+        raise DiscError("NOT_MARKED", Worded("not_marked", "D{disc} is not marked as lost or damaged", disc=disc_id))
     values = {"marked": None, "marked_at": None, "marked_reason": None}
     disc = _change(session, disc, "mark", disc.marked, None, {"by": by, "reason": reason}, **values)
     copies.recount(session, disc.volume_id)
@@ -221,5 +225,15 @@ def _text(what: str, given: str, *, may_be_empty: bool = False, longest: int = _
     if len(given) > longest:
         raise BadPlace(f"{what} has {len(given)} characters; it may have {longest}")
     if not given.isprintable():
+def _require_there(disc: Disc) -> None:
+    """DiscError (LOST): nobody can take or put away what is lost; whoever has it in hand has found it."""
+    if disc.marked == LOST:
+        since = f" since {disc.marked_at:%Y-%m-%d}" if disc.marked_at else ""
+        raise DiscError(
+            "LOST",
+            f"D{disc.id} is marked as lost{since}; if you have it, `burnish discs found D{disc.id}` comes first",
+        )
+
+
         raise BadPlace(f"{what} has characters that cannot be printed")
     return given

@@ -56,6 +56,29 @@ def test_a_disc_is_with_one_person_at_a_time(database: Database, disc: int) -> N
     assert _events(database, "shelf")[1:] == [("A/1", "Dr Grün", "ada"), ("Dr Grün", "A/1", "ada")]
 
 
+def test_nobody_takes_what_is_lost(database: Database, disc: int) -> None:
+    with database.begin() as session:
+        shelves.check_out(session, disc, "Dr Grün")
+        shelves.mark(session, disc, "LOST", reason="")
+    with database.begin() as session:
+        back = shelves.check_in(session, disc)
+        assert (back.checked_out_to, back.marked) == (None, "LOST"), "being back does not make it count"
+    with database.begin() as session:
+        for refused in (
+            lambda: shelves.check_out(session, disc, "Dr Blau"),
+            lambda: shelves.move(session, disc, "B/2"),
+        ):
+            with pytest.raises(shelves.DiscError, match=f"marked as lost since .* found D{disc}") as told:
+                refused()
+            assert told.value.code == "LOST"
+        shelves.mark(session, disc, "DAMAGED", reason="")
+        assert shelves.check_out(session, disc, "who reads it").checked_out_to, "what is damaged can be carried"
+        shelves.check_in(session, disc)
+        shelves.mark(session, disc, "LOST", reason="")
+        shelves.found(session, disc)
+        assert shelves.check_out(session, disc, "Dr Blau").checked_out_to == "Dr Blau"
+
+
 @pytest.mark.parametrize("bad", ["x" * 256, "two\nlines", "\x1b[31m"])
 def test_a_place_is_a_line_of_text(database: Database, disc: int, bad: str) -> None:
     with database.begin() as session, pytest.raises(shelves.BadPlace):
