@@ -48,17 +48,17 @@ def move(session: Session, disc_id: int, shelf: str, *, by: str = "cli") -> Disc
     shelf = _text("the shelf", shelf, may_be_empty=True)
     if (disc.shelf or "") == shelf:
         return disc
-    return _change(session, disc, "shelf", disc.shelf, shelf or None, {"by": by}, shelf=shelf or None)
     if shelf:
         _require_there(disc)
+    return _change(session, disc, "shelf", disc.shelf, shelf or None, {"by": by}, shelf=shelf or None)
 
 
 def check_out(session: Session, disc_id: int, to: str, *, by: str = "cli") -> Disc:
     """Note that somebody has a disc. Raises as above, and DiscError (CHECKED_OUT) where another has it."""
     disc = _made(session, disc_id)
     to = _text("who takes it", to)
-    if disc.checked_out_to is not None:
     _require_there(disc)
+    if disc.checked_out_to is not None:
         since = f" since {disc.checked_out_at:%Y-%m-%d %H:%M} UTC" if disc.checked_out_at else ""
         raise DiscError(
             "CHECKED_OUT", f"D{disc_id} is with {disc.checked_out_to}{since}; `burnish discs return` comes first"
@@ -68,8 +68,8 @@ def check_out(session: Session, disc_id: int, to: str, *, by: str = "cli") -> Di
 
 
 def check_in(session: Session, disc_id: int, shelf: str | None = None, *, by: str = "cli") -> Disc:
-    """Note that a disc is back, where it was or on another shelf. One that is marked as lost is so still, until one says
-    that it was found. Raises as above, and DiscError (NOT_CHECKED_OUT)."""
+    """Note that a disc is back, where it was or on another shelf. One that is marked as lost stays so, until somebody
+    says that it was found. Raises as above, and DiscError (NOT_CHECKED_OUT)."""
     disc = _made(session, disc_id)
     if disc.checked_out_to is None:
         raise DiscError("NOT_CHECKED_OUT", f"nobody has D{disc_id}: it is {_where(disc)}")
@@ -99,7 +99,7 @@ def found(session: Session, disc_id: int, *, reason: str = "", by: str = "cli") 
     disc = _made(session, disc_id)
     reason = _text("the reason", reason, may_be_empty=True, longest=2000)
     if disc.marked is None:
-        raise DiscError("NOT_MARKED", Worded("not_marked", "D{disc} is not marked as lost or damaged", disc=disc_id))
+        raise DiscError("NOT_MARKED", f"D{disc_id} is not marked as lost or damaged")
     values = {"marked": None, "marked_at": None, "marked_reason": None}
     disc = _change(session, disc, "mark", disc.marked, None, {"by": by, "reason": reason}, **values)
     copies.recount(session, disc.volume_id)
