@@ -84,9 +84,10 @@ class FakeRobot:
         )
 
     def cancel(self, ticket: Ticket) -> None:
-        known = self._read(ticket)
-        if known and not BurnState(known["state"]).ended:
-            self._write(ticket, **known | {"cancel": True})
+        with self._lock:
+            known = self._read(ticket)
+            if known and not BurnState(known["state"]).ended:
+                self._write(ticket, **known | {"cancel": True})
 
     def finish(self, ticket: Ticket, outcome: Outcome) -> str:
         return "output bin" if outcome is Outcome.GOOD else ""

@@ -194,7 +194,7 @@ def test_ten_thousand_take_a_second_or_so(house: House) -> None:
         for n in range(3334)
         for k, row in enumerate(rows)
     ]
-    begin = time.perf_counter()
+    begin = time.thread_time()
     choice = choose(
         house.ctx,
         many,
@@ -203,7 +203,7 @@ def test_ten_thousand_take_a_second_or_so(house: House) -> None:
         has_source=lambda _: True,
         path_of=lambda one: Path("is not there"),
     )
-    took = time.perf_counter() - begin
+    took = time.thread_time() - begin
     assert choice.profile.identifier == "STD-GEN-CD"
     assert took < 10, f"{took:.1f} s"
     print(f"{took:.2f} s for {len(many)}")

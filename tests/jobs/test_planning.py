@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,10 +56,11 @@ def _varied(folder: Path, count: int, *, name: str = "CT_small.dcm", **elements:
     """Copies of a real instance with UIDs of their own."""
     paths = []
     ds = dcmread(_packaged(name))
+    root = f"1.2.826.0.1.3680043.8.498.{zlib.crc32(folder.name.encode())}"
     for keyword, value in elements.items():
         setattr(ds, keyword, value)
     for number in range(count):
-        uid = f"1.2.826.0.1.3680043.8.498.{abs(hash(str(folder))) % 10**9}.{len(list(folder.iterdir()))}"
+        uid = f"{root}.{len(list(folder.iterdir()))}"
         ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = uid
         ds.InstanceNumber = number + 1
         path = folder / f"{name}.{len(list(folder.iterdir()))}"

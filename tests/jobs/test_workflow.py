@@ -22,7 +22,7 @@ from media.iso9660 import IsoImage
 from media.verify import verify_path
 from store import jobs
 from store.jobs import JobError
-from store.models_jobs import BurnerSlot, Job, VolumeInstance
+from store.models_jobs import BurnerSlot, Disc, Job, VolumeInstance
 from store.models_nodes import Node
 from store.selection import Selection
 from store.states import JobState
@@ -292,7 +292,7 @@ def test_cancel_at_any_moment(house: House, moment: str, monkeypatch: pytest.Mon
 
     def hold(*_: Any) -> None:
         reached.set()
-        go.wait(30)
+        go.wait(120)
 
     if moment == "PLANNING":
         rooms.at_plan = hold
@@ -311,7 +311,7 @@ def test_cancel_at_any_moment(house: House, moment: str, monkeypatch: pytest.Mon
     engine = house.engine(rooms=rooms)
     if moment != "QUEUED":
         engine.start()
-        assert reached.wait(30)
+        assert reached.wait(120)
     with house.db.begin() as session:
         jobs.request_cancel(session, job_id)
     if moment == "BURNING":  # the device is still at work: its slot must not be free
@@ -470,15 +470,24 @@ def test_high_priority_goes_first(house: House) -> None:
     low = [house.order(priority="low") for _ in range(3)]
     high = house.order(priority="high")
     rooms = Rooms()
-    order: list[int] = []
+    go = threading.Event()
+    rooms.at_image = lambda _: go.wait(120)  # the first disc, whosever it is, has the one slot
     engine = house.engine(rooms=rooms)
     engine.start()
+
+    def waits_for_the_slot() -> bool:
+        with house.db.read() as session:
+            disc = session.scalars(select(Disc).where(Disc.job_id == high)).first()
+            return disc is not None and disc.node is not None
+
+    wait_for(waits_for_the_slot, "the disc to be next")
+    go.set()
     for job_id in (*low, high):
         assert engine.wait(job_id, timeout=60) is JobState.DONE
     with house.db.read() as session:
-        ended = dict(session.execute(select(Job.id, Job.finished_at)).all())
+        ended = dict(session.execute(select(Job.id, Job.finished_at)).tuples().all())
     order = sorted(ended, key=lambda job_id: ended[job_id])
-    assert order.index(high) <= 2  # prepare_concurrency of two may begin two others first
+    assert order.index(high) <= 1
 
 
 def test_one_engine_a_process(house: House) -> None:

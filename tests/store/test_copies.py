@@ -137,7 +137,9 @@ def test_two_copies_verified_at_one_moment_are_both_counted(postgres_url: str) -
 
             thread = threading.Thread(target=other)
             thread.start()
-            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            waiting = (
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
             while thread.is_alive():
                 with db.engine.connect() as connection:
                     if connection.execute(text(waiting)).scalar():

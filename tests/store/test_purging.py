@@ -280,7 +280,10 @@ def _while_waiting(db: Database, act: Any) -> threading.Thread:
     while thread.is_alive():
         with db.engine.connect() as connection:
             if connection.execute(
-                text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+                text(
+                    "SELECT count(*) FROM pg_stat_activity "
+                    "WHERE wait_event_type = 'Lock' AND datname = current_database()"
+                )
             ).scalar():
                 break
     return thread
