@@ -200,6 +200,16 @@ def _made(session: Session, disc_id: int) -> Disc:
     return disc
 
 
+def _require_there(disc: Disc) -> None:
+    """DiscError (LOST): nobody can take or put away what is lost; whoever has it in hand has found it."""
+    if disc.marked == LOST:
+        since = f" since {disc.marked_at:%Y-%m-%d}" if disc.marked_at else ""
+        raise DiscError(
+            "LOST",
+            f"D{disc.id} is marked as lost{since}; if you have it, `burnish discs found D{disc.id}` comes first",
+        )
+
+
 def _change(
     session: Session, disc: Disc, kind: str, old: str | None, new: str | None, detail: dict[str, Any], **values: Any
 ) -> Disc:
@@ -225,15 +235,5 @@ def _text(what: str, given: str, *, may_be_empty: bool = False, longest: int = _
     if len(given) > longest:
         raise BadPlace(f"{what} has {len(given)} characters; it may have {longest}")
     if not given.isprintable():
-def _require_there(disc: Disc) -> None:
-    """DiscError (LOST): nobody can take or put away what is lost; whoever has it in hand has found it."""
-    if disc.marked == LOST:
-        since = f" since {disc.marked_at:%Y-%m-%d}" if disc.marked_at else ""
-        raise DiscError(
-            "LOST",
-            f"D{disc.id} is marked as lost{since}; if you have it, `burnish discs found D{disc.id}` comes first",
-        )
-
-
         raise BadPlace(f"{what} has characters that cannot be printed")
     return given
