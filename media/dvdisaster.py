@@ -11,7 +11,6 @@ import re
 import select
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -149,7 +148,7 @@ def _run(
     keep: Sequence[int] = (),
     done: tuple[str, ...] = (),
 ) -> str:
-    """Run the program to its end; what it printed. It has a home of its own, where it writes its settings.
+    """Run the program to its end; what it printed. It has no home: it would write its settings there.
 
     ``done``: beginnings of lines by which it is known to have done its work, whatever its exit status.
     """
@@ -157,30 +156,29 @@ def _run(
     guard = shutil.which("setpriv")
     if guard:  # it dies with us, so that what is begun anew after a crash is alone
         command = [guard, "--pdeathsig", "KILL", "--", *command]
-    with tempfile.TemporaryDirectory(prefix="burnish-dvdisaster-") as home:
-        environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": home, "LC_ALL": "C", "LANGUAGE": "C"}
-        try:
-            process = subprocess.Popen(
-                command,
-                cwd=home,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                pass_fds=keep,
-            )
-        except OSError as error:
-            raise ToolFailed(f"dvdisaster cannot be started: {error.strerror or error}.") from error
-        try:
-            text = _listen(process, progress, cancelled)
-            status = process.wait()
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
-        finally:
-            assert process.stdout is not None
-            process.stdout.close()
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": "/nonexistent", "LC_ALL": "C", "LANGUAGE": "C"}
+    try:
+        process = subprocess.Popen(
+            command,
+            cwd="/",
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=keep,
+        )
+    except OSError as error:
+        raise ToolFailed(f"dvdisaster cannot be started: {error.strerror or error}.") from error
+    try:
+        text = _listen(process, progress, cancelled)
+        status = process.wait()
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    finally:
+        assert process.stdout is not None
+        process.stdout.close()
     if status and not any(line.startswith(done) for line in _lines(text) if done):
         raise ToolFailed(f"dvdisaster ended with status {status}: {_words(text)}")
     return text

@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -190,18 +190,27 @@ class Peer:
         contexts += [(uid, _COMPRESSED) for uid in classes[: _CONTEXTS - 1 - len(classes)]]
 
         def on_store(event: Any) -> int:
-            return store(Path(event.dataset_path))
+            try:
+                return store(Path(event.dataset_path))
+            finally:
+                _drop(event.request._dataset_file)
 
-        with (
-            _chunked(),
-            self._association(
-                [(STUDY_ROOT_GET, (EXPLICIT_LE, IMPLICIT_LE)), *contexts],
-                roles=[build_role(uid, scp_role=True) for uid in classes],
-                handlers=[(evt.EVT_C_STORE, on_store)],
-            ) as association,
-        ):
-            responses = association.send_c_get(identifier, STUDY_ROOT_GET)
-            return self._retrieved(responses, "C-GET", progress)
+        dimse: Any = None
+        try:
+            with (
+                _chunked(),
+                self._association(
+                    [(STUDY_ROOT_GET, (EXPLICIT_LE, IMPLICIT_LE)), *contexts],
+                    roles=[build_role(uid, scp_role=True) for uid in classes],
+                    handlers=[(evt.EVT_C_STORE, on_store)],
+                ) as association,
+            ):
+                dimse = association.dimse
+                responses = association.send_c_get(identifier, STUDY_ROOT_GET)
+                return self._retrieved(responses, "C-GET", progress)
+        finally:
+            if dimse is not None:
+                _drop_rest(dimse)
 
     def store(self, instances: Sequence[Outgoing], *, on_sent: Callable[[Sent], None] = lambda _: None) -> list[Sent]:
         """Send instances, as many associations as their presentation contexts need; what became of each.
@@ -439,6 +448,23 @@ def _heed_the_end(association: Association) -> None:
                     return None, None
 
     dimse.get_msg = get_msg
+
+
+def _drop(file: Any) -> None:
+    """Remove a file that pynetdicom received into; where we are the user it leaves them all behind."""
+    if file is not None:
+        file.close()
+        Path(file.name).unlink(missing_ok=True)
+
+
+def _drop_rest(dimse: Any) -> None:
+    """Remove what came and was not looked at any more when an association ended."""
+    with suppress(queue.Empty):
+        while True:
+            _, message = dimse.msg_queue.get_nowait()
+            _drop(getattr(message, "_dataset_file", None))
+    if dimse.message is not None:
+        _drop(dimse.message._data_set_file)
 
 
 _chunking = 0

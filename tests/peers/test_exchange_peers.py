@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
+import tempfile
 import urllib.request
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +67,7 @@ class Pacs:
     def is_up(self) -> bool:
         try:
             return bool(self.ask("/system"))
-        except OSError:
+        except (OSError, HTTPException):
             return False
 
     def uids(self) -> set[str]:
@@ -109,16 +111,22 @@ def held(service: Service) -> int:
 
 
 @pytest.mark.parametrize("by", ["move", "get"])
-def test_a_study_is_fetched(service: Service, pacs: Pacs, by: str) -> None:
+def test_a_study_is_fetched(
+    service: Service, pacs: Pacs, by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     made = list(study("CT", 5, seed=70)) + list(study("MR", 3, seed=70, series=2))
     for one in made:
         pacs.ask("/instances", one.part10())
-    assert service.operations.echo_node("pacs")["seconds"] < 30
+    assert service.operations.echo_node("pacs")["seconds"] > 0
     uid = str(made[0].dataset.StudyInstanceUID)
     heard: list[dict[str, Any]] = []
     document = service.operations.pull("pacs", {"study": [uid]}, heard.append, by=by)
     assert (document["instances"], document["received"], document["missing"]) == (8, 8, 0)
     assert held(service) == 8
+    assert list(temporary.iterdir()) == [], "nothing of a patient is left behind"
     assert heard[-1] == {"phase": "fetch", "done": 8, "total": 8, "unit": "instances"}
     # Again: everything is here already, and nothing is fetched twice.
     (again,) = service.operations.pull("pacs", {"patient_id": [str(made[0].dataset.PatientID)]}, heard.append)[

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -225,18 +224,27 @@ def begun(staging: Path, least: int) -> bool:
     return any(path.stat().st_size >= least for path in staging.glob(".DISC-V1.*.part"))
 
 
+def killed_while(plain: Path, staging: Path, least: int) -> bool:
+    """Stage an image and kill who does it once so many bytes are there; False: it was complete before."""
+    with subprocess.Popen([sys.executable, "-c", _STAGE, plain, staging], stdout=subprocess.PIPE) as child:
+        wait_for(lambda: child.poll() is not None or begun(staging, least), "the staging to come so far")
+        child.send_signal(signal.SIGSTOP)  # so that it is not through between our look and its death
+        stopped = Path(f"/proc/{child.pid}/stat")
+        wait_for(lambda: stopped.read_text().rpartition(")")[2].split()[0] in "TZX", "it to stand still")
+        hit = any(staging.glob(".DISC-V1.*.part"))
+        child.send_signal(signal.SIGKILL)
+        assert child.wait() in (0, -signal.SIGKILL)
+    return hit
+
+
 def test_killed_while_the_data_is_made_it_is_made_anew(tmp_path: Path) -> None:
     plain = our_disc(tmp_path / "disc.iso", study("CT", 24, seed=5, size=600_000))
     digest = protected(plain, tmp_path / "undisturbed", 100).write(lambda _data: None)
     staging = tmp_path / "staging"
     size = plain.stat().st_size
-    for moment in ("writing", "augmenting"):
-        child = subprocess.Popen([sys.executable, "-c", _STAGE, plain, staging], stdout=subprocess.PIPE)
-        least = 1 if moment == "writing" else size + 1
-        wait_for(partial(begun, staging, least), moment)
-        child.send_signal(signal.SIGKILL)
-        assert child.wait() == -signal.SIGKILL and child.stdout is not None
-        child.stdout.close()
+    for least in (1, size + 1):  # the image is written; dvdisaster is at work on it
+        while not killed_while(plain, staging, least):
+            forget(staging, lambda _key: False)  # it was through before we looked: again
         assert not list(staging.glob("DISC-V1.*")), "what is not complete has no name"
     assert protected(plain, staging, 100).write(lambda _data: None) == digest
     assert not list(staging.glob(".DISC-V1.*.part"))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import random
 import socket
 import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +106,12 @@ def test_storescu_aborts(receiver: Receiver, tmp_path: Path) -> None:
 
 
 def free_port() -> int:
-    """For a program that takes no 0: not one of those that the system gives to whoever asks next."""
-    for _ in range(100):
-        port = random.SystemRandom().randrange(12000, 30000)
+    """For a program that takes no 0: none that the system gives to who asks next, or another worker to its programs."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    first = 12_000 + 480 * (int(worker) % 18)
+    for port in random.SystemRandom().sample(range(first, first + 480), 100):
         with socket.socket() as sock, suppress(OSError):
-            sock.bind(("127.0.0.1", port))
+            sock.bind(("", port))
             return port
     raise AssertionError("no port is free")
 
@@ -148,7 +150,7 @@ class Orthanc:
     def is_up(self) -> bool:
         try:
             return bool(self.ask("/system"))
-        except OSError:
+        except (OSError, HTTPException):
             return False
 
 
@@ -169,10 +171,8 @@ def test_orthanc_sends_a_study(receiver: Receiver, orthanc: Orthanc) -> None:
     for made in instances:
         orthanc.ask("/instances", made.part10())
     studies = orthanc.ask("/studies")
-    started = time.monotonic()
     answer = orthanc.ask("/modalities/burnish/store", json.dumps(studies).encode())
     assert answer["FailedInstancesCount"] == 0 and answer["InstancesCount"] == 12, answer
-    assert time.monotonic() - started < 30
     for made in instances:
         (row,) = receiver.instances(made.sop_instance_uid)
         assert row.calling_ae == "ORTHANC"

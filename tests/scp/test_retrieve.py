@@ -268,11 +268,12 @@ def test_cancel(receiver: Receiver, destination: Arrivals) -> None:
     made = study(30, seed=8)
     fill(receiver, made)
     know(receiver, destination.port)
-    third = threading.Event()
+    third, over = threading.Event(), threading.Event()
 
     def status(_: str) -> int:
-        if len(destination.data) == 3:
-            third.wait(30)
+        if len(destination.data) >= 3:
+            third.wait(60)
+            over.wait(0.2)  # so that not all have gone out when the C-CANCEL comes, however late
         return 0
 
     destination.status = status
@@ -284,6 +285,7 @@ def test_cancel(receiver: Receiver, destination: Arrivals) -> None:
         if number == 2:
             assoc.send_c_cancel(5, query_model=StudyMove)
             third.set()
+    over.set()
     assoc.release()
     remaining, completed, broken, _ = counts(last)
     assert last.Status == 0xFE00
