@@ -30,7 +30,7 @@ from tests.scp.test_retrieve import Arrivals, counts, destination, failed, fill,
 from tests.waiting import until
 
 __all__ = ["destination"]
-WAIT = {"network": "wait", "network_seconds": 30.0, "pending_seconds": 0.1}
+WAIT = {"network": "wait", "network_seconds": 600.0, "pending_seconds": 0.1}
 
 
 def context(receiver: Receiver) -> Context:
@@ -66,7 +66,7 @@ class Mover(threading.Thread):
             self.responses.append(response)
 
     def final(self) -> tuple[Dataset, Dataset | None]:
-        self.join(40)
+        self.join(120)
         assert not self.is_alive()
         self.assoc.release()
         return self.responses[-1]
@@ -80,6 +80,11 @@ def asked(ctx: Context) -> dict[str, Any]:
 def states(receiver: Receiver) -> list[str]:
     with receiver.db.read() as session:
         return list(session.scalars(select(Recall.state).order_by(Recall.id)))
+
+
+def errors(receiver: Receiver) -> list[str | None]:
+    with receiver.db.read() as session:
+        return list(session.scalars(select(Recall.error).order_by(Recall.id)))
 
 
 def availability(receiver: Receiver, uid: str) -> str:
@@ -154,22 +159,27 @@ def test_conformed_files_are_served_where_they_came_back(start: Start, tmp_path:
     assert (status.Status, states(receiver)) == (0x0000, ["DONE"])
 
 
-def test_a_time_out_and_a_refusal_end_it_clearly(start: Start, tmp_path: Path, destination: Arrivals) -> None:
+def test_a_time_out_ends_it_clearly(start: Start, tmp_path: Path, destination: Arrivals) -> None:
     receiver = start(recall=WAIT | {"network_seconds": 0.5})
     know(receiver, destination.port)
-    ctx, uid, burnt = archived(receiver, tmp_path, 2)
+    _, uid, burnt = archived(receiver, tmp_path, 2)
     status, ds = Mover(receiver, uid).final()
     assert (status.Status, counts(status)) == (0xA702, (0, 0, 2, 0))
     assert status.ErrorComment == "Recall C1 timed out"
     assert len(failed((status, ds))) == 2
+    assert errors(receiver) == [f"timed out: {burnt.file_set_id} was not inserted"]
+
+
+def test_a_refusal_ends_it_clearly(start: Start, tmp_path: Path, destination: Arrivals) -> None:
+    receiver = start(recall=WAIT)
+    know(receiver, destination.port)
+    ctx, uid, _ = archived(receiver, tmp_path, 2)
     mover = Mover(receiver, uid)
     ask = asked(ctx)
     refuse(ctx, int(ask["recalls"][0][1:]), reason="it is away", by="ann")
     status, _ = mover.final()
-    assert (status.Status, status.ErrorComment) == (0xA702, "Recall C2 was refused by the operator")
-    with receiver.db.read() as session:
-        errors = list(session.scalars(select(Recall.error).order_by(Recall.id)))
-    assert errors == [f"timed out: {burnt.file_set_id} was not inserted", "refused by ann: it is away"]
+    assert (status.Status, status.ErrorComment) == (0xA702, "Recall C1 was refused by the operator")
+    assert errors(receiver) == ["refused by ann: it is away"]
 
 
 def test_a_cancel_ends_the_recall(start: Start, tmp_path: Path, destination: Arrivals) -> None:
