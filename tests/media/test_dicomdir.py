@@ -262,9 +262,9 @@ def test_time_grows_with_the_number_of_items() -> None:
         items = [replace(item, sop_instance_uid=f"1.{n}") for n in range(count)]
         best = 9e9
         for _ in range(3):
-            ids, begin = FileIds(), time.process_time()
+            ids, begin = FileIds(), time.thread_time()
             dicomdir_bytes("T", UID, [(one, ids.allocate(one)) for one in items])
-            best = min(best, time.process_time() - begin)
+            best = min(best, time.thread_time() - begin)
         return best
 
     small, large = seconds(1000), seconds(8000)
