@@ -35,6 +35,7 @@ from typing import Any, ClassVar
 
 from burners import drive_tray
 from burners.base import (
+    BurnerOptionsError,
     BurnOrder,
     BurnRefused,
     BurnReport,
@@ -51,6 +52,7 @@ from burners.drive_tools import ToolError, tool_of
 from burners.drive_tray import Tray
 from burners.drive_work import STAGED_SHARE, Drives, Preparation, content_of, family_of, start_helper
 from burners.exporting import SECTOR, SPARE_BYTES
+from media.mounts import Place
 
 _STARTING_SECONDS = 30.0
 """After which a helper that has not begun never will."""
@@ -75,6 +77,8 @@ class LocalDrive:
         self.slots = len(self._options.drives)
         self._tool = tool_of(self._options.tool, self._options.program)
         room = data.absolute() / "drives"
+        if self._options.staging is not None and (trouble := Place(self._options.staging, data).trouble()):
+            raise BurnerOptionsError(f"staging: {trouble}")  # the records of burns are there
         self._runs = (self._options.staging or room) / re.sub(r"[^A-Za-z0-9_-]", "_", name)
         self._drives = Drives(self._options.drives, room, self._runs)
         self._host = hashlib.sha256(f"{_machine()} {socket.gethostname()} {room}".encode()).hexdigest()[:16]

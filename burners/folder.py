@@ -36,6 +36,7 @@ from burners.exporting import (
 from burners.publish import file_system_of, publish, sync_folder
 from media.iso9660 import IsoImage, WriteCancelled
 from media.items import DiscFile
+from media.mounts import Place
 from media.problems import MediaError
 from media.trees import FolderTree, of_the_system
 
@@ -64,6 +65,7 @@ class FolderTarget(Exporter):
 
     def __init__(self, name: str, options: Mapping[str, Any], *, data: Path) -> None:
         self._options = _check(options, data)
+        self._medium = Place(self._options.folder, data)
         super().__init__(name, self._options.slots)
 
     @classmethod
@@ -108,6 +110,8 @@ class FolderTarget(Exporter):
         """Bytes free in the target; BurnRefused where it is not there, or not what the settings say."""
         folder, wanted = self._options.folder, self._options.file_system
         try:
+            if not self._options.root:  # else a medium comes and goes
+                self._medium.require()
             free = shutil.disk_usage(folder).free
         except OSError as error:
             raise BurnRefused(f"folder {folder}: {error.strerror}") from error
@@ -119,6 +123,8 @@ class FolderTarget(Exporter):
 
     def _found(self, ticket: Ticket) -> BurnReport:
         final = Path(ticket["final"])
+        if not ticket["root"] and (trouble := self._medium.trouble()):
+            return BurnReport(BurnState.WAITING, message=f"folder {trouble}")
         if not os.path.lexists(final):
             return BurnReport(BurnState.UNKNOWN, device_free=True)
         if not _is_ours(ticket):

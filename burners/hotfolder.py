@@ -42,6 +42,7 @@ from burners.hotfolder_papers import Papers
 from burners.hotfolder_records import Ending, Records
 from burners.hotfolder_status import StatusWatch
 from burners.publish import sync_folder
+from media.mounts import Place
 
 _log = logging.getLogger("burnish.burners")
 _HOLD_SECONDS = 0.25
@@ -57,11 +58,12 @@ class HotFolder(Exporter):
 
     def __init__(self, name: str, options: Mapping[str, Any], *, data: Path) -> None:
         self._options, self._dialect = check(options, data, self.dialect)
+        self._share = Place(self._options.folder, data)
         super().__init__(name, self._options.slots)
         self._records = Records(self._options.images, self._options.folder)
         self._papers = Papers(self._options, self._dialect)
         self._papers.check()
-        self._status = StatusWatch(self._options, self._dialect)
+        self._status = StatusWatch(self._options, self._dialect, self._share)
         self._following = Following(name, self._options, self._dialect, self._records, self._papers, self._status)
         self._handed: set[str] = set()
         """Orders that this process handed over."""
@@ -145,7 +147,7 @@ class HotFolder(Exporter):
         try:
             return self._hand_over(order, ticket, writer)
         except OSError as error:
-            if self._options.folder.is_dir():
+            if self._options.folder.is_dir() and not self._share.trouble():
                 raise
             # The share went away. Nothing was handed over: poll waits until it is back, and then it begins anew.
             reason = f"{self._options.folder}: {error.strerror or error}"
@@ -156,6 +158,7 @@ class HotFolder(Exporter):
         handed = BurnReport(BurnState.QUEUED, message="handed over to the robot")
         lost = BurnReport(BurnState.UNKNOWN, message="another claim on this disc came meanwhile", device_free=True)
         cancelled = BurnReport(BurnState.CANCELLED, message="cancelled", device_free=True)
+        self._share.require()
         self._options.images.mkdir(exist_ok=True)
         if self._records.fence(job_id, order.epoch) or self._following.suffixes(job_id):
             return handed
@@ -222,6 +225,7 @@ class HotFolder(Exporter):
     def _found(self, ticket: Ticket) -> BurnReport:
         job_id: str = ticket["mark"]
         try:
+            self._share.require()
             ending = self._following.ending(job_id)
             if ending is not None:
                 return ended(ending)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from burners.hotfolder_dialect import Dialect, RobotState, RobotStatus, StatusFolder
 from burners.hotfolder_options import Options
+from media.mounts import Place
 
 _KEPT_SECONDS = 0.2
 _CLOCK_SECONDS = 60.0
@@ -38,7 +39,8 @@ class Seen:
 class StatusWatch:
     """Reads the status at most five times a second, whoever asks."""
 
-    def __init__(self, options: Options, dialect: Dialect) -> None:
+    def __init__(self, options: Options, dialect: Dialect, share: Place) -> None:
+        self._share = share
         self._options = options
         self._dialect = dialect
         self._lock = threading.Lock()
@@ -66,6 +68,7 @@ class StatusWatch:
     def _look(self, at: float) -> Seen:
         folder = self._options.folder
         try:
+            self._share.require()
             folder.stat()
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, "it cannot be written to", str(folder))

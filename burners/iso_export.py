@@ -39,25 +39,30 @@ from burners.exporting import (
     temporary_name,
 )
 from burners.publish import publish, sync_folder
+from media.mounts import Place
 
-_KNOWN = ("folder", "pattern", "slots")
+_KNOWN = ("folder", "must_exist", "pattern", "slots")
 _PATTERN = "{file_set_id}_{copy}.iso"
 
 
 @dataclass(frozen=True, slots=True)
 class _Options:
     folder: Path
+    must_exist: bool
     pattern: str
     slots: int
 
 
 class IsoExport(Exporter):
-    """The driver ``iso``. Options: ``folder``, ``pattern`` (of file_set_id, volume, volumes, copy, job), ``slots``."""
+    """The driver ``iso``. Options: ``folder``, ``must_exist``, ``slots`` and ``pattern`` (of file_set_id, volume,
+    volumes, copy, job)."""
 
     def __init__(self, name: str, options: Mapping[str, Any], *, data: Path) -> None:
         checked = _check(options, data)
         super().__init__(name, checked.slots)
         self._folder = checked.folder
+        self._place = Place(checked.folder, data)
+        self._must_exist = checked.must_exist
         self._pattern = checked.pattern
 
     @classmethod
@@ -66,7 +71,9 @@ class IsoExport(Exporter):
 
     def probe(self) -> DriverStatus:
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._place.require()
+            if not self._must_exist:
+                self._folder.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(self._folder).free
         except OSError as error:
             return DriverStatus(self.name, "iso", DriverState.OFFLINE, f"folder {self._folder}: {error.strerror}")
@@ -79,7 +86,9 @@ class IsoExport(Exporter):
     def prepare(self, order: BurnOrder) -> Ticket:
         final = self._folder / file_name(self._pattern, order)
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._place.require()
+            if not self._must_exist:
+                self._folder.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(self._folder).free
         except OSError as error:
             raise BurnRefused(f"folder {self._folder}: {error.strerror}") from error
@@ -98,6 +107,8 @@ class IsoExport(Exporter):
 
     def _found(self, ticket: Ticket) -> BurnReport:
         final = Path(ticket["final"])
+        if trouble := self._place.trouble():
+            return BurnReport(BurnState.WAITING, message=f"folder {trouble}")
         if not os.path.lexists(final):
             return BurnReport(BurnState.UNKNOWN, device_free=True)
         if not _is_ours(final, ticket):
@@ -122,6 +133,7 @@ class IsoExport(Exporter):
             path.unlink(missing_ok=True)
 
     def _write(self, order: BurnOrder, ticket: Ticket, writer: Writer) -> BurnReport:
+        self._place.require()
         self._remove_leftovers(ticket)
         final, temporary = Path(ticket["final"]), temporary_name(ticket, order.epoch)
         if os.path.lexists(final) and _is_ours(final, ticket):
@@ -172,6 +184,10 @@ def _is_ours(final: Path, ticket: Ticket) -> bool:
 
 def _check(options: Mapping[str, Any], data: Path) -> _Options:
     """Check all options; raises BurnerOptionsError that lists every fault."""
-    raise_faults(check_common(options, known=_KNOWN, pattern=_PATTERN, what="images"))
+    faults = check_common(options, known=_KNOWN, pattern=_PATTERN, what="images")
+    must_exist = options.get("must_exist", False)
+    if not isinstance(must_exist, bool):
+        faults.append(f"must_exist: {must_exist!r} is neither true nor false")
+    raise_faults(faults)
     folder = data / Path(options["folder"]).expanduser()
-    return _Options(folder, str(options.get("pattern", _PATTERN)), int(options.get("slots", 1)))
+    return _Options(folder, must_exist, str(options.get("pattern", _PATTERN)), int(options.get("slots", 1)))

@@ -23,6 +23,7 @@ from store.states import DISC_FINAL, DiscState
 
 _SECTOR = 2048
 _PROBLEMS_TOLD = 5
+_AWAY_SECONDS = 2.0
 
 
 def verify(work: Work, disc_id: int) -> str:
@@ -52,6 +53,9 @@ def _verify(work: Work, facts: DiscFacts, lease: Lease) -> None:
             discs.move_disc(session, current, DiscState.VERIFYING, lease=lease)
             jobs.settle(session, job)
     report = burner.poll(ticket)
+    while report.state is BurnState.WAITING:  # what it is on cannot be reached now, which says nothing of the disc
+        work.leases.sleep(_AWAY_SECONDS, lease)
+        report = burner.poll(ticket)
     if report.state is not BurnState.BURNT:
         burner.finish(ticket, Outcome.BAD)
         wait_until_free(work, burner, ticket, lease)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from burners import registry
 from config.settings import Settings
+from media.mounts import Place
 from media.problems import MediaError
 from media.signing import SiteKey
 from service import checks
@@ -210,6 +211,9 @@ def _folders(settings: Settings, found: _Findings) -> None:
         there = folder
         while not there.exists() and there != there.parent:
             there = there.parent
+        if name != "data folder" and (trouble := Place(folder, settings.data).trouble()):
+            found.wrong(f"{name} {trouble}", "mount it; what is received meanwhile is refused")
+            continue
         if there != folder and name == "data folder":
             found.state[name] = f"{folder} (not there yet)"
         try:

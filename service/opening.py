@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError
 
 from config.settings import Settings
 from jobs.context import Context
+from media.mounts import Place
 from media.problems import MediaError
 from media.signing import SiteKey
 from service import telling
@@ -129,6 +130,8 @@ def open_context(settings: Settings) -> Context:
     """Everything that operations on the store need; close it with ``close_context``."""
     db = open_database(settings)
     try:
+        for folder in (settings.spool_dir, settings.derived_dir):
+            Place(folder, settings.data).require()
         spool = Spool(
             settings.spool_dir,
             node=node_name(settings),

@@ -36,6 +36,8 @@ def _database(operations: StoreOperations) -> bool:
 def _spool(operations: StoreOperations) -> bool:
     """Whether there is room, and something can be written."""
     spool = operations.context.spool
+    if spool.is_gone():
+        return False
     try:
         spool.root.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=spool.root, prefix=".ready-") as file:

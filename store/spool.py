@@ -24,6 +24,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
+from media.mounts import mount_of
+
 INCOMING = "incoming"
 _LOOK_BYTES = 256 << 20
 """After so many bytes of an instance it is looked whether there is room for more: what never ends must not fill it."""
@@ -144,6 +146,7 @@ class Spool:
         self.held_bytes: Callable[[], int] | None = None
         self.max_bytes = max_bytes
         self._high_water = high_water_percent
+        self._mount = mount_of(root)
         self._node_folder = root / INCOMING / quote(node, safe=" ").replace(".", "%2E")
         self._folder = self._node_folder / process_name()
         self._lock = threading.Lock()
@@ -168,8 +171,18 @@ class Spool:
         self._ensure(self._folder)
         return self._folder / f"scratch-{secrets.token_hex(10)}"
 
+    def is_gone(self) -> bool:
+        """Whether the file system that the spool was on when this process began is mounted no more."""
+        mount = mount_of(self.root)
+        return mount != self._mount and mount in self._mount.parents
+
     def is_full(self) -> bool:
-        """Whether the file system is used above the high-water mark (as ``df`` counts) or the spool holds too much."""
+        """Whether the file system is used above the high-water mark (as ``df`` counts) or the spool holds too much.
+
+        So it is, too, where its file system is gone: nothing may be written into the empty mount point.
+        """
+        if self.is_gone():
+            return True
         folder = self.root
         while True:
             try:

@@ -12,6 +12,7 @@ from burners import hotfolder_status
 from burners.hotfolder_options import check
 from burners.hotfolder_status import StatusWatch
 from burners.primera import Primera, PrimeraDialect
+from media.mounts import Place
 
 _STATUS = "[RobotList]\nRobot0=Bravo\n[System]\nSysErrorNumber=0\nServerTickCount={tick}\n"
 
@@ -37,7 +38,7 @@ class Clock:
 def watch(tmp_path: Path) -> StatusWatch:
     options: dict[str, Any] = Primera.example(tmp_path) | {"stale_seconds": 30}
     checked, dialect = check(options, tmp_path, PrimeraDialect)
-    return StatusWatch(checked, dialect)
+    return StatusWatch(checked, dialect, Place(checked.folder, checked.folder.parent))
 
 
 def test_a_robot_that_was_switched_off_long_before(
