@@ -26,7 +26,7 @@ from jobs.preparing import Prepared, profile_and_medium, require_pair
 from jobs.schedules import AlreadyDoneError, Firing
 from jobs.sources import has_source, source_of
 from media.volumes import VolumePlan
-from store import archiving, jobs, plans, pools, waiting
+from store import archiving, jobs, pools, requested, waiting
 from store.archiving import ArchiveRules
 from store.models import Instance, Series, Study
 from store.models_archive import Pool, PoolInstance
@@ -106,7 +106,7 @@ def _order(session: Session, firing: Firing, options: RequestOptions, ids: list[
         .join(Instance, Instance.series_id == Series.id)
     )
     uids = sorted({uid for chunk in _chunks(ids) for uid in session.scalars(rows.where(Instance.id.in_(chunk)))})
-    request_id = plans.add_request(
+    request_id = requested.add_request(
         session,
         ids,
         selection={"study": uids},
@@ -191,7 +191,7 @@ def _directly(
     window = window_of(studies, _PREVIEWED_MEDIA * pool_values.capacity_bytes(ctx, options))
     with ctx.db.read() as session:
         ids = _instances(new, None, [study.study_id for study in window.studies])
-        rows, conflicts = plans.rows_of(session, ids), plans.conflicts_of(session, ids)
+        rows, conflicts = requested.rows_of(session, ids), requested.conflicts_of(session, ids)
     prepared = _as_received(ctx, rows, conflicts, options)
     if rows:
         shown.discs += [_disc(volume, True, None) for volume in lay_out(ctx, options, prepared).packing.volumes]
@@ -218,8 +218,8 @@ def _filled(
         window = window_of(left, media * size)
         with ctx.db.read() as session:
             ids = _instances(new, pool, [study.study_id for study in window.studies])
-            rows = [row for row in plans.rows_of(session, ids) if row.id not in gone]
-            conflicts = plans.conflicts_of(session, ids)
+            rows = [row for row in requested.rows_of(session, ids) if row.id not in gone]
+            conflicts = requested.conflicts_of(session, ids)
             since = waiting.since(session, ids, pool.name)
             of = archiving.studies_of(session, ids)
         prepared = _as_received(ctx, rows, conflicts, options)
@@ -299,7 +299,7 @@ def _instances(new: Select[int], pool: Pool | None, study_ids: list[int | None])
 
 
 def _as_received(
-    ctx: Context, rows: list[plans.InstanceRow], conflicts: dict[str, list[int]], options: RequestOptions
+    ctx: Context, rows: list[requested.InstanceRow], conflicts: dict[str, list[int]], options: RequestOptions
 ) -> Prepared:
     """What ``jobs.preparing.prepare`` gives, as far as rows can tell."""
     if options.profile == AUTO:

@@ -18,7 +18,7 @@ from media.profile_keys import key_set
 from media.profile_rules import Lacking, judge
 from media.profiles import Profile
 from media.records import ROOT_RECORDS, WITHOUT_RECORD, Numbers, record_type, require_added, supply
-from store.plans import InstanceRow
+from store.requested import InstanceRow
 
 _TOLD_EVERY = 200
 """Files that are judged between two words of progress."""

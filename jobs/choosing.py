@@ -24,7 +24,7 @@ from jobs.protecting import ProtectionRefused, protection_of
 from media import mediatypes, profiles
 from media.problems import InstanceRefused
 from media.profiles import Profile, ProfileError
-from store.plans import InstanceRow
+from store.requested import InstanceRow
 
 _SECTOR = 2048
 _OTHERS = 5

@@ -27,7 +27,7 @@ from media.headerwalk import wanted_for
 from media.problems import InstanceRefused, NotDicom
 from media.records import SPECIFIC_CHARACTER_SET, record_type
 from store import people as catalogue
-from store.plans import InstanceRow
+from store.requested import InstanceRow
 
 _TOLD_EVERY = 200
 _FIELDS = {

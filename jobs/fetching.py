@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from jobs.context import Context
 from jobs.options import OptionsError
-from store import plans
+from store import requested
 from store.models_jobs import Request, RequestInstance
 from store.selection import Selection, instance_ids
 
@@ -72,4 +72,4 @@ def fetch(
         named = "; ".join(f"{one['sop_instance_uid']}: {one['reason']}" for one in missing[:_NAMED])
         raise FetchFailed(f"{len(missing)} of {document['instances']} instances did not come from {node}: {named}")
     with ctx.db.begin() as session:
-        plans.freeze(session, request_id, instance_ids(session, selection))
+        requested.freeze(session, request_id, instance_ids(session, selection))

@@ -27,7 +27,7 @@ from media.filling import fill_media
 from media.problems import MediaError
 from media.sizing import Piece
 from media.volumes import VolumePlan
-from store import jobs, plans, pools, schedules, waiting
+from store import jobs, pools, requested, schedules, waiting
 from store.archiving import without_conflicts
 from store.models_archive import Pool
 from store.models_base import now
@@ -234,8 +234,8 @@ def _packed(
     """What the window's studies are on discs, and the instances that can be on none, with the reason."""
     ids = waiting.instances_of(pool.name, (study.study_id for study in window.studies))
     with ctx.db.read() as session:
-        rows = plans.rows_of(session, ids)
-        conflicts = plans.conflicts_of(session, ids)
+        rows = requested.rows_of(session, ids)
+        conflicts = requested.conflicts_of(session, ids)
         since = waiting.since(session, ids, pool.name)
     prepared = prepare(ctx, rows, conflicts, options, progress=progress, cancelled=cancelled)
     progress("pack", 0, len(rows), "instances")
@@ -309,7 +309,7 @@ def _order(ctx: Context, pool: Pool, options: RequestOptions, one: VolumeSet, *,
     try:
         with ctx.db.begin() as session:
             pools.require_open(pools.get(session, pool.name, lock=True))
-            request_id = plans.add_request(
+            request_id = requested.add_request(
                 session,
                 one.instances,
                 selection={"study": list(one.study_uids)},

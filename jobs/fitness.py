@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from jobs.context import Context
 from jobs.options import RequestOptions
 from jobs.preparing import examine, require_pair
-from store import plans
+from store import requested
 from store.selection import Selection, instance_ids
 
 
@@ -25,7 +25,7 @@ def fitness(ctx: Context, selection: Selection, options: RequestOptions) -> dict
     require_pair(options)
     # The request is rolled back: nobody sees it, and a crash leaves none.
     with ctx.db.begin() as session, _undone(session):
-        request = plans.add_request(
+        request = requested.add_request(
             session,
             instance_ids(session, selection),
             selection=selection.to_json(),
@@ -33,8 +33,8 @@ def fitness(ctx: Context, selection: Selection, options: RequestOptions) -> dict
             source="check",
             idempotency_key=None,
         )
-        rows = plans.requested(session, request)
-        conflicts = plans.conflicts_of_request(session, request)
+        rows = requested.instances_of(session, request)
+        conflicts = requested.conflicts_of_request(session, request)
     examined = examine(ctx, rows, conflicts, options)
     checked = examined.checked
     conformed = sum(candidate.changes for candidate in checked.candidates)

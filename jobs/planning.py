@@ -27,7 +27,7 @@ from media.problems import MediaError
 from media.setcatalogue import SetVolume
 from media.uids import new_uid
 from media.volumes import VolumePlan
-from store import plans
+from store import plans, requested
 from store.models import Derived, Instance
 from store.models_jobs import Plan, Request, Volume, VolumeInstance
 from store.selection import Selection, instance_ids
@@ -54,7 +54,7 @@ def create_request(
         ids = instance_ids(session, selection)
     if not ids and not options.pull_from:
         raise PlanRefused("NO_INSTANCE", "nothing that was received matches the selection")
-    return plans.add_request(
+    return requested.add_request(
         session,
         ids,
         selection=selection.to_json(),
@@ -80,8 +80,8 @@ def make_plan(
     with ctx.db.read() as session:
         request = session.get_one(Request, request_id)
         options = RequestOptions.from_json(request.options)
-        rows = plans.requested(session, request_id)
-        conflicts = plans.conflicts_of_request(session, request_id)
+        rows = requested.instances_of(session, request_id)
+        conflicts = requested.conflicts_of_request(session, request_id)
     prepared = prepare(ctx, rows, conflicts, options, progress=progress, cancelled=cancelled, on_phase=on_phase)
     progress("pack", 0, len(prepared.checked.candidates), "instances")
     packer = fewest if options.pool else pack_pieces  # what a pool takes was found to fill its volumes

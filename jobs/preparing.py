@@ -24,7 +24,7 @@ from jobs.sources import has_source, source_of
 from media import mediatypes, profiles
 from media.items import Icon
 from store.models import Derived
-from store.plans import InstanceRow
+from store.requested import InstanceRow
 
 
 class PlanRefused(Exception):
@@ -91,7 +91,7 @@ def prepare(
     cancelled: Callable[[], bool] = lambda: False,
     on_phase: Callable[[str], None] = lambda _: None,
 ) -> Prepared:
-    """Check, correct and conform instances. ``conflicts``: see ``store.plans.conflicts_of_request``.
+    """Check, correct and conform instances. ``conflicts``: see ``store.requested.conflicts_of_request``.
 
     Raises ``PlanRefused``, ``Cancelled``.
     """

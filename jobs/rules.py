@@ -21,7 +21,7 @@ from jobs.context import Context
 from jobs.options import OptionsError, RequestOptions
 from media.coercion import read_rules
 from media.problems import MediaError
-from store import jobs, plans
+from store import jobs, requested
 from store.models import Instance, Series, Study
 from store.models_base import now
 from store.models_jobs import Request, RequestInstance, RuleStudy
@@ -175,7 +175,7 @@ def _fire(ctx: Context, rule: Rule, study_id: int, options: RequestOptions) -> i
         study_uid = session.get_one(Study, study_id).study_instance_uid
         before = session.get(RuleStudy, (rule.name, study_id))
         selection = {"study": [study_uid]}
-        request_id = plans.add_request(
+        request_id = requested.add_request(
             session,
             ids,
             selection=selection | ({"after_instance": before.last_instance_id} if before is not None else {}),

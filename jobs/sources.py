@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from jobs.context import Context
-from store.plans import InstanceRow
+from store.requested import InstanceRow
 
 
 def has_source(ctx: Context, row: InstanceRow) -> bool:

@@ -17,7 +17,7 @@ from jobs.context import Context
 from jobs.options import OptionsError, RequestOptions
 from media.labelcodes import symbology_of
 from media.problems import MediaError
-from store import creations, jobs, plans
+from store import creations, jobs, requested
 from store.creations import PROFILE_UNSUPPORTED, PROFILES_CONFLICT, Failed, Reference
 from store.discs import latest_discs, record
 from store.models_jobs import MediaCreation
@@ -73,7 +73,7 @@ class Creating:
             job_id = None
             request_id = None
             if failure is None:
-                request_id = plans.add_request(
+                request_id = requested.add_request(
                     session,
                     ids,
                     selection={"media_creation": sop_instance_uid},

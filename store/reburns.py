@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
-from store import jobs, plans
+from store import jobs, requested
 from store.atrisk import disc_counts
 from store.discs import new_disc, record
 from store.models import Derived, Instance
@@ -143,7 +143,7 @@ def order(
         .order_by(VolumeInstance.instance_id)
     ).all()
     values = {"burner": burner, "copies": copies, "priority": priority, "pull_from": ""}
-    request_id = plans.add_request(
+    request_id = requested.add_request(
         session,
         instances,
         selection={SOURCE: {"volume": volume.id, "file_set_id": volume.file_set_id, "image": source, "by": by}},

@@ -22,9 +22,9 @@ from jobs.sources import has_source, source_of
 from media.problems import MediaError
 from media.profiles import profiles
 from service.checks import wrong_settings
-from store import plans
+from store import requested
 from store.models_jobs import Request
-from store.plans import InstanceRow
+from store.requested import InstanceRow
 from store.selection import Selection
 from tests.jobs.conftest import House
 from tests.jobs.test_unfit import planned
@@ -35,7 +35,7 @@ JPEG_LOSSLESS = "1.2.840.10008.1.2.4.70"
 
 def rows_of(house: House) -> list[InstanceRow]:
     with house.db.read() as session:
-        return plans.requested(session, session.scalars(select(Request.id)).one())
+        return requested.instances_of(session, session.scalars(select(Request.id)).one())
 
 
 def chosen(house: House, rows: list[InstanceRow], **given: Any) -> Choice:

@@ -17,7 +17,7 @@ from lxml import etree
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from store import audit, auditevents, auditwhat, jobs, plans, pools
+from store import audit, auditevents, auditwhat, jobs, pools, requested
 from store.audit import Trail
 from store.auditmessage import Message, Participant, Thing, codes, media_key
 from store.auditwhat import Who
@@ -228,7 +228,7 @@ def test_a_chain_that_many_write_at_once_holds(database: Database) -> None:
 def test_orders_and_changes_of_what_is_kept_are_told(database: Database, instances: list[Instance]) -> None:
     with database.begin() as session:
         options: dict[str, Any] = {"purpose": "handout"}
-        request = plans.add_request(
+        request = requested.add_request(
             session, [instances[0].id], selection={}, options=options, source="user:maria", idempotency_key=None
         )
         job = jobs.create_job(session, request, None, Order())
