@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
+from config.worded import Worded, state
 from jobs.context import Context
 from store import jobs as store_jobs
 from store.board import DISMISSED
@@ -30,7 +31,8 @@ def retry(ctx: Context, job_id: int, *, burner: str = "", skip_refused: bool = F
     """
     if burner and burner not in ctx.settings.burners:
         known = ", ".join(ctx.settings.burners)
-        raise MendingRefused("NO_BURNER", f"there is no burner {burner!r}; there are {known}")
+        words = Worded("no_burner", "there is no burner {burner!r}; there are {known}", burner=burner, known=known)
+        raise MendingRefused("NO_BURNER", words)
     with ctx.db.begin() as session:
         job = store_jobs.lock(session, job_id)
         if burner and burner != job.burner:
@@ -46,7 +48,13 @@ def retry(ctx: Context, job_id: int, *, burner: str = "", skip_refused: bool = F
 def _require_idle(job: Job) -> None:
     if JobState(job.state) not in (JobState.FAILED, JobState.CANCELLED, JobState.WAITING):
         raise store_jobs.JobError(
-            "NOT_FAILED", f"job J{job.id} is {job.state}; only a failed one goes to another burner"
+            "NOT_FAILED",
+            Worded(
+                "not_failed_burner",
+                "job J{job} is {state}; only a failed one goes to another burner",
+                job=job.id,
+                state=state(job.state),
+            ),
         )
 
 
@@ -61,6 +69,9 @@ def dismiss(ctx: Context, job_id: int, by: str) -> None:
     with ctx.db.begin() as session:
         job = store_jobs.lock(session, job_id)
         if JobState(job.state) is not JobState.FAILED:
-            raise MendingRefused("NOT_FAILED", f"job J{job_id} is {job.state}, it has not failed")
+            raise MendingRefused(
+                "NOT_FAILED",
+                Worded("not_failed", "job J{job} is {state}, it has not failed", job=job_id, state=state(job.state)),
+            )
         event = Event(at=now(), kind=DISMISSED, job_id=job_id, old=job.state, new=job.state, detail={"by": by})
         session.add(event)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from config.settings import Settings
+from config.worded import Worded
 from jobs.compression import Compression
 from media import coercion
 from media.ecc import METHODS
@@ -157,14 +158,21 @@ class RequestOptions:
             if values[option] not in allowed:
                 raise OptionsError(f"{option} is {values[option]!r}; it may be {', '.join(allowed)}")
         if values["burner"] not in settings.burners:
-            raise OptionsError(f"there is no burner {values['burner']!r}; there are {', '.join(settings.burners)}")
+            raise OptionsError(
+                Worded(
+                    "no_burner",
+                    "there is no burner {burner!r}; there are {known}",
+                    burner=values["burner"],
+                    known=", ".join(settings.burners),
+                )
+            )
         values["coerce"] = _rules(settings, given.get("coerce"))
         if values["compress"] == "lossy" and not values["allow_lossy"]:
             raise OptionsError("compress is 'lossy', and lossy compression is not allowed: allow_lossy must say so")
         if not 3.3 <= values["protect_percent"] <= 200:
             raise OptionsError(f"protect-percent is {values['protect_percent']}; it may be 3.3 to 200")
         if not 1 <= values["copies"] <= 99:
-            raise OptionsError(f"copies is {values['copies']}; it may be 1 to 99")
+            raise OptionsError(Worded("copies", "copies is {copies}; it may be 1 to 99", copies=values["copies"]))
         if values["capacity_sectors"] is not None and values["capacity_sectors"] < 1:
             raise OptionsError(f"capacity-sectors is {values['capacity_sectors']}; it must be positive")
         if not re.fullmatch(r"[A-Z0-9_]{0,9}", values["file_set_prefix"]):

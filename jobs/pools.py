@@ -11,6 +11,7 @@ from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session, aliased
 
 from config.settings import Settings
+from config.worded import Worded, field
 from jobs.choosing import capacity
 from jobs.context import Context
 from jobs.options import AUTO, OptionsError, RequestOptions
@@ -67,21 +68,34 @@ def values_of(settings: Settings, given: Mapping[str, Any], before: Pool | None 
         if name == "latest_days" and value is None:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise OptionsError(f"{name} is {value!r}; it may be a whole number from {least} to {most}")
+            raise OptionsError(
+                Worded(
+                    "whole_between",
+                    "{field} is {value!r}; it may be a whole number from {least} to {most}",
+                    field=field(name),
+                    value=value,
+                    least=least,
+                    most=most,
+                )
+            )
     values["min_fill"] = _min_fill(values["min_fill"])
     values["required_copies"] = _required(values)
     values["shelves"] = _shelves(values["shelves"], values["copies"])
     values["options"] = dict(values["options"])
     options = request_options(settings, "", values)
     if options.profile == AUTO:
-        raise OptionsError("a pool needs a profile of its own; auto chooses one for each request")
+        raise OptionsError(
+            Worded("pool_profile", "a pool needs a profile of its own; auto chooses one for each request")
+        )
     require_pair(options)
     return values
 
 
 def _min_fill(value: Any) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 1 <= value <= 100:
-        raise OptionsError(f"min_fill is {value!r}; it may be 1 to 100 percent")
+        raise OptionsError(
+            Worded("percent", "{field} is {value!r}; it may be 1 to 100 percent", field=field("min_fill"), value=value)
+        )
     return float(value)
 
 
@@ -95,18 +109,32 @@ def _required(values: Mapping[str, Any]) -> int:
     required = values["copies"] if required is None else required
     if not isinstance(required, int) or isinstance(required, bool) or not 1 <= required <= values["copies"]:
         raise OptionsError(
-            f"required_copies is {required!r}; it may be 1 to {values['copies']}, the copies that are made"
+            Worded(
+                "required_copies",
+                "required_copies is {value!r}; it may be 1 to {copies}, the copies that are made",
+                value=required,
+                copies=values["copies"],
+            )
         )
     return required
 
 
 def _shelves(value: Any, copies: int) -> list[str]:
     if not isinstance(value, list) or len(value) > copies:
-        raise OptionsError(f"shelves must be a list with a place for each of {copies} copies, or fewer")
+        raise OptionsError(
+            Worded(
+                "shelves", "shelves must be a list with a place for each of {copies} copies, or fewer", copies=copies
+            )
+        )
     for shelf in value:
         if not isinstance(shelf, str) or not 0 < len(shelf.strip()) <= _LONGEST_SHELF or not shelf.isprintable():
             raise OptionsError(
-                f"a shelf is text of 1 to {_LONGEST_SHELF} printable characters, not {str(shelf)[:40]!r}"
+                Worded(
+                    "shelf",
+                    "a shelf is text of 1 to {longest} printable characters, not {given!r}",
+                    longest=_LONGEST_SHELF,
+                    given=str(shelf)[:40],
+                )
             )
     return [shelf.strip() for shelf in value]
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from burners.base import ImageSource
 from burners.registry import families
+from config.worded import Worded
 from jobs import restoring
 from jobs.conforming import is_whole
 from jobs.context import Context
@@ -108,12 +109,20 @@ def _again(session: Session, of: str, seen: Meant, copies: int | None) -> Meant:
 def _count(what: Meant, copies: int | None) -> int:
     if copies is not None:
         if not 1 <= copies <= 99:
-            raise OptionsError(f"copies is {copies}; it may be 1 to 99")
+            raise OptionsError(Worded("copies", "copies is {copies}; it may be 1 to 99", copies=copies))
         return copies
     lacking = what.volume.wanted_copies - what.volume.good_copies
     if what.coming and lacking <= len(what.coming):
         discs = ", ".join(f"D{disc.id} (J{disc.job_id})" for disc in what.coming)
-        raise ReburnError("COMING", f"{what.volume.file_set_id} is being made already: {discs}; --copies makes more")
+        raise ReburnError(
+            "COMING",
+            Worded(
+                "coming",
+                "{volume} is being made already: {discs}; --copies makes more",
+                volume=what.volume.file_set_id,
+                discs=discs,
+            ),
+        )
     return max(1, lacking - len(what.coming))
 
 
@@ -260,31 +269,54 @@ class _Source:
 
     def _require_this(self, path: Path) -> None:
         if not path.exists():
-            raise OptionsError(f"there is no {path}")
+            raise OptionsError(Worded("no_path", "there is no {path}", path=path))
         found = recognise(path)
         if found.file_set_uid == self._volume.file_set_uid:
             return
         if not found.file_set_uid and found.file_set_id in ("", self._volume.file_set_id) and found.kind != NOTHING:
             return  # its directory cannot be read: the digests decide
-        raise ReburnError("WRONG_DISC", f"{path} is not {self._volume.file_set_id}: {found.says}")
+        raise ReburnError(
+            "WRONG_DISC",
+            Worded(
+                "wrong_disc",
+                "{path} is not {volume}: {found}",
+                path=path,
+                volume=self._volume.file_set_id,
+                found=found.says,
+            ),
+        )
 
     def _nothing(self, discs: Iterable[Candidate]) -> ReburnError:
         if self._cancelled():
-            return ReburnError("CANCELLED", "cancelled")
+            return ReburnError("CANCELLED", Worded("cancelled", "cancelled"))
         lacking = len(self._lacking()) if self._can_assemble else 0
         tried = f" ({'; '.join(self._tried[:3])})" if self._tried else ""
         away = [one for one in discs if one.image is None]
         if away:
-            asked = " or ".join(one.words() for one in away[:3])
-            how = f"{asked}; then say --from with the drive, image or folder"
+            asked = Worded("said", " or ".join(one.words() for one in away[:3]).replace("{", "{{").replace("}", "}}"))
+            how = Worded("then_from", "{discs}; then say --from with the drive, image or folder", discs=asked)
         else:
-            how = "there is no other disc of it that could be read"
+            how = Worded("no_other_disc", "there is no other disc of it that could be read")
         missing = (
-            f"{lacking} of its files are neither in the spool nor on a disc that could be read here"
+            Worded(
+                "files_nowhere",
+                "{n} of its files are neither in the spool nor on a disc that could be read here",
+                n=lacking,
+            )
             if lacking
-            else "no image of it that is as it was made could be read here"
+            else Worded("no_sound_image", "no image of it that is as it was made could be read here")
         )
-        return ReburnError("NO_SOURCE", f"{self._volume.file_set_id}: {missing}{tried}: {how}")
+        return ReburnError(
+            "NO_SOURCE",
+            Worded(
+                "no_source",
+                "{volume}: {missing}{tried}: {how}",
+                volume=self._volume.file_set_id,
+                missing=missing,
+                tried=tried,
+                how=how,
+            ),
+        )
 
 
 class _Teller:

@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from config.worded import Worded
 from jobs.context import Context
 from jobs.recallreading import Medium, Progress, asking_of, read
 from jobs.recallwork import RecallWork, Send
@@ -62,7 +63,7 @@ def refuse(ctx: Context, recall_id: int, *, reason: str, by: str) -> dict[str, A
     with ctx.db.begin() as session:
         words = f"refused by {by}: {reason}" if reason else f"refused by {by}"
         if not recalls.end(session, recall_id, RecallState.REFUSED, error=words, by=by):
-            raise recalls.RecallError(f"recall C{recall_id} has ended already")
+            raise recalls.RecallError(Worded("recall_ended", "recall C{recall} has ended already", recall=recall_id))
         return recall_plan.document(session, recalls.get(session, recall_id), asking_of(ctx))
 
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from config.settings import Settings
+from config.worded import Worded, field
 from jobs.context import Context
 from jobs.options import OptionsError
 from jobs.schedules import Firing
@@ -112,9 +113,15 @@ def values_of(
             if not isinstance(value, bool):
                 raise OptionsError(f"{name} is {value!r}; it may be true or false")
         elif not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-            raise OptionsError(f"{name} is {value!r}; it may be 1 to {most}")
+            raise OptionsError(
+                Worded(
+                    "up_to", "{field} is {value!r}; it may be 1 to {most}", field=field(name), value=value, most=most
+                )
+            )
     if options.get("to_low_mark") and not settings.retention.high_percent:
-        raise OptionsError("to_low_mark: there is none; set retention.high_percent and retention.low_percent")
+        raise OptionsError(
+            Worded("no_low_mark", "to_low_mark: there is none; set retention.high_percent and retention.low_percent")
+        )
     return {}, dict(options)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from config.settings import Settings
+from config.worded import Worded, field
 from jobs import reburning
 from jobs.context import Context
 from jobs.options import OptionsError
@@ -59,7 +60,15 @@ class Options:
         for name, most in (("months", 1200), ("at_most", 100_000)):
             value = getattr(options, name)
             if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-                raise OptionsError(f"{name} is {value!r}; it may be 1 to {most}")
+                raise OptionsError(
+                    Worded(
+                        "up_to",
+                        "{field} is {value!r}; it may be 1 to {most}",
+                        field=field(name),
+                        value=value,
+                        most=most,
+                    )
+                )
         if not isinstance(options.refresh, bool):
             raise OptionsError(f"refresh is {options.refresh!r}; it may be true or false")
         if not isinstance(options.pool, str):

@@ -21,6 +21,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from config.settings import Settings
+from config.worded import Worded
 from jobs import triggers
 from jobs.context import Context
 from jobs.options import OptionsError
@@ -126,7 +127,7 @@ def values_of(
         raise OptionsError("enabled is true or false")
     values["trigger"] = _trigger(values, before)
     if triggers.free_from(now(), triggers.blackouts_of(values["blackouts"]), triggers.zone(values["timezone"])) is None:
-        raise TriggerError("the blackout windows leave no time at all")
+        raise TriggerError(Worded("no_time_left", "the blackout windows leave no time at all"))
     if values["pool"] is not None:
         pool = pools.get(session, values["pool"])
         if values["kind"] == "archive":  # discs of a closed pool are read again

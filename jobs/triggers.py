@@ -15,6 +15,8 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from config.worded import Worded
+
 SHORTEST_SECONDS = 60
 LONGEST_SECONDS = 366 * 86_400
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -38,7 +40,9 @@ def zone(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError) as error:
         raise TriggerError(
-            f"there is no time zone {name!r}; IANA names are meant, e.g. Europe/Berlin or UTC"
+            Worded(
+                "no_zone", "there is no time zone {zone!r}; IANA names are meant, e.g. Europe/Berlin or UTC", zone=name
+            )
         ) from error
 
 
@@ -86,7 +90,7 @@ class Cron:
             times = [at for each in (here, here + timedelta(days=1)) for at in self._on(each) if at > after]
             if times:
                 return min(times)
-        raise TriggerError(f"cron {self.text!r} never comes")
+        raise TriggerError(Worded("cron_never", "cron {cron!r} never comes", cron=self.text))
 
     def latest(self, until: datetime) -> datetime | None:
         """The last firing at or before a moment; None: there was none for years."""
@@ -134,7 +138,15 @@ def trigger_of(document: Mapping[str, Any], timezone: str, anchor: datetime) -> 
         if not isinstance(seconds, int) or isinstance(seconds, bool):
             raise TriggerError(f"every_seconds is {seconds!r}; it must be a whole number")
         if not SHORTEST_SECONDS <= seconds <= LONGEST_SECONDS:
-            raise TriggerError(f"every_seconds is {seconds}; it may be {SHORTEST_SECONDS} to {LONGEST_SECONDS}")
+            raise TriggerError(
+                Worded(
+                    "interval_seconds",
+                    "every_seconds is {seconds}; it may be {least} to {most}",
+                    seconds=seconds,
+                    least=SHORTEST_SECONDS,
+                    most=LONGEST_SECONDS,
+                )
+            )
         return Interval(seconds, anchor)
     if set(document) == {"cron"} and isinstance(document["cron"], str):
         return _cron(document["cron"], tz)
@@ -145,7 +157,13 @@ def interval_seconds(text: str) -> int:
     """``90m``, ``6h``, ``2d``, ``1w`` as seconds. Raises TriggerError."""
     match = re.fullmatch(r"(\d{1,6})([mhdw])", text)
     if match is None:
-        raise TriggerError(f"{text!r} is no interval; a number and m, h, d or w is meant, e.g. 30m, 6h, 7d")
+        raise TriggerError(
+            Worded(
+                "no_interval",
+                "{given!r} is no interval; a number and m, h, d or w is meant, e.g. 30m, 6h, 7d",
+                given=text,
+            )
+        )
     return int(match[1]) * {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}[match[2]]
 
 
@@ -153,7 +171,14 @@ def interval_seconds(text: str) -> int:
 def _cron(text: str, tz: ZoneInfo) -> Cron:
     fields = text.split()
     if len(text) > 255 or len(fields) != 5:
-        raise TriggerError(f"cron {text[:60]!r} has {len(fields)} fields; minute hour day month weekday are meant")
+        raise TriggerError(
+            Worded(
+                "cron_fields",
+                "cron {cron!r} has {n} fields; minute hour day month weekday are meant",
+                cron=text[:60],
+                n=len(fields),
+            )
+        )
     minute, hour, day, month, weekday = fields
     made = Cron(
         text=text,
@@ -176,19 +201,38 @@ def _values(
     field: str, low: int, high: int, what: str, text: str, names: Sequence[str] = (), *, first: int = 0
 ) -> set[int]:
     """The numbers that a field of a cron line means: ``*``, ``5``, ``1-5``, ``*/15``, ``10-40/10``, lists of these."""
+    field_name = Worded(f"cron_field.{what.replace(' ', '_')}", what)
 
     def number(part: str) -> int:
         if part.lower() in names:
             return names.index(part.lower()) + first
         if not re.fullmatch(r"\d{1,2}", part) or not low <= int(part) <= high:
-            raise TriggerError(f"cron {text!r}: {part!r} is no {what} ({low}-{high})")
+            raise TriggerError(
+                Worded(
+                    "cron_value",
+                    "cron {cron!r}: {given!r} is no {what} ({low}-{high})",
+                    cron=text,
+                    given=part,
+                    what=field_name,
+                    low=low,
+                    high=high,
+                )
+            )
         return int(part)
 
     found: set[int] = set()
     for part in field.split(","):
         span, slash, step = part.partition("/")
         if slash and (not re.fullmatch(r"\d{1,2}", step) or int(step) < 1):
-            raise TriggerError(f"cron {text!r}: {step!r} is no step of a {what}")
+            raise TriggerError(
+                Worded(
+                    "cron_step",
+                    "cron {cron!r}: {given!r} is no step of a {what}",
+                    cron=text,
+                    given=step,
+                    what=field_name,
+                )
+            )
         begin, dash, end = span.partition("-")
         if span == "*":
             start, stop = low, high
@@ -198,7 +242,9 @@ def _values(
             start = number(begin)
             stop = high if slash else start
         if start > stop:
-            raise TriggerError(f"cron {text!r}: {span!r} ends before it begins")
+            raise TriggerError(
+                Worded("cron_order", "cron {cron!r}: {given!r} ends before it begins", cron=text, given=span)
+            )
         found.update(range(start, stop + 1, int(step) if slash else 1))
     return found
 
@@ -277,7 +323,14 @@ def _local(day: date, minutes: int) -> datetime:
 def blackouts_of(documents: Sequence[Any]) -> list[Blackout]:
     """Read ``[{"from": "07:00", "to": "19:00", "days": ["mon"]}]``, without ``days`` every day. Raises TriggerError."""
     if len(documents) > _MOST_BLACKOUTS:
-        raise TriggerError(f"there are {len(documents)} blackout windows; at most {_MOST_BLACKOUTS} are possible")
+        raise TriggerError(
+            Worded(
+                "many_blackouts",
+                "there are {n} blackout windows; at most {most} are possible",
+                n=len(documents),
+                most=_MOST_BLACKOUTS,
+            )
+        )
     found = []
     for document in documents:
         if not isinstance(document, Mapping) or not {"from", "to"} <= set(document) <= {"from", "to", "days"}:
@@ -287,7 +340,11 @@ def blackouts_of(documents: Sequence[Any]) -> list[Blackout]:
             raise TriggerError(f"the days of a blackout window are some of {', '.join(_DAYS)}")
         begin, end = _minutes(document["from"]), _minutes(document["to"])
         if begin in (end, 1440):
-            raise TriggerError("a blackout window must begin and end at different times, and begin before 24:00")
+            raise TriggerError(
+                Worded(
+                    "blackout_times", "a blackout window must begin and end at different times, and begin before 24:00"
+                )
+            )
         found.append(Blackout(begin, end, frozenset(_DAYS.index(day) for day in days)))
     return found
 
@@ -296,14 +353,22 @@ def blackout_document(text: str) -> dict[str, Any]:
     """``mon-fri 07:00-19:00`` or ``22:00-05:00`` as a document. Raises TriggerError."""
     match = re.fullmatch(r"(?:([a-z,\-]+)\s+)?(\d\d?:\d\d)\s*-\s*(\d\d?:\d\d)", text.strip().lower())
     if match is None:
-        raise TriggerError(f"{text!r} is no blackout window; meant is e.g. 'mon-fri 07:00-19:00' or '22:00-05:00'")
+        raise TriggerError(
+            Worded(
+                "no_blackout",
+                "{given!r} is no blackout window; meant is e.g. 'mon-fri 07:00-19:00' or '22:00-05:00'",
+                given=text,
+            )
+        )
     document: dict[str, Any] = {"from": match[2], "to": match[3]}
     if match[1]:
         chosen: list[str] = []
         for part in match[1].split(","):
             begin, dash, end = part.partition("-")
             if begin not in _DAYS or (dash and end not in _DAYS):
-                raise TriggerError(f"{part!r} are no days; there are {', '.join(_DAYS)}")
+                raise TriggerError(
+                    Worded("no_days", "{given!r} are no days; there are {days}", given=part, days=", ".join(_DAYS))
+                )
             first, last = _DAYS.index(begin), _DAYS.index(end or begin)
             chosen += [_DAYS[number % 7] for number in range(first, last + 1 + (7 if last < first else 0))]
         document["days"] = [day for day in _DAYS if day in chosen]
@@ -326,5 +391,5 @@ def _minutes(text: Any) -> int:
     match = _HOUR.fullmatch(text) if isinstance(text, str) else None
     minutes = int(match[1]) * 60 + int(match[2]) if match else 1441
     if minutes > 1440:
-        raise TriggerError(f"{str(text)[:20]!r} is no time of day, e.g. 07:00")
+        raise TriggerError(Worded("no_time", "{given!r} is no time of day, e.g. 07:00", given=str(text)[:20]))
     return minutes

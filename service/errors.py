@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from config.worded import words_of
+
 
 class Refusal(Exception):
     """Something was not done; the text tells a user why, ``code`` tells a script."""
@@ -53,9 +55,9 @@ class TryLater(Refusal):
 
 _USAGE = frozenset(
     {
+        "sqlalchemy.exc.DataError",
         "config.settings.SettingsError",
         "store.selection.SelectionError",
-        "sqlalchemy.exc.DataError",
         "jobs.options.OptionsError",
         "media.profiles.ProfileError",
         "store.remotes.BadRemoteNode",
@@ -128,4 +130,4 @@ def _text(error: BaseException, names: list[str]) -> str:
     if "sqlalchemy.exc.DBAPIError" in names:
         # Without the statement and details: they may hold a patient's name.
         return f"the database cannot be used: {getattr(error, 'orig', error)}".splitlines()[0]
-    return str(error) or type(error).__name__.lower()
+    return words_of(error) or type(error).__name__.lower()

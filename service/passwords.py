@@ -7,6 +7,7 @@ import unicodedata
 from functools import cache
 from typing import TYPE_CHECKING
 
+from config.worded import Worded
 from service.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,16 +34,18 @@ def _nobody() -> str:
 def require_good(password: str, *, user: str, least: int) -> None:
     """Raises UsageError that says what a password lacks. The text never has the password."""
     if len(password) < least:
-        raise UsageError(f"the password is too short: it must have {least} characters", "PASSWORD")
+        words = "the password is too short: it must have {least} characters"
+        raise UsageError(Worded("password_short", words, least=least), "PASSWORD")
     if len(password) > LONGEST:
         raise UsageError(f"the password is too long: it may have {LONGEST} characters", "PASSWORD")
     if not _encodable(password):
         raise UsageError("the password has characters that are none (surrogates)", "PASSWORD")
     if len(set(password)) < 5:
-        raise UsageError("the password is too simple: it must have 5 different characters", "PASSWORD")
+        words = "the password is too simple: it must have 5 different characters"
+        raise UsageError(Worded("password_simple", words), "PASSWORD")
     rest = _same(password).casefold().replace(user.casefold(), "")
     if len(rest) < least // 2:
-        raise UsageError("the password is little more than the user's name", "PASSWORD")
+        raise UsageError(Worded("password_name", "the password is little more than the user's name"), "PASSWORD")
 
 
 def hashed(password: str) -> str:

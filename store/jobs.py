@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from config.worded import Worded, state
 from store import slots
 from store.discs import ClaimLost, latest_discs, move_disc, new_disc, record
 from store.guard import rows_changed
@@ -76,7 +77,13 @@ def create_job(session: Session, request_id: int, plan_id: int | None, options: 
         other = session.execute(select(Job.id).where(Job.plan_id == plan_id)).scalar_one_or_none()
         if other is not None:
             raise JobError(
-                "PLAN_USED", f"plan P{plan_id} was already given to job J{other}; see `burnish job J{other}`"
+                "PLAN_USED",
+                Worded(
+                    "plan_used",
+                    "plan P{plan} was already given to job J{job}; see `burnish job J{job}`",
+                    plan=plan_id,
+                    job=other,
+                ),
             )
     at = now()
     job = Job(
@@ -246,7 +253,15 @@ def retry(session: Session, job_id: int) -> None:
     latest = latest_discs(session, job_id)
     undecided = job.state == JobState.WAITING and all(DiscState(disc.state) in DISC_FINAL for disc in latest)
     if JobState(job.state) not in (JobState.FAILED, JobState.CANCELLED) and not undecided:
-        raise JobError("NOT_FAILED", f"job J{job_id} is {job.state}; only a failed or cancelled job can be retried")
+        raise JobError(
+            "NOT_FAILED",
+            Worded(
+                "not_retried",
+                "job J{job} is {state}; only a failed or cancelled job can be retried",
+                job=job_id,
+                state=state(job.state),
+            ),
+        )
     again = [disc for disc in latest if DiscState(disc.state) is not DiscState.VERIFIED]
     fresh: dict[str, Any] = {
         "attempt": job.attempt + 1,

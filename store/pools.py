@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import exists, func, select, update
 from sqlalchemy.orm import Session
 
+from config.worded import Worded
 from store import copies
 from store.guard import rows_changed
 from store.models import Instance
@@ -66,7 +67,13 @@ def require_open(pool: Pool) -> None:
     """Raise PoolError (CLOSED) for a pool that takes nothing any more."""
     if pool.closed_at is not None:
         raise PoolError(
-            "CLOSED", f"pool {pool.name} was closed on {pool.closed_at:%Y-%m-%d} and takes nothing any more"
+            "CLOSED",
+            Worded(
+                "pool_closed",
+                "pool {pool} was closed on {day} and takes nothing any more",
+                pool=pool.name,
+                day=f"{pool.closed_at:%Y-%m-%d}",
+            ),
         )
 
 
@@ -82,7 +89,7 @@ def add(session: Session, name: str, values: Mapping[str, Any], *, by: str = "cl
     Raises PoolError (EXISTS).
     """
     if session.get(Pool, name) is not None:
-        raise PoolError("EXISTS", f"there is a pool {name} already")
+        raise PoolError("EXISTS", Worded("pool_known", "there is a pool {pool} already", pool=name))
     # Not the very latest: a transaction that is still open may bring a lower id.
     seen = session.scalar(select(func.max(Instance.id)).where(Instance.received_at < now() - SETTLED)) or 0
     pool = Pool(
@@ -129,11 +136,24 @@ def remove(session: Session, name: str, *, by: str = "cli") -> bool:
     pool = get(session, name, lock=True)
     used = session.scalars(select(Schedule.name).where(Schedule.pool == name).order_by(Schedule.name)).all()
     if used:
-        raise PoolError("IN_USE", f"pool {name} is filled by schedule {', '.join(used)}; remove or change it first")
+        raise PoolError(
+            "IN_USE",
+            Worded(
+                "pool_used",
+                "pool {pool} is filled by schedule {schedules}; remove or change it first",
+                pool=name,
+                schedules=", ".join(used),
+            ),
+        )
     waits = exists().where(PoolInstance.pool == name, PoolInstance.request_id.is_(None), PoolInstance.refused.is_(None))
     if session.scalar(select(waits)):
         raise PoolError(
-            "WAITING", f"instances wait for discs of pool {name}; `burnish pool burn-now {name}` makes them first"
+            "WAITING",
+            Worded(
+                "pool_waits",
+                "instances wait for discs of pool {pool}; `burnish pool burn-now {pool}` makes them first",
+                pool=name,
+            ),
         )
     made = exists().where(Request.pool == name)
     if session.scalar(select(made)) or session.scalar(select(exists().where(Disc.pool == name))):

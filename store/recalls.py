@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, exists, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
+from config.worded import Worded
 from store.bulk import chunks
 from store.guard import rows_changed
 from store.models import Instance
@@ -122,7 +123,7 @@ def add(
     The same ``key`` gives the same recall. RecallError for an empty list.
     """
     if not ids:
-        raise RecallError("nothing that is selected is known here")
+        raise RecallError(Worded("nothing_known", "nothing that is selected is known here"))
     if key is not None:
         known = session.scalar(select(Recall.id).where(Recall.key == key))
         if known is not None:

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
+from config.worded import Worded
 from store.models import Instance
 from store.models_base import now
 from store.models_nodes import RemoteNode
@@ -58,18 +59,34 @@ def add(session: Session, remote: Remote) -> None:
     wrong = [
         text
         for fits, text in (
-            (_NAME.fullmatch(remote.name), f"the name {remote.name!r} may have letters, digits and . _ -, at most 32"),
-            (_AE_TITLE.fullmatch(remote.ae_title), f"{remote.ae_title!r} is no AE title: 1 to 16 characters, no \\"),
-            (_HOST.fullmatch(remote.host), f"{remote.host!r} is no host name or address"),
-            (1 <= remote.port <= 65535, f"{remote.port} is no port: 1 to 65535"),
+            (
+                _NAME.fullmatch(remote.name),
+                Worded(
+                    "node_name",
+                    "the name {given!r} may have letters, digits and . _ -, at most 32",
+                    given=remote.name,
+                ),
+            ),
+            (
+                _AE_TITLE.fullmatch(remote.ae_title),
+                Worded("ae_title", "{given!r} is no AE title: 1 to 16 characters, no \\", given=remote.ae_title),
+            ),
+            (
+                _HOST.fullmatch(remote.host),
+                Worded("host", "{given!r} is no host name or address", given=remote.host),
+            ),
+            (1 <= remote.port <= 65535, Worded("port", "{given} is no port: 1 to 65535", given=remote.port)),
             (remote.retrieve in RETRIEVE, f"retrieve is {remote.retrieve!r}; it may be {' or '.join(RETRIEVE)}"),
         )
         if not fits
     ]
     if wrong:
-        raise BadRemoteNode("NODE", "; ".join(wrong))
+        raise BadRemoteNode("NODE", wrong[0] if len(wrong) == 1 else "; ".join(wrong))
     if session.get(RemoteNode, remote.name) is not None:
-        raise RemoteNodeError("NODE_KNOWN", f"there is a node {remote.name!r} already; remove it first")
+        raise RemoteNodeError(
+            "NODE_KNOWN",
+            Worded("node_known", "there is a node {node!r} already; remove it first", node=remote.name),
+        )
     session.add(
         RemoteNode(
             name=remote.name,

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, exists, select
 from sqlalchemy.orm import Session
 
+from config.worded import Worded
 from store.checks import counts
 from store.models import Instance, Patient, Series, Study
 from store.models_jobs import Disc, VolumeInstance
@@ -66,11 +67,13 @@ def parse_date_range(text: str) -> tuple[str, str]:
     """First and last date of ``A-B``, ``A-``, ``-B`` or ``A``; raises ``SelectionError``."""
     match = re.fullmatch(r"(\d{8})?(-)?(\d{8})?", text)
     if not match or not (match[1] or match[3]) or (match[3] and not match[2]):
-        raise SelectionError(f"{text!r} is no date range: YYYYMMDD-YYYYMMDD, either end may be left open")
+        raise SelectionError(
+            Worded("no_range", "{given!r} is no date range: YYYYMMDD-YYYYMMDD, either end may be left open", given=text)
+        )
     first = match[1] or ""
     last = match[3] or ("99999999" if match[2] else first)
     if first > last:
-        raise SelectionError(f"the date range {text!r} ends before it begins")
+        raise SelectionError(Worded("range_order", "the date range {given!r} ends before it begins", given=text))
     return first, last
 
 

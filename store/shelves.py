@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
+from config.worded import Worded, state
 from store import atrisk, copies
 from store.bulk import chunks
 from store.checks import DAMAGED, PURPOSES, UNKNOWN, is_unconfirmed
@@ -59,9 +60,17 @@ def check_out(session: Session, disc_id: int, to: str, *, by: str = "cli") -> Di
     to = _text("who takes it", to)
     _require_there(disc)
     if disc.checked_out_to is not None:
-        since = f" since {disc.checked_out_at:%Y-%m-%d %H:%M} UTC" if disc.checked_out_at else ""
+        at = disc.checked_out_at
+        since = Worded("since", " since {at} UTC", at=f"{at:%Y-%m-%d %H:%M}") if at else ""
         raise DiscError(
-            "CHECKED_OUT", f"D{disc_id} is with {disc.checked_out_to}{since}; `burnish discs return` comes first"
+            "CHECKED_OUT",
+            Worded(
+                "checked_out",
+                "D{disc} is with {who}{since}; `burnish discs return` comes first",
+                disc=disc_id,
+                who=disc.checked_out_to,
+                since=since,
+            ),
         )
     detail = {"by": by, "action": "check-out", "shelf": disc.shelf}
     return _change(session, disc, "shelf", disc.shelf, to, detail, checked_out_to=to, checked_out_at=now())
@@ -72,7 +81,10 @@ def check_in(session: Session, disc_id: int, shelf: str | None = None, *, by: st
     says that it was found. Raises as above, and DiscError (NOT_CHECKED_OUT)."""
     disc = _made(session, disc_id)
     if disc.checked_out_to is None:
-        raise DiscError("NOT_CHECKED_OUT", f"nobody has D{disc_id}: it is {_where(disc)}")
+        raise DiscError(
+            "NOT_CHECKED_OUT",
+            Worded("not_checked_out", "nobody has D{disc}: it is {where}", disc=disc_id, where=_where(disc)),
+        )
     place = disc.shelf if shelf is None else _text("the shelf", shelf, may_be_empty=True) or None
     detail = {"by": by, "action": "return"}
     values = {"checked_out_to": None, "checked_out_at": None, "shelf": place}
@@ -99,7 +111,7 @@ def found(session: Session, disc_id: int, *, reason: str = "", by: str = "cli") 
     disc = _made(session, disc_id)
     reason = _text("the reason", reason, may_be_empty=True, longest=2000)
     if disc.marked is None:
-        raise DiscError("NOT_MARKED", f"D{disc_id} is not marked as lost or damaged")
+        raise DiscError("NOT_MARKED", Worded("not_marked", "D{disc} is not marked as lost or damaged", disc=disc_id))
     values = {"marked": None, "marked_at": None, "marked_reason": None}
     disc = _change(session, disc, "mark", disc.marked, None, {"by": by, "reason": reason}, **values)
     copies.recount(session, disc.volume_id)
@@ -121,7 +133,12 @@ def dedicate(session: Session, disc_id: int, purpose: str, *, by: str = "cli") -
     if last and (left := atrisk.on_nothing(session, disc.volume_id)):
         raise DiscError(
             "LAST_DISC",
-            f"{left} instances are on D{disc_id} alone; `burnish reburn D{disc_id}` makes another disc of them",
+            Worded(
+                "last_disc",
+                "{n} instances are on D{disc} alone; `burnish reburn D{disc}` makes another disc of them",
+                n=left,
+                disc=disc_id,
+            ),
         )
     return disc
 
@@ -194,19 +211,33 @@ def _made(session: Session, disc_id: int) -> Disc:
     """A disc that exists as a thing, locked until the end of the transaction."""
     disc = session.get(Disc, disc_id, with_for_update=True, populate_existing=True)
     if disc is None:
-        raise NoSuchDisc(f"there is no disc D{disc_id}")
+        raise NoSuchDisc(Worded("no_disc", "there is no disc D{disc}", disc=disc_id))
     if DiscState(disc.state) is not DiscState.VERIFIED:
-        raise DiscError("NOT_VERIFIED", f"D{disc_id} is {disc.state}; only a verified disc is kept")
+        raise DiscError(
+            "NOT_VERIFIED",
+            Worded(
+                "not_verified",
+                "D{disc} is {state}; only a verified disc is kept",
+                disc=disc_id,
+                state=state(disc.state),
+            ),
+        )
     return disc
 
 
 def _require_there(disc: Disc) -> None:
     """DiscError (LOST): nobody can take or put away what is lost; whoever has it in hand has found it."""
     if disc.marked == LOST:
-        since = f" since {disc.marked_at:%Y-%m-%d}" if disc.marked_at else ""
+        at = disc.marked_at
+        since = Worded("since_day", " since {day}", day=f"{at:%Y-%m-%d}") if at else ""
         raise DiscError(
             "LOST",
-            f"D{disc.id} is marked as lost{since}; if you have it, `burnish discs found D{disc.id}` comes first",
+            Worded(
+                "marked_lost",
+                "D{disc} is marked as lost{since}; if you have it, `burnish discs found D{disc}` comes first",
+                disc=disc.id,
+                since=since,
+            ),
         )
 
 
@@ -225,15 +256,19 @@ def _change(
 
 
 def _where(disc: Disc) -> str:
-    return f"on shelf {disc.shelf}" if disc.shelf else "where its shelf is, which nobody has named"
+    if disc.shelf:
+        return Worded("on_shelf", "on shelf {shelf}", shelf=disc.shelf)
+    return Worded("no_shelf", "where its shelf is, which nobody has named")
 
 
 def _text(what: str, given: str, *, may_be_empty: bool = False, longest: int = _LONGEST) -> str:
-    given = given.strip()
+    given, name = given.strip(), Worded(f"text.{what.replace(' ', '_')}", what)
     if not given and not may_be_empty:
-        raise BadPlace(f"{what} is empty")
+        raise BadPlace(Worded("empty", "{what} is empty", what=name))
     if len(given) > longest:
-        raise BadPlace(f"{what} has {len(given)} characters; it may have {longest}")
+        raise BadPlace(
+            Worded("too_long", "{what} has {n} characters; it may have {most}", what=name, n=len(given), most=longest)
+        )
     if not given.isprintable():
-        raise BadPlace(f"{what} has characters that cannot be printed")
+        raise BadPlace(Worded("unprintable", "{what} has characters that cannot be printed", what=name))
     return given

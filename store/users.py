@@ -13,6 +13,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from config import roles
+from config.worded import Worded
 from store.db import next_numbers
 from store.models_base import now
 from store.models_users import ApiToken, User, UserSession
@@ -74,13 +75,14 @@ def add(
     """
     name = folded(name)
     if not possible(name):
-        raise BadUser("USER_NAME", "a user's name has 1 to 64 of a-z 0-9 . _ @ - and begins with a letter or digit")
+        words = "a user's name has 1 to 64 of a-z 0-9 . _ @ - and begins with a letter or digit"
+        raise BadUser("USER_NAME", Worded("user_name", words))
     if name == "cli":
         raise BadUser("USER_NAME", "the name cli is the command line's")
     checked_role(role)
     _one_at_a_time(session)
     if session.scalar(select(User.id).where(User.name == name)) is not None:
-        raise UserError("USER_KNOWN", f"there is a user {name} already")
+        raise UserError("USER_KNOWN", Worded("user_known", "there is a user {user} already", user=name))
     at = now()
     issuer, subject = identity or (None, None)
     user = User(
@@ -119,7 +121,7 @@ def by_name(session: Session, name: str, *, lock: bool = False) -> User:
         query = query.with_for_update().execution_options(populate_existing=True)
     user = session.scalar(query) if possible(wanted) else None
     if user is None:
-        raise UnknownUser("NOT_FOUND", "there is no such user; `burnish users list` names them")
+        raise UnknownUser("NOT_FOUND", Worded("no_user", "there is no such user; `burnish users list` names them"))
     return user
 
 
@@ -203,7 +205,10 @@ def _keeps_an_administrator(session: Session, user: User) -> None:
     _one_at_a_time(session)
     others = select(func.count()).where(User.role == ADMINISTRATOR, User.disabled_at.is_(None), User.id != user.id)
     if not session.scalar(others):
-        raise UserError("LAST_ADMINISTRATOR", f"{user.name} is the last administrator; make another one first")
+        raise UserError(
+            "LAST_ADMINISTRATOR",
+            Worded("last_administrator", "{user} is the last administrator; make another one first", user=user.name),
+        )
 
 
 def _one_at_a_time(session: Session) -> None:

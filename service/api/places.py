@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from config.settings import Settings
+from config.worded import Worded
 from service.api.access import Actor, NotAllowed
 from service.errors import UsageError
 
@@ -22,7 +23,7 @@ def readable(settings: Settings, actor: Actor, given: str) -> Path:
     """The path as it may be read. UsageError for a relative one, NotAllowed for one that lies elsewhere."""
     path = Path(given.strip())
     if not path.is_absolute() or "\0" in given:
-        raise UsageError("path must be absolute")
+        raise UsageError(Worded("path_absolute", "path must be absolute"))
     if actor.how == "local":
         return path
     try:
@@ -32,7 +33,8 @@ def readable(settings: Settings, actor: Actor, given: str) -> Path:
     inside = any(real == place or place in real.parents for place in _places(settings))
     is_drive = _DEVICES not in real.parents or real.is_block_device()
     if not (inside and is_drive):
-        raise NotAllowed("this is no medium, watched place or folder of a burner; see the setting http.media_folders")
+        words = "this is no medium, watched place or folder of a burner; see the setting http.media_folders"
+        raise NotAllowed(Worded("not_readable", words))
     return path
 
 

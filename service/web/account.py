@@ -202,7 +202,7 @@ async def setup(
         if refusal is None:
             raise
         least = ctx.settings.users.password_length
-        values = {"least": least, "user": user[:256], "error": str(refusal)}
+        values = {"least": least, "user": user[:256], "error": texts_of(language_of(request)).refusal(refusal)}
         return _with_form(request, "setup.html", status=refusal.http_status, **values)
     response: Response = RedirectResponse("/", 303)
     _set_session(request, response, signed_in.secret)
@@ -230,7 +230,7 @@ def own_password(request: Request, ctx: Ctx, actor: Own, old: Line = "", new: Li
             raise UsageError(texts("account.not_the_same"))
         api.change_own_password(ctx, actor, old, new)
     except Refusal as error:
-        return _account(request, ctx, actor, status=error.http_status, error=str(error))
+        return _account(request, ctx, actor, status=error.http_status, error=texts.refusal(error))
     return _account(request, ctx, actor, done=texts("account.password_changed"))
 
 
@@ -248,7 +248,9 @@ def own_token(
     except (Refusal, users.UserError) as error:
         refusal = as_refusal(error)
         assert refusal is not None
-        return _account(request, ctx, actor, status=refusal.http_status, error=str(refusal))
+        return _account(
+            request, ctx, actor, status=refusal.http_status, error=texts_of(language_of(request)).refusal(refusal)
+        )
     return _account(request, ctx, actor, secret=made["secret"])
 
 
@@ -340,7 +342,9 @@ def _changed(request: Request, ctx: Ctx, actor: Actor, change: Any) -> Response:
     except (Refusal, users.UserError) as error:
         refusal = as_refusal(error)
         assert refusal is not None
-        return _users(request, ctx, actor, status=refusal.http_status, error=str(refusal))
+        return _users(
+            request, ctx, actor, status=refusal.http_status, error=texts_of(language_of(request)).refusal(refusal)
+        )
     return RedirectResponse("/users", 303)
 
 

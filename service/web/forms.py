@@ -12,8 +12,9 @@ from starlette.requests import Request
 
 from jobs.context import Context
 from media import mediatypes, profiles
-from service.errors import NotDone, UsageError
-from service.web.texts import Texts
+from service.errors import NotDone, UsageError, as_refusal
+from service.web.pages import language_of
+from service.web.texts import Texts, texts_of
 
 _LONGEST = 10_000
 _MOST_FIELDS = 100
@@ -80,7 +81,10 @@ class Reader:
 
 
 def version(row: Any, columns: Sequence[str]) -> str:
-    """Stands in a form for what it was filled with, so that nobody undoes unseen what another has changed."""
+    """Stands in a form for what it was filled with, so that nobody undoes unseen what another has changed. ``""`` for
+    what is not there yet."""
+    if row is None:
+        return ""
     values = {column: getattr(row, column) for column in columns}
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
@@ -89,6 +93,21 @@ def require_unchanged(texts: Texts, fields: Mapping[str, str], row: Any, columns
     """Raises NotDone (CHANGED) where somebody has changed it since the form was shown."""
     if fields.get("version", "") != version(row, columns):
         raise NotDone(texts("forms.changed"), "CHANGED")
+
+
+def refused(
+    request: Request, error: Exception, fields: dict[str, str], as_it_is: dict[str, str]
+) -> tuple[dict[str, str], str, int]:
+    """How a form is given back: what it is filled with, why it was not taken, and the status of the answer.
+
+    It stays as it was filled in; where somebody has changed the same thing meanwhile it is ``as_it_is`` now. Raises
+    what is not for people.
+    """
+    refusal = as_refusal(error)
+    if refusal is None:
+        raise error
+    why = texts_of(language_of(request)).refusal(refusal)
+    return as_it_is if refusal.code == "CHANGED" and as_it_is else fields, why, refusal.http_status
 
 
 def disc_choices(ctx: Context) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from sqlalchemy import func, select
 from starlette.requests import Request
 from starlette.responses import Response
 
+from config.worded import words_of
 from jobs.context import Context
 from media import mediatypes, profiles
 from service.api.access import Actor, Ctx, Ops, needs
@@ -23,7 +24,7 @@ from service.errors import NotFound, as_refusal
 from service.logs import logger
 from service.web.pages import language_of, page
 from service.web.routes import router, where
-from service.web.texts import texts_of
+from service.web.texts import Texts, texts_of
 from store import seriesview, studylist
 from store.models import Study
 
@@ -49,7 +50,7 @@ class Planning:
     progress: Document = field(default_factory=dict)
     plan: Document | None = None
     trouble: tuple[str, str] | None = None
-    """Code and text."""
+    """Code and text, perhaps ``Worded``."""
     given_up: bool = False
     at: float = field(default_factory=time.monotonic)
 
@@ -57,6 +58,18 @@ class Planning:
     def fraction(self) -> float:
         total = self.progress.get("total") or 0
         return min(1.0, self.progress.get("done", 0) / total) if total else 0.0
+
+
+def trouble_of(texts: Texts, planning: Planning) -> dict[str, Any]:
+    """What a page says of a planning that went wrong: ``trouble`` and ``advice``, empty where nothing did."""
+    trouble = planning.trouble  # once: it goes on while the page is made
+    if trouble is None:
+        return {"trouble": "", "advice": ""}
+    code, text = trouble
+    return {
+        "trouble": texts.worded(text) or texts("trouble.unexpected"),
+        "advice": texts.known(f"advice.{code}", texts("advice.other")),
+    }
 
 
 class Plannings:
@@ -87,7 +100,7 @@ class Plannings:
                 refusal = as_refusal(error)
                 if refusal is None:
                     logger("service.web").error("planning failed", error=type(error).__name__, where=where(error))
-                made.trouble = (refusal.code, str(refusal)) if refusal is not None else ("UNEXPECTED", "")
+                made.trouble = (refusal.code, words_of(refusal)) if refusal is not None else ("UNEXPECTED", "")
 
         begun = copy_context()  # the work goes on in a thread of its own, for the same user
         threading.Thread(target=begun.run, args=(run,), name="planning", daemon=True).start()
@@ -211,13 +224,7 @@ def _told(request: Request, ctx: Context, planning: Planning) -> Response:
     texts = texts_of(language_of(request))
     values: dict[str, Any] = {"planning": planning, "plan": planning.plan, "sector": _SECTOR}
     values |= {"burner_names": list(ctx.settings.burners), "settings": ctx.settings}
-    trouble = planning.trouble  # once: it goes on while the page is made
-    values |= {"trouble": "", "advice": ""}
-    if trouble is not None:
-        code, text = trouble
-        values["trouble"] = text or texts("trouble.unexpected")
-        values["advice"] = texts.known(f"advice.{code}", texts("advice.other"))
-    return page(request, "parts/plan.html", **values)
+    return page(request, "parts/plan.html", **values, **trouble_of(texts, planning))
 
 
 @routes.post("/make/burn")

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from service.api.access import Actor, Ctx, Ops, needs
 from service.contract import Document
 from service.web.board import told
-from service.web.make import Planning, Plannings
+from service.web.make import Planning, Plannings, trouble_of
 from service.web.pages import language_of, page
 from service.web.routes import router
 from service.web.texts import texts_of
@@ -125,10 +125,4 @@ def pulled(request: Request, name: str, token: str) -> Response:
 def _pulled(request: Request, planning: Planning, name: str) -> Response:
     texts = texts_of(language_of(request))
     values: dict[str, Any] = {"planning": planning, "name": name}
-    trouble = planning.trouble  # once: it goes on while the page is made
-    values |= {"trouble": "", "advice": ""}
-    if trouble is not None:
-        code, text = trouble
-        values["trouble"] = text or texts("trouble.unexpected")
-        values["advice"] = texts.known(f"advice.{code}", texts("advice.other"))
-    return page(request, "parts/pulled.html", **values)
+    return page(request, "parts/pulled.html", **values, **trouble_of(texts, planning))

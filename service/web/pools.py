@@ -14,10 +14,9 @@ from jobs.context import Context
 from jobs.options import AUTO, OptionsError
 from service.api.access import Actor, Ctx, Ops, needs
 from service.contract import Document
-from service.errors import as_refusal
 from service.web.board import told
-from service.web.forms import Fields, Reader, disc_choices, require_unchanged, version
-from service.web.make import Planning, Plannings
+from service.web.forms import Fields, Reader, disc_choices, refused, require_unchanged, version
+from service.web.make import Planning, Plannings, trouble_of
 from service.web.pages import language_of, page
 from service.web.routes import router
 from service.web.texts import Texts, texts_of
@@ -128,13 +127,7 @@ def working(request: Request, token: str) -> Response:
 def working_on(request: Request, planning: Planning) -> Response:
     """How far it is, what came of it, or what went wrong."""
     texts = texts_of(language_of(request))
-    trouble = planning.trouble  # once: it goes on while the page is made
-    values: dict[str, Any] = {"planning": planning, "plan": planning.plan, "trouble": "", "advice": ""}
-    if trouble is not None:
-        code, text = trouble
-        values["trouble"] = text or texts("trouble.unexpected")
-        values["advice"] = texts.known(f"advice.{code}", texts("advice.other"))
-    return page(request, "parts/ordering.html", **values)
+    return page(request, "parts/ordering.html", planning=planning, plan=planning.plan, **trouble_of(texts, planning))
 
 
 # -- the form ----------------------------------------------------------------------------------------------------------
@@ -180,20 +173,13 @@ def _form(
     known = set(OPTIONS) | {"label_text"}
     values: dict[str, Any] = {
         "pool": pool,
-        "given": given,
-        "error": error,
-        "version": version(pool, pools.COLUMNS) if pool is not None else "",
+        "version": version(pool, pools.COLUMNS),
         "others": {key: value for key, value in (pool.options if pool else {}).items() if key not in known},
         **disc_choices(ctx),
     }
-    return page(request, "archive_pool_form.html", status=status, **values)
+    return page(request, "archive_pool_form.html", status=status, given=given, error=error, **values)
 
 
 def _wrong(request: Request, ctx: Context, pool: Pool | None, fields: dict[str, str], error: Exception) -> Response:
-    """The form as it was filled in; where another has changed the pool meanwhile, as that one left it."""
-    refusal = as_refusal(error)
-    if refusal is None:
-        raise error
-    if pool is not None and refusal.code == "CHANGED":
-        fields = _fields_of(pool)
-    return _form(request, ctx, pool, fields, error=str(refusal), status=refusal.http_status)
+    given, why, status = refused(request, error, fields, _fields_of(pool) if pool is not None else {})
+    return _form(request, ctx, pool, given, error=why, status=status)

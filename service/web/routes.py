@@ -71,7 +71,7 @@ def trouble(request: Request, error: Exception, route: str) -> Response:
     else:
         refusal = as_refusal(error)
         if refusal is not None:
-            status, code, text = refusal.http_status, refusal.code, str(refusal)
+            status, code, text = refusal.http_status, refusal.code, texts.refusal(refusal)
         else:
             logger("service.web").error("a page failed", route=route, error=type(error).__name__, where=where(error))
             status, code, text = 500, "UNEXPECTED", texts("trouble.unexpected")

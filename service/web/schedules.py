@@ -18,7 +18,7 @@ from jobs.options import OptionsError
 from service.api.access import Actor, Ctx, Ops, needs
 from service.errors import NotDone, as_refusal
 from service.web.board import told
-from service.web.forms import Fields, Reader, disc_choices, require_unchanged, version
+from service.web.forms import Fields, Reader, disc_choices, refused, require_unchanged, version
 from service.web.pages import language_of, page
 from service.web.routes import router
 from service.web.texts import Texts, texts_of
@@ -156,7 +156,7 @@ def preview_of_form(request: Request, ctx: Ctx, fields: Fields) -> Response:
         if refusal is None:
             raise
         advice = texts.known(f"advice.{refusal.code}", texts("advice.other"))
-        return page(request, "parts/notice.html", status=422, kind="bad", text=str(refusal), advice=advice)
+        return page(request, "parts/notice.html", status=422, kind="bad", text=texts.refusal(refusal), advice=advice)
     return page(request, "parts/schedule_preview.html", preview=found, upcoming=upcoming)
 
 
@@ -269,21 +269,14 @@ def _form(
         "schedule": row,
         "kind": kind if kind in schedule_work.KINDS else "archive",
         "kinds": list(schedule_work.KINDS),
-        "given": given,
-        "error": error,
-        "version": version(row, schedules.COLUMNS) if row is not None else "",
+        "version": version(row, schedules.COLUMNS),
         "pool_names": [one.name for one in pools.every(session)],
         **disc_choices(ctx),
     }
-    return page(request, "archive_schedule_form.html", status=status, **values)
+    return page(request, "archive_schedule_form.html", status=status, given=given, error=error, **values)
 
 
 def _wrong(request: Request, ctx: Context, row: Schedule | None, fields: dict[str, str], error: Exception) -> Response:
-    """The form as it was filled in; where another has changed the schedule meanwhile, as that one left it."""
-    refusal = as_refusal(error)
-    if refusal is None:
-        raise error
-    if row is not None and refusal.code == "CHANGED":
-        fields = _fields_of(row)
+    given, why, status = refused(request, error, fields, _fields_of(row) if row is not None else {})
     with ctx.db.read() as session:
-        return _form(request, ctx, session, row, fields, error=str(refusal), status=refusal.http_status)
+        return _form(request, ctx, session, row, given, error=why, status=status)

@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from importlib import resources
 from typing import Any
 
+from config.worded import Worded, words_of
+
 DEFAULT = "en"
 LANGUAGES = {"en": "English", "de": "Deutsch"}
 """By the names of the files, each as its speakers call it."""
@@ -43,6 +45,20 @@ class Texts:
     def known(self, key: str, fallback: str) -> str:
         """The text of a key that data made up (a state, a code), or ``fallback`` where there is none."""
         return self._texts.get(key) or self._fallback.get(key) or fallback
+
+    def worded(self, text: str) -> str:
+        """A text of other rooms: in this language where it tells which one it is, else as it was made."""
+        if not isinstance(text, Worded):
+            return text
+        if text.key == "said":
+            return self.said(text)
+        values = {name: self.worded(one) if isinstance(one, str) else one for name, one in text.values.items()}
+        known = self.known(f"refused.{text.key}", "")
+        return known.format_map(values) if known else text
+
+    def refusal(self, error: BaseException) -> str:
+        """Why something was not done."""
+        return self.worded(words_of(error))
 
     def said(self, text: str | None) -> str:
         """What the service says in English (what a burner waits for, why a job failed) in this language, as far as the

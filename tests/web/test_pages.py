@@ -84,12 +84,16 @@ def test_a_theme_and_a_language_can_be_chosen_and_stay(browser: Browser) -> None
     browser.go("/studies")
     browser.click("#own-menu summary")
     browser.click("[data-theme-choice=dark]")
-    dark = browser.driver.execute_script("return getComputedStyle(document.documentElement).backgroundColor")
+
+    def is_dark() -> bool:
+        ground = "return getComputedStyle(document.documentElement).backgroundColor"
+        return bool(browser.script(ground) == "rgb(15, 20, 27)")
+
+    browser.wait(is_dark, "the dark theme")
     browser.click("[data-language-choice=de]")
     browser.one("h1", "Studien")
-    assert browser.driver.execute_script("return document.documentElement.lang") == "de"
-    assert browser.driver.execute_script("return getComputedStyle(document.documentElement).backgroundColor") == dark
-    assert dark == "rgb(15, 20, 27)"
+    browser.wait(lambda: browser.script("return document.documentElement.lang") == "de", "German")
+    browser.wait(is_dark, "the dark theme again")
     browser.driver.delete_cookie("burnish_language")
     browser.driver.delete_cookie("burnish_theme")
 
@@ -117,10 +121,10 @@ def test_viewers_see_no_button_that_acts(browser: Browser, secrets: dict[str, st
     ):
         browser.go(path)
         browser.one("main")
-        acting = browser.all(
-            "main [hx-post]:not(#search-form):not(#search-form *):not(#received):not(.more *), main [data-study]"
+        acting = "main [hx-post]:not(#search-form):not(#search-form *):not(#received):not(.more *), main [data-study]"
+        assert browser.script(f"return [...document.querySelectorAll('{acting}')].map(one => one.outerHTML)") == [], (
+            path
         )
-        assert [one.get_attribute("outerHTML")[:200] for one in acting] == [], path
     for path in ("/make?study=1", "/system/settings", "/system/audit", "/nodes/ourselves", "/archive/new-pool"):
         browser.go(path)
         browser.one("main", "this needs the right")
@@ -131,22 +135,23 @@ def test_the_keyboard_alone_is_enough(browser: Browser) -> None:
     from selenium.webdriver.common.keys import Keys
 
     browser.go("/studies")
-    active = browser.driver.switch_to.active_element
-    active.send_keys(Keys.TAB)
-    assert browser.driver.switch_to.active_element.get_attribute("class") == "skip"
+    active = (
+        "const it = document.activeElement; return [it.tagName, it.className, getComputedStyle(it).outlineStyle,"
+        " it.id || it.dataset.study || it.innerText, it.outerHTML.slice(0, 200)]"
+    )
+    browser.press(Keys.TAB)
+    assert browser.script(active)[1] == "skip"
     reached: list[str] = []
-    for _ in range(40):
-        browser.driver.switch_to.active_element.send_keys(Keys.TAB)
-        element = browser.driver.switch_to.active_element
-        if element.tag_name == "body":  # once around
+    for _ in range(120):
+        browser.press(Keys.TAB)
+        tag, _classes, outline, name, shown = browser.script(active)
+        if tag == "BODY":  # once around
             break
-        outline = element.value_of_css_property("outline-style")
-        assert outline != "none", element.get_attribute("outerHTML")[:200]
-        reached.append(element.get_attribute("id") or element.get_attribute("data-study") or element.text)
+        assert outline != "none", shown
+        reached.append(name)
     assert "search-text" in reached
     assert str(STUDIES) in reached  # the tick of a study
-    box = browser.one(f"[data-study='{STUDIES}']")
-    box.send_keys(Keys.SPACE)
+    browser.type(f"[data-study='{STUDIES}']", Keys.SPACE)
     browser.one("#chosen-count", "1 study chosen")
     browser.type("#selection button.primary", Keys.ENTER)
     browser.one("#burn")
@@ -169,9 +174,9 @@ def test_an_error_says_what_to_do(browser: Browser) -> None:
     for field, value in (("node-name", "ourselves"), ("node-ae", "X"), ("node-host", "127.0.0.1")):
         browser.type(f"#{field}", value)
     browser.click("#add-node button.primary")
-    browser.one("#add-node .notice.bad", "there is a node 'ourselves' already")  # beside the form, which stays as it is
+    browser.one("#add-node .notice.bad", "There is a node “ourselves” already")  # beside the form, which stays as it is
     browser.one("#add-node .notice.bad", "try again")
-    assert browser.one("#node-host").get_attribute("value") == "127.0.0.1"
+    assert browser.value("#node-host") == "127.0.0.1"
     browser.click("#add-node .notice [data-dismiss]")
     browser.gone("#add-node .notice")
     browser.click("#add-node [data-close-dialog]")
@@ -185,7 +190,7 @@ def test_a_pool_and_a_schedule_are_made_by_their_forms(browser: Browser) -> None
     browser.type("#f-shelves", "A/3\nvault\nroof")
     browser.type("#f-name", "yearly.1", Keys.ENTER)
     browser.one("[role=alert]", "2 copies")  # beside the form, with all that was typed
-    browser.one("#f-shelves").clear()
+    browser.clear("#f-shelves")
     browser.type("#f-name", Keys.ENTER)
     browser.one("[id='pool-yearly.1']", "2 made, 2 must be good")
     browser.go("/archive/new-schedule")
@@ -224,14 +229,13 @@ def test_search_as_you_type(browser: Browser) -> None:
         ("NH-2", "Yamada", 1),
         ("acc000004", "Jane", 1),
     ):
-        field = browser.one("#search-text")
-        field.clear()
-        field.send_keys(typed)
+        browser.clear("#search-text")
+        browser.type("#search-text", typed)
         browser.wait(lambda count=count: len(browser.all("#found .study")) == count, f"{count} of {typed}")
         browser.one("#found", name)
         assert typed not in browser.driver.current_url
-    field.clear()
-    field.send_keys("nobody at all")
+    browser.clear("#search-text")
+    browser.type("#search-text", "nobody at all")
     browser.one("#found .empty", "Nothing matches")
 
 
@@ -243,19 +247,16 @@ def test_looking_at_images(browser: Browser) -> None:
     browser.one("#over-window", "C 50 W 350")
     picture = "return document.getElementById('canvas').toDataURL()"
     before = browser.driver.execute_script(picture)
-    stage = browser.one("#stage")
-    stage.send_keys(Keys.ARROW_DOWN)
+    browser.type("#stage", Keys.ARROW_DOWN)
     browser.one("#over-image", "Image 4 of 5")
     browser.wait(lambda: browser.driver.execute_script(picture) != before, "the next slice")
     before = browser.driver.execute_script(picture)
     browser.click("#preset option[value='-600,1500']")
     browser.one("#over-window", "C -600 W 1500")
     browser.wait(lambda: browser.driver.execute_script(picture) != before, "another window")
-    from selenium.webdriver.common.action_chains import ActionChains
-
-    ActionChains(browser.driver).click_and_hold(stage).move_by_offset(60, 30).release().perform()
+    browser.drag("#stage", 60, 30)
     browser.wait(lambda: "C -600 W 1500" not in browser.text("#over-window"), "a window by dragging")
-    stage.send_keys("r")
+    browser.type("#stage", "r")
     browser.one("#over-window", "C 50 W 350")
     browser.go("/studies/2")
     browser.one("#over-frame", "of 6")
@@ -381,7 +382,7 @@ def test_a_session_that_ends_is_told_and_what_is_typed_stays(
         sessions.end(session, secret)
     job = add_job(site, "4", "whatever")  # the stream looks again who listens
     browser.one("#connection a", "You are signed out")
-    assert browser.one("#q-name").get_attribute("value") == "half a na"
+    assert browser.value("#q-name") == "half a na"
     browser.click("#connection a")
     browser.one("input[name=password]")
     assert "next=%2Fnodes%2Fourselves" in browser.driver.current_url

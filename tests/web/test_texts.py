@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import functools
 import os
+import pickle
 import re
 import string
 import time
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 import service.web
+from config.settings import load
+from config.worded import Worded
+from jobs import pools, triggers
+from jobs.options import OptionsError
+from service.errors import as_refusal
 from service.web.pages import environment
 from service.web.texts import DEFAULT, LANGUAGES, preferred, read, texts_of
 
@@ -184,7 +192,60 @@ def test_what_other_rooms_say_is_german_as_far_as_it_is_known(text: str, german:
 
 
 def test_hostile_words_take_no_time() -> None:
-    begun = time.monotonic()
+    begun = time.thread_time()
     for text in (", copy " * 9000, "please insert " + ", shelf " * 9000, ": " * 9000, "; " * 9000, "a" * 90_000):
         assert texts_of("de").said(text)
-    assert time.monotonic() - begun < 5
+    assert time.thread_time() - begun < 5
+
+
+# -- refusals that know which text they are ----------------------------------------------------------------------------
+
+
+def worded() -> Iterator[tuple[str, list[ast.expr], set[str]]]:
+    """Each ``Worded(key, english, name=value)`` of the program: where, its first two arguments, the names."""
+    root = FOLDER.parent.parent
+    for room in ("config", "media", "store", "burners", "jobs", "scp", "service"):
+        for path in sorted((root / room).rglob("*.py")):
+            source = path.read_text()
+            for node in ast.walk(ast.parse(source)) if "Worded(" in source else ():
+                if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Worded":
+                    yield f"{path.name}:{node.lineno}", node.args, {one.arg or "" for one in node.keywords}
+
+
+def test_every_refusal_that_knows_its_text_has_one() -> None:
+    known = read(DEFAULT)
+    used = {"said"}
+    for where, arguments, given in worded():
+        key, english = (one.value if isinstance(one, ast.Constant) else None for one in arguments)
+        if not isinstance(key, str) or key == "said":
+            continue  # made of a name: of a field, a state
+        used.add(key)
+        assert f"refused.{key}" in known, where
+        assert fields(known[f"refused.{key}"]) <= given, where
+        if isinstance(english, str):
+            assert fields(english) <= given, where
+    simple = {key.removeprefix("refused.") for key in known if key.startswith("refused.") and key.count(".") == 1}
+    assert simple - used == set(), "texts that nobody says any more"
+
+
+def test_a_refusal_is_said_in_the_language_of_the_page_and_stays_english_elsewhere(tmp_path: Path) -> None:
+    with pytest.raises(OptionsError) as wrong:
+        pools.values_of(load(data=tmp_path), {"copies": 2, "required_copies": 5})
+    english = "required_copies is 5; it may be 1 to 2, the copies that are made"
+    assert str(wrong.value) == english
+    refusal = as_refusal(wrong.value)
+    assert refusal is not None and str(refusal) == english
+    assert texts_of("de").refusal(refusal).startswith("Kopien, die gut sein müssen: 5 geht nicht")
+    with pytest.raises(triggers.TriggerError) as wrong_cron:
+        triggers.trigger_of({"cron": "0 {25} * * *"}, "UTC", None)
+    assert str(wrong_cron.value) == "cron '0 {25} * * *': '{25}' is no hour (0-23)"
+    german = texts_of("de").refusal(wrong_cron.value)
+    assert german == "cron-Zeile „0 {25} * * *“: „{25}“ kann nicht für die Stunde stehen, nur 0 bis 23."
+
+
+def test_a_text_that_nobody_has_translated_stays_as_it_was() -> None:
+    text = Worded("never_heard_of", "{what} is not there", what=Worded("field.nobody", "it"))
+    assert text == "it is not there"
+    assert texts_of("de").worded(text) == "it is not there"
+    assert texts_of("de").worded("plain {text}") == "plain {text}"
+    assert pickle.loads(pickle.dumps(text)) == "it is not there"
