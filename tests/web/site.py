@@ -6,13 +6,14 @@ import base64
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from selenium.common.exceptions import WebDriverException
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service as Driver
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
@@ -35,7 +36,14 @@ AXE = Path(__file__).parent / "vendor/axe.min.js"
 class Site:
     """A running service in this process, with an ISO burner and, by name, simulated robots."""
 
-    def __init__(self, folder: Path, *, robots: dict[str, dict[str, Any]] | None = None, more: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        robots: dict[str, dict[str, Any]] | None = None,
+        more: str = "",
+        zone: str = "Europe/Berlin",
+    ) -> None:
         """``robots``: burner's name -> ``make`` (a driver's name), and what ``Running.on`` takes."""
         self.folder = folder
         self._stack = ExitStack()
@@ -51,7 +59,7 @@ class Site:
             lines += f"[burners.{name}]\ndriver = {json.dumps(make)}\n{settings}"
         config = folder / "burnish.toml"
         config.write_text(
-            '[site]\ninstitution = "Northside Hospital"\ntimezone = "Europe/Berlin"\n'
+            f'[site]\ninstitution = "Northside Hospital"\ntimezone = "{zone}"\n'
             "[dicom]\nport = 0\nacceptors = 1\n[http]\nport = 0\n"
             f'media_folders = [{json.dumps(str(folder))}]\n[log]\nlevel = "error"\n' + lines + more
         )
@@ -95,13 +103,24 @@ class Site:
         return self.operations.job(job)
 
 
+def noon() -> str:
+    """A time zone in which it is about noon: today does not end before the test does."""
+    ahead = 12 - datetime.now(UTC).hour
+    return f"Etc/GMT{-ahead:+d}"  # the sign is the other way round there
+
+
 class Browser:
-    """Debian's Chromium, headless, with what tests ask of a page."""
+    """Debian's Chromium, headless, with what tests ask of a page.
+
+    A page may change at any moment, so elements are looked for anew for each thing that is done or asked; tests keep
+    none.
+    """
 
     def __init__(self, site: Site, *, width: int = 1280, height: int = 900) -> None:
         options = ChromeOptions()
         for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--lang=en"):
             options.add_argument(flag)
+        options.add_argument("--disable-dev-shm-usage")  # a container has little of it, and a page that lacks it dies
         options.add_argument("--force-color-profile=srgb")
         options.binary_location = "/usr/bin/chromium"
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
@@ -170,6 +189,27 @@ class Browser:
 
     def type(self, selector: str, *keys: str) -> None:
         self._act(lambda element: element.send_keys(*keys), selector)
+
+    def clear(self, selector: str) -> None:
+        self._act(lambda element: element.clear(), selector)
+
+    def drag(self, selector: str, x: int, y: int) -> None:
+        def dragged(element: WebElement) -> None:
+            ActionChains(self.driver).click_and_hold(element).move_by_offset(x, y).release().perform()
+
+        self._act(dragged, selector)
+
+    def press(self, key: str) -> None:
+        """A key, for whatever has the keyboard."""
+        ActionChains(self.driver).send_keys(key).perform()
+
+    def value(self, selector: str) -> str:
+        """What stands in a field."""
+        return str(self._act(lambda element: element.get_property("value"), selector))
+
+    def script(self, text: str) -> Any:
+        """What a script says of the page, in one moment of it."""
+        return self.driver.execute_script(text)
 
     def gone(self, selector: str) -> None:
         self.wait(lambda: not self.all(selector), f"{selector} to go")

@@ -9,7 +9,7 @@ import pytest
 from pynetdicom import AE
 
 from tests.web import phantoms
-from tests.web.site import Browser, Site, browsing
+from tests.web.site import Browser, Site, browsing, noon
 
 pytestmark = pytest.mark.peer("chromium", "chromedriver")
 PATIENT = {"id": "DAY-1", "name": "Morgenstern^Paula", "date": "20261121"}
@@ -21,6 +21,7 @@ def day(tmp_path: Path) -> Iterator[Site]:
         tmp_path,
         robots={"publisher": {"make": "epson", "faults": ["out-of-ink"], "speed": 60.0}},
         more="[retention]\ncount_robots = true\n",
+        zone=noon(),
     )
     # Nobody fills up the ink before the test does.
     site.robots["publisher"].robot.refill_seconds = 1e9  # type: ignore[misc]
