@@ -17,7 +17,8 @@ from pydicom.data import get_testdata_file
 from tests.conftest import IN_CI
 from tests.dicomweb.conftest import TOKEN, Web, serving
 from tests.makers import PATIENTS, make, study
-from tests.peers.test_storage_peers import Orthanc, free_port
+from tests.peers.test_storage_peers import Orthanc
+from tests.ports import own_port
 from tests.waiting import wait_for
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
@@ -34,7 +35,7 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
 
 class DicomWebOrthanc(Orthanc):
     def __init__(self, folder: Path, url: str) -> None:
-        self.port, self.dicom_port = free_port(), free_port()
+        self.port, self.dicom_port = own_port(), own_port()
         server = {"Url": url, "HttpHeaders": {"Authorization": f"Bearer {TOKEN}"}}
         settings = {
             "StorageDirectory": str(folder / "db"),

@@ -21,7 +21,7 @@ from service.errors import NotFound
 from store.remotes import RemoteNodeError
 from store.selection import SelectionError
 from tests.makers import Made, study
-from tests.peers.test_storage_peers import free_port
+from tests.ports import own_port
 from tests.waiting import until
 
 pytestmark = pytest.mark.peer("Orthanc")
@@ -31,7 +31,7 @@ class Pacs:
     """An Orthanc of our own."""
 
     def __init__(self, folder: Path) -> None:
-        self.http, self.dicom = free_port(), free_port()
+        self.http, self.dicom = own_port(), own_port()
         folder.mkdir()
         (folder / "orthanc.json").write_text(
             json.dumps(

@@ -14,7 +14,8 @@ import pytest
 from bench import catalogue
 from store import remotes
 from tests.makers import IMPLICIT_LE, PATIENTS, Made, study
-from tests.peers.test_storage_peers import Orthanc, free_port, orthanc, run
+from tests.peers.test_storage_peers import Orthanc, orthanc, run
+from tests.ports import own_port
 from tests.scp.conftest import Receiver, receiver
 from tests.scp.test_retrieve import fill
 from tests.waiting import until
@@ -116,7 +117,7 @@ def test_getscu(receiver: Receiver, held: list[Made], tmp_path: Path) -> None:
 
 @pytest.fixture
 def storescp(tmp_path: Path) -> Iterator[tuple[int, Path]]:
-    port = free_port()
+    port = own_port()
     folder = tmp_path / "storescp"
     folder.mkdir()
     process = subprocess.Popen(["storescp", "-aet", "STORESCP", "-od", str(folder), "+xa", "+B", str(port)])

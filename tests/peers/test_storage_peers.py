@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import random
-import socket
 import subprocess
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -18,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.makers import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, JPEG_BASELINE, make, study
+from tests.ports import own_port
 from tests.scp.conftest import Receiver, Start, receiver, start
 from tests.waiting import until
 
@@ -105,23 +102,12 @@ def test_storescu_aborts(receiver: Receiver, tmp_path: Path) -> None:
     assert receiver.unfinished() == []
 
 
-def free_port() -> int:
-    """For a program that takes no 0: none that the system gives to who asks next, or another worker to its programs."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
-    first = 12_000 + 480 * (int(worker) % 18)
-    for port in random.SystemRandom().sample(range(first, first + 480), 100):
-        with socket.socket() as sock, suppress(OSError):
-            sock.bind(("", port))
-            return port
-    raise AssertionError("no port is free")
-
-
 class Orthanc:
     """An Orthanc of our own with its REST interface."""
 
     def __init__(self, folder: Path, target: int) -> None:
-        self.port = free_port()
-        self.dicom_port = free_port()
+        self.port = own_port()
+        self.dicom_port = own_port()
         (folder / "orthanc.json").write_text(
             json.dumps(
                 {

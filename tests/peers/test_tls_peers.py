@@ -12,7 +12,7 @@ from config.settings import load
 from service.app import Service
 from tests.authority import Authority
 from tests.makers import study
-from tests.peers.test_storage_peers import free_port
+from tests.ports import own_port
 from tests.waiting import until
 
 
@@ -85,7 +85,7 @@ def test_we_send_and_move_to_dcmtk(secure: Secure, authority: Authority, tmp_pat
     for number, one in enumerate(made):
         with one.write(tmp_path / f"{number}.dcm").open("rb") as stream:
             secure.service.operations.ingest_stream(stream)
-    port, taken = free_port(), tmp_path / "taken"
+    port, taken = own_port(), tmp_path / "taken"
     taken.mkdir()
     command = ["storescp", *arguments(authority, "archive"), "-od", str(taken), "-aet", "ARCHIVE", str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as archive:

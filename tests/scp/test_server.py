@@ -18,6 +18,7 @@ from store import migrate
 from store.db import Database
 from store.spool import INCOMING
 from tests.makers import make, study
+from tests.ports import own_port
 from tests.scp.conftest import Start
 from tests.scp.scu import VERIFICATION, Scu, pdata, pdv
 from tests.waiting import until
@@ -144,7 +145,7 @@ def test_the_main_process_is_killed_in_the_middle(tmp_path: Path) -> None:
     db = Database(f"sqlite:///{tmp_path / 'burnish.db'}")
     migrate.upgrade(db)
     acknowledged: list[str] = []
-    port = 0
+    port = own_port()
     instances = list(study("CT", 9, seed=5, size=200_000))
     for run in range(3):
         process, port, pids = serve(tmp_path, port)
