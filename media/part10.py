@@ -91,10 +91,13 @@ def _explicit(tag: int, vr: bytes, value: bytes) -> bytes:
     return struct.pack("<HH2sH", tag >> 16, tag & 0xFFFF, vr, len(value)) + value
 
 
-def file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:
+def file_meta(
+    sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, version_name: str = IMPLEMENTATION_VERSION_NAME
+) -> bytes:
     """Preamble, prefix and file meta information of a file that we write (PS3.10 7.1).
 
-    The same arguments give the same bytes. A UID that is no ASCII raises NotDicom.
+    The same arguments give the same bytes; ``version_name``: as that version of Burnish wrote it. A UID that is no
+    ASCII raises NotDicom.
     """
     try:
         elements = b"".join(
@@ -104,7 +107,7 @@ def file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: st
                 _explicit(0x00020003, b"UI", sop_instance_uid.encode("ascii")),
                 _explicit(0x00020010, b"UI", transfer_syntax_uid.encode("ascii")),
                 _explicit(0x00020012, b"UI", IMPLEMENTATION_CLASS_UID.encode("ascii")),
-                _explicit(0x00020013, b"SH", IMPLEMENTATION_VERSION_NAME.encode("ascii")),
+                _explicit(0x00020013, b"SH", version_name.encode("ascii")),
             )
         )
     except UnicodeEncodeError as error:

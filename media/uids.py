@@ -8,6 +8,9 @@ IMPLEMENTATION_CLASS_UID = "2.25.302819462270163390524837212085237113461"
 """(0002,0012) of every file that we write."""
 IMPLEMENTATION_VERSION_NAME = "BURNISH_010"
 """(0002,0013), at most 16 characters."""
+EARLIER_VERSION_NAMES: tuple[str, ...] = ()
+"""What it was in versions before. Add the old one here whenever it changes: files that those wrote are known by it
+(``store.owncopies``)."""
 
 
 def new_uid() -> str:

@@ -222,10 +222,15 @@ class Registrar:
         Where what was received is not in the spool, the file is put where conformed ones lie (``placed``), before its
         row says so.
         """
-        uid, sha256 = arrival.header.sop_instance_uid, arrival.received.file_sha256
+        uid, received = arrival.header.sop_instance_uid, arrival.received
         try:
+            meta_end = received.file_bytes - received.dataset_bytes
+            earlier = owncopies.as_earlier(incoming.path, meta_end, arrival.header)
+            known = [received.file_sha256, *earlier]
             with self.db.read() as session:
-                own = owncopies.recognise(session, uid, [rival.digest for rival in rivals], sha256)
+                own = owncopies.recognise(session, uid, [rival.digest for rival in rivals], known)
+            if own is not None and own.sha256 in earlier:
+                own = replace(own, meta=earlier[own.sha256], meta_end=meta_end)
             arrival.own = own
             if own is None or (own.spool_path is not None and self.spool.path_of(own.spool_path).exists()):
                 return own is not None

@@ -9,6 +9,7 @@ itself.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import uuid
@@ -20,6 +21,9 @@ from pathlib import Path
 from sqlalchemy import Connection, insert, or_, select, update
 from sqlalchemy.orm import Session
 
+from media import uids
+from media.items import Header
+from media.part10 import file_meta
 from store.models import Derived, Instance
 from store.models_base import now
 from store.models_nodes import Event
@@ -40,25 +44,60 @@ class OwnCopy:
     path: str
     """Of the conformed file, relative to the derived folder ..."""
     size: int
+    sha256: str
+    meta: bytes = b""
+    """Its file meta information, where that is not as this version writes it ..."""
+    meta_end: int = 0
+    """... in place of so many bytes of the file that came in."""
     derived_dir: Path | None = None
     """... which is this one; None: nobody said which."""
     placed: Path | None = None
     """Where it was put anew."""
 
 
-def recognise(session: Session, sop_instance_uid: str, digests: Collection[str], file_sha256: str) -> OwnCopy | None:
-    """The conformed file of one of some instances with this UID (``digests``: of their data sets) that has this digest.
+def as_earlier(path: Path, meta_end: int, header: Header) -> dict[str, bytes]:
+    """The same file as earlier versions of Burnish wrote it: digests, each with that version's file meta information.
+
+    ``meta_end``: where the data set begins. All of it is read.
+    """
+    metas = [
+        file_meta(header.sop_class_uid, header.sop_instance_uid, header.transfer_syntax_uid, name)
+        for name in uids.EARLIER_VERSION_NAMES
+    ]
+    hashes = [hashlib.sha256(meta) for meta in metas]
+    if hashes:
+        with path.open("rb") as stream:
+            stream.seek(meta_end)
+            while piece := stream.read(1 << 20):
+                for one in hashes:
+                    one.update(piece)
+    return {one.hexdigest(): meta for one, meta in zip(hashes, metas, strict=True)}
+
+
+def recognise(
+    session: Session, sop_instance_uid: str, digests: Collection[str], file_sha256: Collection[str]
+) -> OwnCopy | None:
+    """The conformed file of one of some instances with this UID (``digests``: of their data sets) that has one of these
+    digests.
 
     None: it is none, or one that does not stand for the instance.
     """
     query = (
         with_conformed(
-            select(Instance.id, Instance.spool_path, Derived.id, Derived.source_digest, Derived.path, Derived.size)
+            select(
+                Instance.id,
+                Instance.spool_path,
+                Derived.id,
+                Derived.source_digest,
+                Derived.path,
+                Derived.size,
+                Derived.sha256,
+            )
         )
         .where(
             Derived.source_digest.in_(digests),
             Derived.sop_instance_uid == sop_instance_uid,
-            Derived.sha256 == file_sha256,
+            Derived.sha256.in_(file_sha256),
             Derived.new_sop_instance_uid.is_(None),
             ~is_lossy(),
             ~is_of_another(),
@@ -93,10 +132,10 @@ def _place(source: Path, own: OwnCopy, derived_dir: Path) -> Path:
     part = target.with_name(f".{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(source, part)
-        except OSError:  # another file system, or one without links
+        if own.meta or not _linked(source, part):
             with source.open("rb") as read, part.open("wb") as out:
+                out.write(own.meta)
+                read.seek(own.meta_end)
                 shutil.copyfileobj(read, out, 1 << 20)
                 out.flush()
                 os.fsync(out.fileno())
@@ -109,6 +148,15 @@ def _place(source: Path, own: OwnCopy, derived_dir: Path) -> Path:
             raise SpoolFull(f"there is no room for conformed files: {error.strerror}") from error
         raise
     return target
+
+
+def _linked(source: Path, part: Path) -> bool:
+    """False: it is on another file system, or one without links."""
+    try:
+        os.link(source, part)
+    except OSError:
+        return False
+    return True
 
 
 def enter(connection: Connection, own: OwnCopy, *, calling_ae: str, source: str) -> bool:

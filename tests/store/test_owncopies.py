@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, select, update
 
+from media import uids
 from media.part10 import file_meta
 from store import auditevents, owncopies
 from store.db import Database
@@ -158,3 +159,18 @@ def test_only_what_would_be_in_conflict_is_looked_for(place: Place) -> None:
     assert not [one for one in asked if "derived" in one]
     place.ingest(CONFORMED)
     assert len([one for one in asked if "FROM instance JOIN derived" in one]) == 1
+
+
+def test_what_an_earlier_version_wrote_is_known(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = (CONFORMED.sop_class_uid, CONFORMED.sop_instance_uid, CONFORMED.transfer_syntax_uid)
+    place.file = file_meta(*names, "BURNISH_0") + CONFORMED.encoded
+    place.change(Derived, size=len(place.file), sha256=hashlib.sha256(place.file).hexdigest())
+    monkeypatch.setattr(uids, "EARLIER_VERSION_NAMES", ("BURNISH_A", "BURNISH_0"))
+    place.registrar.spool.remove(place.rows(Instance)[0].spool_path)
+    place.change(Instance, spool_path=None)
+    for _ in range(2):
+        outcome = place.ingest(CONFORMED)
+        assert (outcome.kind, outcome.instance_id, outcome.conformed) == ("duplicate", 1, True)
+        (row,) = place.rows(Derived)
+        assert (place.derived / row.path).read_bytes() == place.file, "byte by byte as the catalogue has it"
+        assert place.files() == 1
