@@ -17,6 +17,7 @@ def blocks() -> list[str]:
     return re.findall(r"^```sh\n(.*?)^```", PAGE.read_text(), flags=re.DOTALL | re.MULTILINE)
 
 
+@pytest.mark.timeout(900)  # some forty commands, each of which loads its libraries anew
 def test_the_walk_through_can_be_pasted(tmp_path: Path) -> None:
     assert len(blocks()) > 8
     # Each block stands for itself in the output, so that what follows can be looked for in the right one.
@@ -34,7 +35,7 @@ def test_the_walk_through_can_be_pasted(tmp_path: Path) -> None:
         start_new_session=True,
     )
     try:
-        output, _ = process.communicate(timeout=270)
+        output, _ = process.communicate(timeout=840)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, 15)
         output, _ = process.communicate()
