@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import gc
 import os
@@ -19,6 +20,7 @@ import typer.main
 import typer.testing
 from hypothesis import HealthCheck, settings
 from sqlalchemy import create_engine, make_url, text
+from sqlalchemy.exc import OperationalError
 
 from jobs import engine
 from service import calls
@@ -95,7 +97,7 @@ def postgres_server() -> Iterator[str]:
     def run(*command: str | Path) -> None:
         subprocess.run([*as_user, *command], check=True, stdout=subprocess.DEVNULL, cwd="/")
 
-    run(POSTGRES_BIN / "initdb", "-D", folder / "db", "-U", "burnish", "-A", "trust", "-N", "-E", "UTF8")
+    run(POSTGRES_BIN / "initdb", "-D", folder / "db", "-U", "burnish", "-A", "trust", "-N", "-E", "UTF8", "--locale=C")
     options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c max_connections=200"
     options += " -c fsync=off -c full_page_writes=off -c autovacuum=off"  # nobody cuts this machine's power
     control = [POSTGRES_BIN / "pg_ctl", "-D", folder / "db", "-w", "-l", folder / "log"]
@@ -150,7 +152,7 @@ def _prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         if made.exists():
             return _copied(made, path)
         upgrade(db)
-        return _copied(path, made)
+        return _kept(path, made)
 
     def launched(self: engine.Engine) -> None:
         path = self._ctx.settings.data / "engine.db"
@@ -161,7 +163,7 @@ def _prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             engine._dbos_url(self._ctx)  # makes the file, whose mode is the product's matter
             _copied(made, path)
         launch(self)
-        return None if made.exists() else _copied(path, made)
+        return None if made.exists() else _kept(path, made)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(typer.testing, "_get_command", functools.cache(typer.main.get_command))
@@ -173,20 +175,19 @@ def _prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def _local_call() -> Callable[..., None]:
-    """``LocalCall.__init__`` that has requests answered by the first application, with the state of its own."""
+    """``LocalCall.__init__`` with an application like the first, its routes got ready, with the state of its own."""
     begin = calls.LocalCall.__init__
     first: list[Any] = []
 
     def begun(self: calls.LocalCall, operations: StoreOperations) -> None:
         begin(self, operations)
         own = self._app.app
-        first[:] = first or [own]
-
-        async def answered(*asked: Any) -> None:
-            first[0].state = own.state
-            await first[0](*asked)
-
-        self._app.app = answered
+        if not first:
+            own.middleware_stack = own.build_middleware_stack()
+            first.append(own)
+        like = copy.copy(first[0])
+        like.state = own.state
+        self._app.app = like
 
     return begun
 
@@ -208,6 +209,13 @@ def _copied(source: str | Path, target: str | Path) -> None:
     finally:
         one.close()
         other.close()
+
+
+def _kept(source: str | Path, target: Path) -> None:
+    """A copy for later, whole or not there."""
+    part = target.with_suffix(".part")
+    _copied(source, part)
+    part.rename(target)
 
 
 def _migrated(url: str) -> None:
@@ -271,12 +279,18 @@ class Reused:
         return self._server.format(name=name)
 
     def _emptied(self, old: str, name: str) -> bool:
-        """Take the last test's, which no thread of that test can find any more; False where its tables are changed."""
-        _on_server(
-            self._server,
-            f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{old}'",
-            f'ALTER DATABASE "{old}" RENAME TO "{name}"',
-        )
+        """Take the last test's, which no thread of that test can find any more; False where its tables are changed, or
+        a thread that it left behind does not let go of it."""
+        try:
+            _on_server(
+                self._server,
+                f'ALTER DATABASE "{old}" ALLOW_CONNECTIONS false',
+                f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{old}'",
+                f'ALTER DATABASE "{old}" RENAME TO "{name}"',
+                f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true',
+            )
+        except OperationalError:  # it is in use
+            return False
         if self._asked(name, _SCHEMA) == self._schema:
             self._asked(name, _EMPTY)
             return True
