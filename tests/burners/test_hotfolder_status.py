@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,8 +26,8 @@ class Clock:
         self.at = 1000.0
         self._file = folder / "Status" / "SystemStatus.txt"
         self._file.parent.mkdir(parents=True)
-        monkeypatch.setattr(hotfolder_status.time, "monotonic", lambda: self.at)
-        monkeypatch.setattr(hotfolder_status.time, "time", lambda: self.at + 1e9)
+        clocks = SimpleNamespace(monotonic=lambda: self.at, time=lambda: self.at + 1e9, sleep=time.sleep)
+        monkeypatch.setattr(hotfolder_status, "time", clocks)  # of this module alone: other threads live on
         monkeypatch.setattr(StatusWatch, "_set_clock", lambda *_: None)
 
     def beat(self) -> None:

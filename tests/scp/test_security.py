@@ -65,7 +65,7 @@ def associate(
     ae = AE(title)
     ae.add_requested_context(VERIFICATION)
     ae.add_requested_context(CT)
-    ae.acse_timeout = ae.dimse_timeout = 20
+    ae.acse_timeout = ae.dimse_timeout = 120
     items = []
     if user is not None:
         item = UserIdentityNegotiation()
