@@ -178,6 +178,13 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
+def tell(text: str) -> None:
+    """A line that was asked for, on stdout."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(f"{text}\n".encode("utf-8", "backslashreplace"))
+    sys.stdout.flush()
+
+
 def console(*, stderr: bool = False) -> Console:
     """Where tables for people go. Patient text is never read as markup."""
     from rich.console import Console

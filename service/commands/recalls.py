@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ from service.commands.common import (
     print_json,
     say,
     table,
+    tell,
 )
 from service.commands.groups import Said, selection, selects_known
 from service.lock import running_service
@@ -75,7 +77,7 @@ def recalls(
     with api(load_settings(config, data)) as call:
         if name is not None:
             document = call("GET", f"/recalls/{name}")
-            print_json(document) if json else _tell(document)
+            print_json(document) if json else _tell(document, tell)
             return
         found = everything(call, "/recalls", **({"every": "true"} if every else {}))
         asks = everything(call, "/recalls/asks")
@@ -98,7 +100,7 @@ def recalls(
         ]
         table("", ("Recall", "State", "For", "Here", "Goes to", "Words"), rows)
     for ask in asks:
-        say(f"{plain(ask['words'])} ({ask['instances']} instances for {', '.join(ask['recalls'])})")
+        tell(f"{plain(ask['words'])} ({ask['instances']} instances for {', '.join(ask['recalls'])})")
 
 
 def insert(
@@ -148,24 +150,24 @@ def refuse(
         _tell(document)
 
 
-def _tell(document: dict[str, Any]) -> None:
+def _tell(document: dict[str, Any], line: Callable[[str], None] = say) -> None:
     here = document["here"] + document["restored"]
     words = f": {plain(document['error'])}" if document["error"] else ""
-    say(f"{document['recall']} {document['state']}, {here} of {document['instances']} instances are here{words}")
+    line(f"{document['recall']} {document['state']}, {here} of {document['instances']} instances are here{words}")
     changed = document.get("as_on_disc", {"instances": 0, "another_patient": 0})
     if changed["instances"]:
-        say(
+        line(
             f"  {changed['instances']} of them as they were changed for their disc (compressed, corrected), "
             "not as received"
         )
     if changed["another_patient"]:
-        say(
+        line(
             f"  {changed['another_patient']} of them under the name or number of another patient, "
             "as their disc has them: they go on no new disc"
         )
     for ask in document.get("asks", ()):
-        say(f"  {plain(ask['words'])}")
+        line(f"  {plain(ask['words'])}")
     for one in document["missing"][:_SHOWN]:
-        say(f"  {one['sop_instance_uid']}: {plain(one['reason'])}")
+        line(f"  {one['sop_instance_uid']}: {plain(one['reason'])}")
     if document["failed"] > min(_SHOWN, len(document["missing"])):
-        say(f"  ... {document['failed']} in all")
+        line(f"  ... {document['failed']} in all")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from service.commands.common import plain, say
+from service.commands.common import patient_words, plain, size_text, tell
 
+_STUDIES_SHOWN = 8
 _SHOWN = 20
 
 
@@ -50,13 +51,48 @@ def pairs(values: dict[str, Any]) -> str:
 def listed(key: str, value: Any) -> None:
     """A value of a document for people; of a list of documents some, a line each."""
     if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
-        say(f"{key}: {text(value)}")
+        tell(f"{key}: {text(value)}")
         return
-    say(f"{key}: {len(value)}")
+    tell(f"{key}: {len(value)}")
     for one in value[:_SHOWN]:
-        say("    " + "  ".join(text(part) for part in one.values()))
+        tell("    " + "  ".join(text(part) for part in one.values()))
     if len(value) > _SHOWN:
-        say(f"    ... and {len(value) - _SHOWN} more (--json has all)")
+        tell(f"    ... and {len(value) - _SHOWN} more (--json has all)")
+
+
+def preview(document: dict[str, Any]) -> None:
+    """What a schedule would do, as the API tells it."""
+    if "discs" not in document:
+        for key, value in document.items():
+            if key != "upcoming":
+                listed(key, value)
+        return
+    tell(
+        f"{document['instances']} instances more would be taken; with what waits {document['studies']} studies, "
+        f"{size_text(document['bytes'])}, for {document['copies']} x {document['medium']} ({document['profile']})"
+    )
+    for number, disc in enumerate(document["discs"], 1):
+        what = "would be burnt" if disc["burnt"] else "would wait for more"
+        tell(f"disc {number}: {disc['fill']:g} % full, {disc['instances']} instances; {what}")
+        for study in disc["studies"][:_STUDIES_SHOWN]:
+            tell(
+                f"    {patient_words(study['patient_id'], study['patient_name'])}  {plain(study['study_date'])}  "
+                f"{study['instances']} instances  {study['study_instance_uid']}"
+            )
+        if len(disc["studies"]) > _STUDIES_SHOWN:
+            tell(f"    ... and {len(disc['studies']) - _STUDIES_SHOWN} studies more (--json has all)")
+    left = document["left_waiting"]
+    if left["studies"]:
+        tell(
+            f"{left['studies']} studies are left waiting, {left['instances']} instances: something came in the last "
+            f"{left['quiet_minutes']} minutes"
+        )
+    if (further := document["studies"] - document["packed_studies"] - left["studies"]) > 0:
+        tell(f"... and {further} studies on further discs")
+    if document["conformed"]:
+        tell(f"{document['conformed']} instances are changed on their way to a disc: sizes are those as received")
+    for one in document["refused"][:_SHOWN]:
+        tell(f"refused: {one['sop_instance_uid']}: {plain(one['reason'])}")
 
 
 def text(value: Any) -> str:

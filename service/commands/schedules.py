@@ -17,17 +17,13 @@ from service.commands.common import (
     api,
     everything,
     load_settings,
-    patient_words,
-    plain,
     print_json,
     say,
-    size_text,
     table,
+    tell,
 )
+from service.commands.groups import Said, group
 from service.errors import UsageError
-
-_SHOWN = 20
-_STUDIES_SHOWN = 8
 
 schedule = typer.Typer(
     help="Schedules: what is archived, purged or read again, and when.", no_args_is_help=True, rich_markup_mode=None
@@ -73,63 +69,56 @@ OptionOption = Annotated[
 ]
 
 
+_DECIDED: dict[str, Any] = {
+    "cron": CronOption,
+    "every": EveryOption,
+    "timezone": ZoneOption,
+    "blackout": BlackoutOption,
+    "pool": PoolOption,
+    "modality": ModalityRule,
+    "calling_ae": CallingRule,
+    "called_ae": CalledRule,
+    "station": StationRule,
+    "date_range": DateRangeOption,
+    "min_age_hours": MinAgeRule,
+    "max_age_days": MaxAgeRule,
+    "not_on_discs": NotOnRule,
+    "option": OptionOption,
+}
+_RULES = tuple(_DECIDED)[5:-1]
+decides = group("decided", _DECIDED)
+"""The command takes what is decided about a schedule: when, which studies, how."""
+
+
 @schedule.command("add")
+@decides
 def add(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it.")],
     *,
     kind: Annotated[
         str, typer.Option("--kind", metavar="KIND", help="What it does: archive, purge, reverify.")
     ] = "archive",
-    cron: CronOption = None,
-    every: EveryOption = None,
-    timezone: ZoneOption = None,
-    blackout: BlackoutOption = None,
-    pool: PoolOption = None,
-    modality: ModalityRule = None,
-    calling_ae: CallingRule = None,
-    called_ae: CalledRule = None,
-    station: StationRule = None,
-    date_range: DateRangeOption = None,
-    min_age_hours: MinAgeRule = None,
-    max_age_days: MaxAgeRule = None,
-    not_on_discs: NotOnRule = None,
-    option: OptionOption = None,
+    decided: Said,
     disabled: Annotated[bool, typer.Option("--disabled", help="It does not fire until it is enabled.")] = False,
     json: JsonOption = False,
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Make a schedule: either --cron or --every; rules say which studies, --pool or --option how."""
-    if (cron is None) == (every is None):
+    if decided["cron"] is None and decided["every"] is None:
         raise UsageError("say when: either --cron or --every")
-    values = _values(cron, every, timezone, blackout)
-    rules = _rules(modality, calling_ae, called_ae, station, date_range, min_age_hours, max_age_days, not_on_discs)
-    values |= {"name": name, "kind": kind, "enabled": not disabled, "rules": rules, "options": _options(option)}
-    if pool is not None:
-        values["pool"] = pool
+    values = _values(decided) | {"name": name, "kind": kind, "enabled": not disabled}
     with api(load_settings(config, data)) as call:
         document = call("POST", "/schedules", values)
     _told(document, json=json)
 
 
 @schedule.command("edit")
+@decides
 def edit(
     name: NameArgument,
     *,
-    cron: CronOption = None,
-    every: EveryOption = None,
-    timezone: ZoneOption = None,
-    blackout: BlackoutOption = None,
-    pool: PoolOption = None,
-    modality: ModalityRule = None,
-    calling_ae: CallingRule = None,
-    called_ae: CalledRule = None,
-    station: StationRule = None,
-    date_range: DateRangeOption = None,
-    min_age_hours: MinAgeRule = None,
-    max_age_days: MaxAgeRule = None,
-    not_on_discs: NotOnRule = None,
-    option: OptionOption = None,
+    decided: Said,
     without: Annotated[
         list[str] | None,
         typer.Option("--without", metavar="WHAT", help="Take away: blackout, pool, a rule or an option; repeatable."),
@@ -139,16 +128,9 @@ def edit(
     config: ConfigOption = None,
 ) -> None:
     """Change a schedule; rules and options that are not named stay."""
-    if cron is not None and every is not None:
-        raise UsageError("say either --cron or --every")
     settings = load_settings(config, data)
-    values = _values(cron, every, timezone, blackout)
-    rules: dict[str, Any] = _rules(
-        modality, calling_ae, called_ae, station, date_range, min_age_hours, max_age_days, not_on_discs
-    )
-    options: dict[str, Any] = _options(option)
-    if pool is not None:
-        values["pool"] = pool
+    values = _values(decided)
+    rules, options = values.pop("rules", {}), values.pop("options", {})
     with api(settings) as call:
         before = call("GET", f"/schedules/{quote(name, safe='')}") if without else {}
         for what in (one.replace("-", "_") for one in without or ()):
@@ -274,37 +256,36 @@ def run(name: NameArgument, json: JsonOption = False, data: DataOption = None, c
 
 
 @schedule.command("preview")
-def preview(name: NameArgument, json: JsonOption = False, data: DataOption = None, config: ConfigOption = None) -> None:
-    """What a schedule would do now, and on which discs; nothing is done."""
+@decides
+def preview(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="The schedule; with options: as it would be with them.")
+    ] = None,
+    *,
+    kind: Annotated[
+        str | None,
+        typer.Option("--kind", metavar="KIND", help="Of one not made yet: archive, purge, reverify."),
+    ] = None,
+    decided: Said,
+    json: JsonOption = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """What a schedule would do now, and on which discs; nothing is done. Without NAME: one that is not made yet."""
+    values = _values(decided) | ({"kind": kind} if kind is not None else {})
+    if name is None and not values:
+        raise UsageError("say which schedule, or what one would do: burnish schedule preview --pool NAME --modality CT")
     with api(load_settings(config, data)) as call:
-        document = call("GET", f"/schedules/{quote(name, safe='')}/preview")
+        if name is not None and not values:
+            document = call("GET", f"/schedules/{quote(name, safe='')}/preview")
+        else:
+            document = call("POST", "/schedules/preview", values | {"schedule": name})
     if json:
         print_json(document)
         return
-    if "discs" not in document:
-        for key, value in document.items():
-            schedule_text.listed(key, value)
-        return
-    say(
-        f"{document['instances']} instances more would be taken; with what waits {document['studies']} studies, "
-        f"{size_text(document['bytes'])}, for {document['copies']} x {document['medium']} ({document['profile']})"
-    )
-    for number, disc in enumerate(document["discs"], 1):
-        what = "would be burnt" if disc["burnt"] else "would wait for more"
-        say(f"disc {number}: {disc['fill']:g} % full, {disc['instances']} instances; {what}")
-        for study in disc["studies"][:_STUDIES_SHOWN]:
-            say(
-                f"    {patient_words(study['patient_id'], study['patient_name'])}  {plain(study['study_date'])}  "
-                f"{study['instances']} instances  {study['study_instance_uid']}"
-            )
-        if len(disc["studies"]) > _STUDIES_SHOWN:
-            say(f"    ... and {len(disc['studies']) - _STUDIES_SHOWN} studies more (--json has all)")
-    if document["packed_studies"] < document["studies"]:
-        say(f"... and {document['studies'] - document['packed_studies']} studies on further discs")
-    if document["conformed"]:
-        say(f"{document['conformed']} instances are changed on their way to a disc: sizes are those as received")
-    for one in document["refused"][:_SHOWN]:
-        say(f"refused: {one['sop_instance_uid']}: {plain(one['reason'])}")
+    for at in document["upcoming"][:1] if values else ():
+        tell(f"it would fire next at {at[:16].replace('T', ' ')}")
+    schedule_text.preview(document)
 
 
 def _switch(name: str, enabled: bool, json: bool, data: Any, config: Any) -> None:
@@ -313,42 +294,20 @@ def _switch(name: str, enabled: bool, json: bool, data: Any, config: Any) -> Non
     _told(document, json=json)
 
 
-def _values(cron: str | None, every: str | None, timezone: str | None, blackout: list[str] | None) -> dict[str, Any]:
+def _values(decided: Said) -> dict[str, Any]:
+    """What was said, as the API takes it; what was not is left out."""
     from jobs.triggers import blackout_document, interval_seconds
 
-    values: dict[str, Any] = {}
-    if cron is not None:
-        values["cron"] = cron
-    if every is not None:
-        values["every_seconds"] = interval_seconds(every)
-    if timezone is not None:
-        values["timezone"] = timezone
-    if blackout:
-        values["blackouts"] = [blackout_document(text) for text in blackout]
-    return values
-
-
-def _rules(
-    modality: list[str] | None,
-    calling_ae: list[str] | None,
-    called_ae: list[str] | None,
-    station: list[str] | None,
-    date_range: str | None,
-    min_age_hours: float | None,
-    max_age_days: float | None,
-    not_on_discs: int | None,
-) -> dict[str, Any]:
-    given = {
-        "modality": modality or None,
-        "calling_ae": calling_ae or None,
-        "called_ae": called_ae or None,
-        "station": station or None,
-        "date_range": date_range,
-        "min_age_hours": min_age_hours,
-        "max_age_days": max_age_days,
-        "not_on_discs": not_on_discs,
-    }
-    return {key: value for key, value in given.items() if value is not None}
+    if decided["cron"] is not None and decided["every"] is not None:
+        raise UsageError("say either --cron or --every")
+    values = {name: decided[name] for name in ("cron", "timezone", "pool") if decided[name] is not None}
+    if decided["every"] is not None:
+        values["every_seconds"] = interval_seconds(decided["every"])
+    if decided["blackout"]:
+        values["blackouts"] = [blackout_document(text) for text in decided["blackout"]]
+    rules = {name: decided[name] for name in _RULES if decided[name] not in (None, [])}
+    options = _options(decided["option"])
+    return values | ({"rules": rules} if rules else {}) | ({"options": options} if options else {})
 
 
 def _options(texts: list[str] | None) -> dict[str, Any]:

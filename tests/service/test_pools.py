@@ -53,6 +53,11 @@ def test_from_a_pool_to_its_discs_by_commands(data: Path, made: Path) -> None:
     left = {"studies": 1, "instances": 3, "quiet_minutes": 10}
     assert left.items() <= preview["left_waiting"].items(), "they came just now"
     burnish("pool", "edit", "arch", "--quiet-minutes", "0", *at(data))
+    tried = burnish("schedule", "preview", "--pool", "arch", "--modality", "MR", *at(data))
+    assert (tried["schedule"], tried["instances"]) == (None, 2)
+    tried = burnish("schedule", "preview", "nightly", "--modality", "MR", *at(data))
+    assert (tried["schedule"], tried["instances"]) == ("nightly", 2)
+    assert "say which schedule" in burnish("schedule", "preview", "--data", data, status=2)
     preview = burnish("schedule", "preview", "nightly", *at(data))
     assert [disc["burnt"] for disc in preview["discs"]] == [False] and preview["left_waiting"]["studies"] == 0
     assert burnish("schedule", "run", "nightly", *at(data))["result"]["instances"] == 3

@@ -56,7 +56,8 @@ def test_by_command_without_a_service(archive: StoreOperations, data: Path, tmp_
     assert [one["recall"] for one in told["recalls"]] == ["C2", "C1"]
     assert told["asks"][0]["recalls"] == ["C1", "C2"]
     words = burnish("recalls", "--data", data)
-    assert "C1" in words and "WAITING" in words
+    assert "C1" in words and "WAITING" in words and f"please insert {burnt.file_set_id}" in words
+    assert f"please insert {burnt.file_set_id}" in burnish("recalls", "C1", "--data", data), "it is what was asked for"
 
     assert "is not an ISO 9660 image" in burnish("insert", tmp_path / "in" / "CT-1.dcm", "--data", data, status=1)
     done = burnish("insert", burnt.image, "--place", "drive 1", *at)
