@@ -13,7 +13,7 @@ from burners.asking import Asked, ask_all
 from burners.base import Burner, BurnerOptionsError, DriverState, DriverStatus
 
 if TYPE_CHECKING:
-    from config.settings import Burner as BurnerSettings
+    from config.sections import Burner as BurnerSettings
 
 GROUP = "burnish.burners"
 DISCS = frozenset(("CD", "DVD", "BD"))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from config.settings import Compress
+from config.sections import Compress
 from media.editing import top_values
 from media.problems import NotDicom
 from media.profiles import Profile, profiles

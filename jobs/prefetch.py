@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from config.settings import Prefetch
+from config.sections import Prefetch
 from jobs import recalls
 from jobs.context import Context
 from store.models import Instance, Series, Study

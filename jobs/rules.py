@@ -16,7 +16,8 @@ from sqlalchemy import ColumnElement, and_, exists, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from config.settings import Rule, Settings
+from config.sections import Rule
+from config.settings import Settings
 from jobs.context import Context
 from jobs.options import OptionsError, RequestOptions
 from media.coercion import read_rules

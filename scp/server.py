@@ -18,8 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from config.settings import Commitment, Dicom, Recall, Tls
-from config.settings import Spool as SpoolSettings
+from config.sections import Commitment, Dicom, Recall, Tls
+from config.sections import Spool as SpoolSettings
 from scp import identity
 from scp.acceptor import AcceptorConfig
 from scp.peers import Peers

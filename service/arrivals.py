@@ -11,7 +11,7 @@ from io import RawIOBase
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from config.settings import Watch
+from config.sections import Watch
 from jobs import recalls
 from media.coercion import read_rules
 from media.problems import MediaError, NotDicom

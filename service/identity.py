@@ -14,7 +14,7 @@ from store.models_base import now
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from config.settings import Users
+    from config.sections import Users
     from store.db import Database
 
 

@@ -18,7 +18,8 @@ from email.utils import formatdate, make_msgid
 from typing import Any
 from urllib.parse import urlsplit
 
-from config.settings import Mail, MailTo, Settings, Webhook
+from config.sections import Mail, MailTo, Webhook
+from config.settings import Settings
 from service.logs import logger
 from service.notifying_limit import Limit
 from store import notices

@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from config.settings import Users
+from config.sections import Users
 from jobs.context import Context
 from service import passwords
 from service.errors import Refusal

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from burners import drive_tray
-from config.settings import Watch
+from config.sections import Watch
 from jobs import recalls
 from media.coercion import RulesError
 from media.problems import MediaError

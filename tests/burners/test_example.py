@@ -15,7 +15,7 @@ import pytest
 
 from burners import registry
 from burners.base import Burner, BurnerOptionsError, BurnState, DriverState, Outcome
-from config.settings import Burner as BurnerSettings
+from config.sections import Burner as BurnerSettings
 from tests.burners.orders import an_image, ended, order
 from tests.burners.test_contract import *  # noqa: F403 - its tests, run on the driver below
 

@@ -10,7 +10,7 @@ import pytest
 from burners import registry
 from burners.base import DriverState
 from burners.iso_export import IsoExport
-from config.settings import Burner
+from config.sections import Burner
 
 
 def test_the_bundled_driver_comes_through_the_same_door() -> None:

@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy import select
 
 from burners import registry
-from config.settings import Rule, load
+from config.sections import Rule
+from config.settings import load
 from jobs.choosing import Choice, choose
 from jobs.fitness import fitness
 from jobs.options import RequestOptions

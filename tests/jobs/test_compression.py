@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from config.settings import Compress, CompressQuality, load
+from config.sections import Compress, CompressQuality
+from config.settings import load
 from jobs.checking import Candidate
 from jobs.compression import Compression, problems
 from jobs.editing import spare_shown

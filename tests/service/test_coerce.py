@@ -9,7 +9,8 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from config.settings import Rule, load
+from config.sections import Rule
+from config.settings import load
 from jobs.options import OptionsError
 from jobs.rules import options_of
 from media.problems import MediaError

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import typer.main
 
-from config.settings import Prefetch, Rule, Settings, Watch
+from config.sections import Prefetch, Rule, Watch
+from config.settings import Settings
 from service import conformance
 from service.cli import app
 

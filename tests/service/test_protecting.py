@@ -152,7 +152,8 @@ def test_repair_says_what_is_wrong_with_its_arguments(data: Path, tmp_path: Path
 
 @pytest.mark.parametrize(("said", "wanted"), [("", "rs02"), ("none", "none"), ("rs03", "rs03")])
 def test_rules_may_say_it_for_what_they_burn(data: Path, said: str, wanted: str) -> None:
-    from config.settings import Rule, load
+    from config.sections import Rule
+    from config.settings import load
     from jobs.rules import options_of
 
     settings = load(data=data, overrides={"plan": {"protect": "rs02", "protect_percent": 25.0}})

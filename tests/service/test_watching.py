@@ -18,7 +18,8 @@ from pydicom.fileset import FileSet
 from pydicom.uid import ExplicitVRLittleEndian
 from sqlalchemy import func, select
 
-from config.settings import Settings, SettingsError, Watch, load
+from config.sections import Watch
+from config.settings import Settings, SettingsError, load
 from media.iso9660 import IsoImage
 from media.items import DiscFile
 from service import arrivals, checks, opening, reaching
