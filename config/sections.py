@@ -1,4 +1,4 @@
-"""Each section of the settings as a model: types, limits, defaults of lists; docs/settings.md tells what values mean."""
+"""Each section of the settings as a model; docs/settings.md and defaults.toml tell what values mean."""
 
 from __future__ import annotations
 
