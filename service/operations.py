@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -13,31 +11,27 @@ from sqlalchemy.orm import Session
 from burners import registry
 from burners.registry import Burners
 from config.settings import Settings
-from jobs import documents, labelling, mending, plandocument, planning, preparing, retaining
+from jobs import documents, labelling, mending, plandocument, planning, retaining
 from jobs.context import Context
 from jobs.fitness import fitness
-from jobs.options import OptionsError, RequestOptions
-from media.coercion import RulesError
-from media.problems import MediaError
-from service import acting
+from service import acting, ordering
 from service import labelling as service_labelling
 from service.contract import Document, OnProgress, Source, number
-from service.errors import NotDone, NotFound, UsageError
-from store import auditwhat, catalogue, checks, remotes, rereading, retention
+from service.errors import NotFound, UsageError
+from service.intake import IMPORT, Intake
+from store import auditwhat, catalogue, checks, rereading, retention
 from store import jobs as store_jobs
 from store.auditmessage import Message as AuditMessage
 from store.auditmessage import Participant
-from store.instances import Outcome, Provenance, Registrar, ingest_file, ingest_stream
-from store.models_jobs import Job, Plan, Request, VolumeInstance
-from store.reconcile import PassedOver, Reconciler, kept_rules
+from store.instances import Provenance, Registrar
+from store.models_jobs import Job, Plan, VolumeInstance
+from store.reconcile import Reconciler
 from store.remotes import Remote
-from store.selection import Selection, SelectionError, instance_ids, parse_date_range
+from store.selection import Selection, parse_date_range
 
 if TYPE_CHECKING:
     from service.exchange import Exchange
 
-_IMPORT = Provenance("", "", "import")
-_SPOOL_NAME = re.compile(r"(incoming/\S*/)?\b\d{10}-[0-9a-f]{20}(\.\w+)?")
 FIND_CRITERIA = ("patient_id", "patient_name", "study", "accession", "series", "sop", "modality", "date_range")
 
 
@@ -62,24 +56,13 @@ class StoreOperations:
         self._submit = submit
         self._doctor = doctor
         self._burners = burners
-        self._registrar = registrar
-        self._guard = threading.Lock()
-        self._reconcilers: dict[str, Reconciler] = {}
+        self.intake = Intake(context, registrar)
         self.watches: Callable[[], list[Document]] = list
         """How the watched places of this process stand."""
         self.receiving = False
         """Our own storage SCP runs, so that others can send to it what we ask for."""
         self.healthy: Callable[[], bool] = lambda: False
         """Whether an engine works here."""
-
-    @property
-    def registrar(self) -> Registrar:
-        """Made when it is first needed: most commands register nothing."""
-        with self._guard:
-            if self._registrar is None:
-                context = self.context
-                self._registrar = Registrar(context.db, context.spool, derived_dir=context.settings.derived_dir)
-            return self._registrar
 
     def submit(self, job_id: int) -> None:
         """Hand a queued job to the engine; where none runs here, it waits for one."""
@@ -90,42 +73,14 @@ class StoreOperations:
         with self.context.db.read() as session:
             return catalogue.studies(session)
 
-    def ingest(self, source: Source, *, reconcile: str = "", provenance: Provenance = _IMPORT) -> Document:
-        if source.path is not None:
-            reconciler = self._reconciler(reconcile)
-            return _taken(ingest_file(self.registrar, source.path, provenance=provenance, reconciler=reconciler))
-        with source.open() as stream:
-            return self.ingest_stream(stream, reconcile=reconcile, provenance=provenance)
+    def ingest(self, source: Source, *, reconcile: str = "", provenance: Provenance = IMPORT) -> Document:
+        return self.intake.file(source, reconcile=reconcile, provenance=provenance)
 
     def ingest_stream(
-        self, stream: BinaryIO, *, reconcile: str | Reconciler = "", provenance: Provenance = _IMPORT
+        self, stream: BinaryIO, *, reconcile: str | Reconciler = "", provenance: Provenance = IMPORT
     ) -> Document:
-        """The same for what comes as a stream, from an upload or a disc image. PassedOver comes as it is."""
-        reconciler = self._reconciler(reconcile)
-        try:
-            return _taken(ingest_stream(self.registrar, stream, provenance=provenance, reconciler=reconciler))
-        except PassedOver:
-            raise
-        except MediaError as error:
-            raise NotDone(self._without_spool_name(str(error)), "NOT_DICOM") from error
-
-    def _reconciler(self, digest: str | Reconciler) -> Reconciler | None:
-        if isinstance(digest, Reconciler) or not digest:
-            return digest or None
-        with self._guard:
-            if digest not in self._reconcilers:
-                try:
-                    rules = kept_rules(self.context.settings.data, digest)
-                except RulesError as error:
-                    raise UsageError(str(error), "RULES") from error
-                self._reconcilers[digest] = Reconciler(
-                    self.context.db, rules, digest, system=self.context.settings.dicom.ae_title
-                )
-            return self._reconcilers[digest]
-
-    def _without_spool_name(self, text: str) -> str:
-        """A reason as its sender understands it: the name that the upload had in the spool tells him nothing."""
-        return _SPOOL_NAME.sub("the file", text.replace(f"{self.context.spool.root}/", ""))
+        """The same for what comes as a stream, from an upload or a disc image."""
+        return self.intake.stream(stream, reconcile=reconcile, provenance=provenance)
 
     def plan(
         self,
@@ -134,7 +89,7 @@ class StoreOperations:
         progress: OnProgress,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Document:
-        request_id = self._request(selection, options, None)
+        request_id = ordering.make_request(self.context, selection, options, source=self._source)
 
         def told(phase: str, done: int, total: int, unit: str) -> None:
             progress({"phase": phase, "done": done, "total": total, "unit": unit})
@@ -146,8 +101,8 @@ class StoreOperations:
             return labelling.with_labels(session, self.context.settings, plandocument.plan_document(session, plan_id))
 
     def check(self, selection: Mapping[str, Any], options: Mapping[str, Any]) -> Document:
-        settled = self._settled(options)
-        self._selected(selection)
+        settled = ordering.settle(self.context, options)
+        ordering.require_instances(self.context, selection)
         return fitness(self.context, Selection.from_json(selection), settled)
 
     def plan_document(self, plan: str) -> Document:
@@ -168,9 +123,11 @@ class StoreOperations:
         if (plan is None) == (not selection):
             raise UsageError("say what to burn: either SELECT options (--study, --all ...) or --plan ID")
         if plan is not None:
-            job_id = self._job_of_plan(number("P", plan), options, idempotency_key)
+            job_id = ordering.job_of_plan(self.context, number("P", plan), options, idempotency_key)
         else:
-            job_id = self._job_of_selection(selection or {}, options, idempotency_key)
+            job_id = ordering.job_of_selection(
+                self.context, selection or {}, options, idempotency_key, source=self._source
+            )
         self.submit(job_id)
         return self._job_document(job_id)
 
@@ -232,7 +189,7 @@ class StoreOperations:
         return retaining.purge(self.context, retaining.policy(self.context, min_copies=min_copies), dry_run=dry_run)
 
     def delete(self, selection: Mapping[str, Any]) -> Document:
-        chosen = self._selected(selection)
+        chosen = ordering.require_instances(self.context, selection)
         return retention.delete(
             self.context.db,
             self.context.spool,
@@ -277,7 +234,7 @@ class StoreOperations:
     def exchange(self) -> Exchange:
         from service.exchange import Exchange
 
-        return Exchange(self.context, lambda: self.registrar, receiving=self.receiving)
+        return Exchange(self.context, lambda: self.intake.registrar, receiving=self.receiving)
 
     def nodes(self) -> list[Document]:
         return self.exchange.nodes()
@@ -315,7 +272,7 @@ class StoreOperations:
         *,
         commit: bool = False,
     ) -> Document:
-        ids = self._selected(selection)
+        ids = ordering.require_instances(self.context, selection)
         document = self.exchange.send(name, ids, progress, cancelled, commit=commit)
         problem = f"{len(document['failed'])} instances were not taken" if document["failed"] else ""
         destination = Participant(name, "destination")
@@ -334,88 +291,6 @@ class StoreOperations:
     def close(self) -> None:
         """Nothing of ours stays open: the store belongs to who opened it."""
 
-    def _selected(self, selection: Mapping[str, Any]) -> list[int]:
-        """The instances that are meant; an empty selection is wrong usage."""
-        chosen = Selection.from_json(selection)
-        with self.context.db.read() as session:
-            ids = instance_ids(session, chosen)
-        if not ids:
-            raise SelectionError("the selection is empty: no instance matches (see `burnish studies`)")
-        return ids
-
-    def _settled(self, options: Mapping[str, Any]) -> RequestOptions:
-        """Every option with a value. A medium or profile that does not exist or fit is wrong usage."""
-        settled = RequestOptions.from_settings(self.context.settings, options)
-        try:
-            preparing.require_pair(settled)
-        except MediaError as error:
-            raise UsageError(str(error), "PROFILE") from error
-        return settled
-
-    def _request(self, selection: Mapping[str, Any], options: Mapping[str, Any], idempotency_key: str | None) -> int:
-        settled = self._settled(options)
-        self._selected(selection)
-        with self.context.db.begin() as session:
-            return planning.create_request(
-                session,
-                selection=Selection.from_json(selection),
-                options=settled,
-                source=acting.source(self._source),
-                idempotency_key=idempotency_key,
-            )
-
-    def _job_of_selection(
-        self, selection: Mapping[str, Any], options: Mapping[str, Any], idempotency_key: str | None
-    ) -> int:
-        settled = self._settled(options)
-        if idempotency_key is not None:
-            given = {key: settled.to_json()[key] for key, value in options.items() if value is not None}
-            with self.context.db.read() as session:
-                known = _made_before(session, idempotency_key, Selection.from_json(selection), given)
-            if known is not None:
-                return known
-        if settled.pull_from:
-            with self.context.db.read() as session:
-                remotes.by_name(session, settled.pull_from)
-        else:
-            self._selected(selection)
-        with self.context.db.begin() as session:
-            request_id = planning.create_request(
-                session,
-                selection=Selection.from_json(selection),
-                options=settled,
-                source=acting.source(self._source),
-                idempotency_key=idempotency_key,
-            )
-            existing = store_jobs.job_of_request(session, request_id)
-            return existing or store_jobs.create_job(session, request_id, None, settled)
-
-    def _job_of_plan(self, plan_id: int, options: Mapping[str, Any], idempotency_key: str | None) -> int:
-        allowed = {"burner", "copies", "priority", "skip_refused"}
-        with self.context.db.begin() as session:
-            plan = session.get(Plan, plan_id)
-            if plan is None:
-                raise NotFound(f"there is no plan P{plan_id}")
-            request = session.get_one(Request, plan.request_id)
-            if idempotency_key is not None:
-                used_by = session.scalar(select(Request.id).where(Request.idempotency_key == idempotency_key))
-                same = all(request.options.get(key) == value for key, value in options.items() if value is not None)
-                job_id = store_jobs.job_of_request(session, request.id)
-                if used_by == request.id and same and job_id is not None:
-                    return job_id
-                if used_by is not None:
-                    raise _key_used()
-                request.idempotency_key = request.idempotency_key or idempotency_key
-            others = {key: value for key, value in options.items() if value is not None and key not in allowed}
-            fixed = sorted(key for key, value in others.items() if request.options.get(key) != value)
-            if fixed:
-                raise OptionsError(f"{', '.join(fixed)}: a plan fixes this already; leave it out or make another plan")
-            merged = request.options | {key: value for key, value in options.items() if value is not None}
-            settled = RequestOptions.from_settings(self.context.settings, merged)
-            request.options = settled.to_json()
-            request.source = acting.source(request.source)  # who has it made answers for it, not who planned
-            return store_jobs.create_job(session, plan.request_id, plan_id, settled)
-
     @staticmethod
     def _known(session: Session, job_id: int) -> None:
         if session.get(Job, job_id) is None:
@@ -425,34 +300,6 @@ class StoreOperations:
         with self.context.db.read() as session:
             self._known(session, job_id)
             return documents.job_document(session, job_id)
-
-
-def _made_before(session: Session, key: str, selection: Selection, options: Mapping[str, Any]) -> int | None:
-    """The job that this request made when it came first. UsageError where another request had the key."""
-    request = session.scalar(select(Request).where(Request.idempotency_key == key))
-    if request is None:
-        return None
-    if request.selection != selection.to_json() or any(request.options.get(k) != v for k, v in options.items()):
-        raise _key_used()
-    return store_jobs.job_of_request(session, request.id)
-
-
-def _key_used() -> UsageError:
-    return UsageError("this idempotency key was used for another request before", "KEY_USED")
-
-
-def _taken(outcome: Outcome) -> Document:
-    """What became of an instance that came in."""
-    document: Document = {
-        "outcome": outcome.kind,
-        "sop_instance_uid": outcome.sop_instance_uid,
-        "instance": outcome.instance_id,
-    }
-    if outcome.conformed:
-        document["conformed"] = True
-    if outcome.changes:
-        document["changes"] = [change.as_json() for change in outcome.changes]
-    return document
 
 
 def _count(detail: Mapping[str, Any], name: str) -> int | None:

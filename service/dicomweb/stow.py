@@ -158,7 +158,7 @@ class _Door:
         self.fates.append(fate)
 
     def _take(self, content: Iterator[bytes], fate: _Fate) -> None:
-        registrar = self.ops.registrar
+        registrar = self.ops.intake.registrar
         if registrar.spool.is_full():
             raise SpoolFull("above the high-water mark")
         upload = registrar.spool.incoming()
