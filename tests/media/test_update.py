@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -256,13 +257,13 @@ def test_what_was_forged_is_not_signed_anew(tmp_path: Path, items: Callable[...,
 
 
 def _kill(monkeypatch: pytest.MonkeyPatch, kill_at: int) -> list[int]:
-    count = [0]
+    count, me = [0], threading.get_ident()
     for name in ("fsync", "rename", "replace", "unlink", "mkdir", "rmdir"):
         real = getattr(os, name)
 
         def step(*args: Any, _real: Callable[..., Any] = real, **more: Any) -> Any:
-            count[0] += 1
-            if count[0] >= kill_at:  # nothing that comes after is done either
+            count[0] += threading.get_ident() == me
+            if count[0] >= kill_at and threading.get_ident() == me:  # nothing that comes after is done either
                 raise Killed
             return _real(*args, **more)
 
