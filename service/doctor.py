@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -253,13 +254,11 @@ def _leftovers(settings: Settings, spool: Spool | None, found: _Findings) -> Non
             return
         spool = spool_module.Spool(settings.spool_dir, node=node_name(settings))
     folder = settings.spool_dir / spool_module.INCOMING
-    dead = [
-        path
-        for process in folder.glob("*/*-*")
-        if not spool_module.is_alive(process.name)
-        for path in process.iterdir()
-    ]
-    found.state["temporary files left behind"] = str(len(dead)) if dead else "none"
+    dead = 0
+    for process in folder.glob("*/*-*"):
+        with suppress(FileNotFoundError):  # a service that starts sweeps it at this moment
+            dead += 0 if spool_module.is_alive(process.name) else len(list(process.iterdir()))
+    found.state["temporary files left behind"] = str(dead) if dead else "none"
 
 
 def _protection(settings: Settings, found: _Findings) -> None:
