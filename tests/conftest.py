@@ -58,6 +58,14 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(30_000, 10, 10)
 
 
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """A property test at full size tells what it did, as campaigns do."""
+    if soak.FULL and item.get_closest_marker("hypothesis"):
+        many = item.function._hypothesis_internal_use_settings.max_examples
+        seed = item.config.getoption("hypothesis_seed", None) or "at random"
+        soak.told(item.name, f"up to {many} examples", seed=seed)
+
+
 def _missing(what: str) -> None:
     """Skip with a reason; in CI a missing peer is a failure."""
     if IN_CI:

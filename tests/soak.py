@@ -14,6 +14,6 @@ def size(small: int, full: int) -> int:
     return full if FULL else small
 
 
-def told(campaign: str, result: str, *, seed: int = SEED) -> None:
+def told(campaign: str, result: str, *, seed: int | str = SEED) -> None:
     """Print the one line of a campaign: how much was done and what came of it, and the seed to do it again."""
     print(f"campaign {campaign}, {'full' if FULL else 'small'}, seed {seed}: {result}")
