@@ -47,8 +47,9 @@ from burners.base import (
 )
 from burners.drive_media import device_of, is_written, look
 from burners.drive_options import check
+from burners.drive_programs import tool_of
 from burners.drive_record import Run, signal_process
-from burners.drive_tools import ToolError, tool_of
+from burners.drive_tools import ToolError
 from burners.drive_tray import Tray
 from burners.drive_work import STAGED_SHARE, Drives, Preparation, content_of, family_of, start_helper
 from burners.exporting import SECTOR, SPARE_BYTES

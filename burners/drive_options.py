@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from burners.base import BurnerOptionsError
-from burners.drive_tools import TOOLS
+from burners.drive_programs import TOOLS
 
 KNOWN = (
     "drive",

@@ -25,8 +25,9 @@ from typing import Any
 
 from burners import drive_tray
 from burners.drive_media import look
+from burners.drive_programs import tool_of
 from burners.drive_record import Run, boot_id, start_time, take
-from burners.drive_tools import Burn, environment, tool_of
+from burners.drive_tools import Burn, environment
 
 _LOCK_SECONDS = 120.0
 """A question to the drive is waited for; a disc with scratches makes it slow."""

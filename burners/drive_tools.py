@@ -137,15 +137,3 @@ def worst(transcript: str, *, small: bool = False) -> str:
         if found and "Tolerated" not in line:
             return found[1].strip()[:300]
     return ""
-
-
-def tool_of(name: str, program: str = "") -> Tool:
-    """``xorriso`` or ``cdrskin``; ``program``: where it is, else it is looked for on PATH."""
-    from burners.drive_cdrskin import Cdrskin
-    from burners.xorriso import Xorriso
-
-    kinds: dict[str, type[Cdrskin | Xorriso]] = {"xorriso": Xorriso, "cdrskin": Cdrskin}
-    return kinds[name](program or name)
-
-
-TOOLS = ("xorriso", "cdrskin")

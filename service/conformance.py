@@ -9,8 +9,7 @@ from __future__ import annotations
 import re
 import sys
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from importlib.metadata import version
 from typing import Any
@@ -20,6 +19,7 @@ from media.encoders import encoders, lossy_encoders
 from media.records import record_type
 from media.syntaxes import transfer_syntaxes
 from media.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from service.conformance_text import Values, table, uid_name
 
 COMMAND = "python -m service.conformance > docs/conformance.md"
 _STATUS_CLASSES = (
@@ -31,8 +31,6 @@ _STATUS_CLASSES = (
     (0xC000, "Error: Cannot understand"),
 )
 _AGAIN = {0x0000: "Done", 0x0110: "Send again; if it stays, read our log", 0xA700: "Send again later"}
-Values = Mapping[str, Mapping[str, Any]]
-"""Settings by section and key."""
 
 
 def shipped() -> Values:
@@ -62,32 +60,6 @@ def statement(values: Values, *, site: bool = False) -> str:
         ).rstrip()
         + "\n"
     )
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table."""
-    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    lines += [f"| {' | '.join(str(cell).replace('|', '/') for cell in row)} |" for row in rows]
-    return "\n".join(lines)
-
-
-def uid_name(uid: str) -> str:
-    """A UID's name in PS3.6; the UID itself where it has none."""
-    from pydicom._uid_dict import UID_dictionary
-
-    known = transfer_syntaxes().get(uid)
-    if known is not None:
-        return known.name
-    return str(UID_dictionary[uid][0]) if uid in UID_dictionary else _keywords().get(uid, uid)
-
-
-@cache
-def _keywords() -> Mapping[str, str]:
-    """Of storage SOP classes that are newer than pydicom's dictionary."""
-    from pynetdicom import sop_class
-
-    classes = {**sop_class._STORAGE_CLASSES, **sop_class._NON_PATIENT_OBJECT_CLASSES}
-    return {str(uid): re.sub(r"(?<=[a-z])(?=[A-Z])", " ", keyword) for keyword, uid in classes.items()}
 
 
 def _overview(*, site: bool) -> str:

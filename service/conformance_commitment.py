@@ -7,7 +7,7 @@ from typing import Any
 
 from scp import statuses
 from scp.commitment import SOP_CLASS
-from service.conformance import table
+from service.conformance_text import table
 
 _ACTION = (
     statuses.SUCCESS,

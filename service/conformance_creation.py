@@ -5,7 +5,7 @@ from __future__ import annotations
 from scp import statuses
 from scp.media_creation import SOP_CLASS, TERMS
 from scp.statuses import Answer
-from service.conformance import table
+from service.conformance_text import table
 
 _ATTRIBUTES = (
     (

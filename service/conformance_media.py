@@ -16,7 +16,7 @@ from media.profile_rules import names, rules_of
 from media.profiles import Profile, profiles
 from media.records import Key
 from media.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from service.conformance import table, uid_name
+from service.conformance_text import table, uid_name
 
 _SUPPLIED = {
     "date": "a date of the instance, of its acquisition, series or content",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.conformance import table, uid_name
+from service.conformance_text import table, uid_name
 
 _MATCHING = {
     b"PN": "single value, list, wildcard; any component group, without regard to case, accents, `^` and blanks",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.conformance import table, uid_name
+from service.conformance_text import table, uid_name
 from service.dicomweb.media import DICOM, DICOM_JSON, FRAME_TYPES, OCTETS, XML
 from service.dicomweb.qido import MAX_RESULTS, RETURNED
 from store.query_keys import KEYS
