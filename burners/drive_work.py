@@ -37,7 +37,7 @@ from burners.drive_options import Options
 from burners.drive_record import Run, is_held, take
 from burners.drive_tools import Burn, Tool, ToolError
 from burners.drive_tray import Tray
-from burners.exporting import Sink
+from burners.exporting import Sink, planned_image
 from media.problems import MediaError
 
 LOOK_SECONDS = 1.0
@@ -253,12 +253,7 @@ class Preparation:
     def _stage(self) -> tuple[str, str]:
         """Make the image's file, or only read it through; SHA-256 of it and of its beginning."""
         self.report = BurnReport(BurnState.BURNING, 0.0, "making the image")
-        image = self._order.open_image()
-        if image.sectors != self._ticket["sectors"] or image.volume_id != self._ticket["volume_id"]:
-            raise BurnRefused(
-                f"the image became {image.volume_id} with {image.sectors} sectors; "
-                f"planned were {self._ticket['volume_id']} with {self._ticket['sectors']}"
-            )
+        image = planned_image(self._order, self._ticket["sectors"], self._ticket["volume_id"])
         head = bytearray()
         wanted = HEAD_SECTORS * SECTOR
 

@@ -16,7 +16,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
-from burners.base import BurnerOptionsError, BurnOrder, BurnRefused, BurnReport, BurnState, Outcome, Ticket
+from burners.base import (
+    BurnerOptionsError,
+    BurnOrder,
+    BurnRefused,
+    BurnReport,
+    BurnState,
+    ImageSource,
+    Outcome,
+    Ticket,
+)
 from burners.publish import publish, start_writing_back
 from media.problems import MediaError
 
@@ -185,6 +194,16 @@ class Sink:
             start_writing_back(self._descriptor, self._sent, self._written - self._sent)
             self._sent = self._written
         return total
+
+
+def planned_image(order: BurnOrder, sectors: int, volume_id: str) -> ImageSource:
+    """The image of an order. BurnRefused where it is not what the ticket was made for."""
+    image = order.open_image()
+    if image.sectors != sectors or image.volume_id != volume_id:
+        raise BurnRefused(
+            f"the image became {image.volume_id} with {image.sectors} sectors; planned were {volume_id} with {sectors}"
+        )
+    return image
 
 
 def leftovers(ticket: Ticket) -> list[Path]:

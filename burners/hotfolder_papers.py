@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from burners.base import BurnerOptionsError, BurnOrder, BurnRefused, Ticket
-from burners.exporting import SECTOR, Sink, Writer
+from burners.exporting import SECTOR, Sink, Writer, planned_image
 from burners.hotfolder_dialect import Dialect, RobotOrder
 from burners.hotfolder_options import DRAWN, NO_LABEL, Options
 from burners.hotfolder_paths import OutsideShare
@@ -57,13 +57,8 @@ class Papers:
         """Write the image beside its final name, then give it that; returns its SHA-256."""
         final = place / "image.iso"
         part = final.with_name(f"image.{order.epoch}.part")
-        image = order.open_image()
         size: int = ticket["size"]
-        if image.sectors * SECTOR != size or image.volume_id != ticket["volume_id"]:
-            raise BurnRefused(
-                f"the image became {image.volume_id} with {image.sectors} sectors; "
-                f"planned were {ticket['volume_id']} with {size // SECTOR}"
-            )
+        image = planned_image(order, size // SECTOR, ticket["volume_id"])
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o660)
         try:
             digest = image.write(Sink(descriptor).write, writer.progress, writer.abandon.is_set)

@@ -34,6 +34,7 @@ from burners.exporting import (
     check_common,
     file_name,
     leftovers,
+    planned_image,
     raise_faults,
     set_aside,
     temporary_name,
@@ -138,13 +139,8 @@ class IsoExport(Exporter):
         final, temporary = Path(ticket["final"]), temporary_name(ticket, order.epoch)
         if os.path.lexists(final) and _is_ours(final, ticket):
             return BurnReport(BurnState.BURNT, 1.0, image=final, device_free=True)
-        image = order.open_image()
         size: int = ticket["size"]
-        if image.sectors * SECTOR != size or image.volume_id != ticket["volume_id"]:
-            raise BurnRefused(
-                f"the image became {image.volume_id} with {image.sectors} sectors; "
-                f"planned were {ticket['volume_id']} with {size // SECTOR}"
-            )
+        image = planned_image(order, size // SECTOR, ticket["volume_id"])
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
         try:
             digest = image.write(Sink(descriptor).write, writer.progress, writer.abandon.is_set)
