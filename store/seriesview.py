@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from store.checks import is_place
 from store.models import Instance, Patient, Series, Study
+from store.models_archive import RecallInstance
 from store.models_jobs import Disc, Volume, VolumeInstance
 
 
@@ -167,6 +169,29 @@ def studies_on(session: Session, file_set_uid: str) -> list[dict[str, Any]]:
         .order_by(Patient.patient_name, Study.study_date)
     )
     return [dict(row._mapping) for row in rows]
+
+
+def studies_of_recalls(session: Session, recalls: Sequence[int], *, most: int) -> dict[int, list[dict[str, Any]]]:
+    """Of each recall the studies that it brings back, ``most`` of them: key, patient and date."""
+    pairs = (
+        select(RecallInstance.recall_id, Series.study_id)
+        .join(Instance, Instance.id == RecallInstance.instance_id)
+        .join(Series, Series.id == Instance.series_id)
+        .where(RecallInstance.recall_id.in_(recalls))
+        .distinct()
+        .subquery()
+    )
+    found: dict[int, list[dict[str, Any]]] = {}
+    for row in session.execute(
+        select(pairs.c.recall_id, Study.id, Study.study_date, Patient.patient_id, Patient.patient_name)
+        .join(Study, Study.id == pairs.c.study_id)
+        .join(Patient, Patient.id == Study.patient_id)
+        .order_by(pairs.c.recall_id, Study.id)
+    ):
+        studies = found.setdefault(row.recall_id, [])
+        if len(studies) < most:
+            studies.append({key: value for key, value in row._mapping.items() if key != "recall_id"})
+    return found
 
 
 def study_of_instance(session: Session, instance_id: int) -> str:

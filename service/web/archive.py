@@ -27,6 +27,8 @@ from store.selection import Selection, instance_ids
 
 routes = router()
 PAGE = 60
+_STUDIES_SHOWN = 4
+"""Of a recall."""
 _MAY_READ = needs("discs.read")
 Text = Annotated[str, Form(max_length=255)]
 
@@ -138,7 +140,9 @@ def mark(
         if what == "FOUND":
             shelves.found(session, number("D", disc_id), reason=reason, by=actor.name)
         else:
-            shelves.mark(session, number("D", disc_id), what, reason=reason, by=actor.name)
+            marked = shelves.mark(session, number("D", disc_id), what, reason=reason, by=actor.name)
+            if atrisk.volumes(session, of_volumes=[marked.volume_id]):
+                return told(request, "archive.told_at_risk", disc=disc_id, reload=True)
     return told(request, "archive.told_marked", disc=disc_id, reload=True)
 
 
@@ -213,8 +217,15 @@ def _recalls(ctx: Ctx, before: int | None = None) -> dict[str, Any]:
     with ctx.db.read() as session:
         found = recalls.documents(session, all_=True, before=before, limit=PAGE + 1)
         asks = recall_plan.asks(session, recall_work.asking_of(ctx))
+        of_recall = {
+            f"C{key}": studies
+            for key, studies in seriesview.studies_of_recalls(
+                session, [number("C", one["recall"]) for one in found[:PAGE]], most=_STUDIES_SHOWN
+            ).items()
+        }
     following = number("C", found[PAGE - 1]["recall"]) if len(found) > PAGE else None
-    return {"recalls": found[:PAGE], "next": following, "asks": asks, **_drive(ctx)}
+    values = {"recalls": found[:PAGE], "next": following, "asks": asks, **_drive(ctx)}
+    return values | {"of_recall": of_recall, "studies_shown": _STUDIES_SHOWN}
 
 
 @routes.post("/studies/{study_id}/recall")
@@ -251,15 +262,7 @@ def insert(
     document = recall_work.offer(ctx, where, "", disc_id=None, by=actor.name)
     if not ops.receiving:
         work_of(ops).once()
-    kind = "good" if document["result"] == "READ" else "bad"
-    return page(
-        request,
-        "parts/notice.html",
-        kind=kind,
-        text=document["words"],
-        advice="",
-        headers={"HX-Trigger": "changed"},
-    )
+    return page(request, "parts/inserted.html", offer=document, headers={"HX-Trigger": "changed"})
 
 
 @routes.post("/studies/{study_id}/keep")

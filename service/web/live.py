@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Self
 
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
@@ -32,7 +33,7 @@ routes = router()
 _LOOK_SECONDS = 0.7
 _SLEEP_SECONDS = 0.5
 _HEARTBEAT_SECONDS = 15.0
-_APART = {"board": 0.8, "received": 2.0, "burners": 2.0}
+_APART = {"board": 0.8, "received": 2.0, "burners": 2.0, "event": 2.0}
 """Seconds between two events of a kind. The last of many is told late and never left out: a page whose last news were
 dropped would show an old state for as long as nothing else happens."""
 MAX_STREAMS = 200
@@ -144,6 +145,8 @@ async def _told(request: Request, pulse: Pulse, texts: Texts, seen: Mark) -> Asy
     try:
         async for piece in _news(request, pulse, texts, seen):
             yield piece
+    except SQLAlchemyError:  # without its database: the page comes again by itself, and is told so then
+        return
     finally:
         pulse.streams -= 1
 

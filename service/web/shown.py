@@ -111,6 +111,12 @@ class Shown:
         groups = [group for group in (name or "").split("=") if group.strip("^ ")]
         return " ".join(" ".join(part for part in group.split("^") if part) for group in groups[1:])
 
+    def source(self, source: str) -> str:
+        """Who or what asked for discs (``Request.source``): ``user:maria``, ``schedule:nightly``, ``dicom``."""
+        kind, _, name = source.partition(":")
+        known = self._texts.known(f"source.{kind.replace('-', '_')}", "")
+        return known.format(name=name) if known else source
+
     def state(self, state: str | None) -> str:
         """A state in words; one without a translation is shown as it is."""
         return self._texts.known(f"state.{state}", state or "")

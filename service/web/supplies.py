@@ -40,7 +40,7 @@ def _gauges(supplies: Mapping[str, Any], texts: Texts, shown: Shown) -> Iterator
     for key, value in supplies.items():
         if key in ("ink", "ink_percent") and isinstance(value, Mapping):
             for colour, level in value.items():
-                label = texts("supplies.ink", colour=texts.known(f"colour.{colour}", str(colour)))
+                label = texts("supplies.ink", colour=texts.known(f"colour.{colour}".replace(" ", "_"), str(colour)))
                 yield _percent(label, level, shown)
         elif key in ("bins", "stackers") and isinstance(value, Mapping):
             for name, count in value.items():

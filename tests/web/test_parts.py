@@ -16,6 +16,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from config.settings import load
+from jobs import pools as pool_work
+from jobs import schedules as schedule_work
 from service import opening
 from service.api.application import build
 from service.operations import StoreOperations
@@ -23,14 +25,15 @@ from service.shutdown import Stopping
 from service.web import live, supplies
 from service.web.live import MAX_STREAMS, Mark, Seen, _words
 from service.web.make import Planning, Plannings, selection_of
+from service.web.pages import environment
 from service.web.routes import where
 from service.web.shown import Shown, zone_of
 from service.web.supplies import BurnerWatch, gauges
 from service.web.texts import texts_of
-from store import board, holds
+from store import board, holds, pools, recalls, schedules
 from store.board import Alarm
 from store.models import Study
-from store.models_archive import DiscCheck
+from store.models_archive import DiscCheck, PoolInstance, RecallInstance, ScheduleRun
 from store.models_base import now
 from store.models_jobs import Job, RequestInstance, Volume
 from store.models_nodes import Event
@@ -219,7 +222,7 @@ def test_what_changed_between_a_page_and_its_stream_is_told(client: TestClient, 
 
 
 def test_the_last_of_many_changes_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "_APART", {"board": 0.35, "received": 0.35, "burners": 0.35})
+    monkeypatch.setattr(live, "_APART", {"board": 0.35, "received": 0.35, "burners": 0.35, "event": 0.35})
     looks = [Seen(0, 0, "", 1), Seen(1, 1, "", 1), Seen(2, 1, "", 1), Seen(3, 1, "", 1)]
     first, *others = news(looks, 4, monkeypatch)
     assert first[0] == "retry: 3000"
@@ -299,6 +302,22 @@ def everything(operations: StoreOperations) -> None:
         lost.marked, lost.marked_at, lost.checked_out_to, lost.checked_out_at = "LOST", now(), "Dr. Who", now()
         session.get_one(Volume, lost.volume_id).wanted_copies = 2
         holds.keep(session, ["1.7"], reason="<i>wanted</i>", by="maria")
+        recall = recalls.add(session, [instance.id], source="cli", by="maria", selection={})
+        session.query(RecallInstance).filter_by(recall_id=recall).update(
+            {"state": "FAILED", "reason": "<i>scratched</i>"}
+        )
+        pool = pools.add(session, "long-term", pool_work.values_of(operations.context.settings, {}))
+        session.flush()
+        refused = {"added_at": now(), "schedule": None, "request_id": None, "refused": "<i>too large</i>"}
+        session.add(PoolInstance(pool=pool.name, instance_id=instance.id, **refused))
+        for number, (kind, result) in enumerate(RESULTS.items()):
+            given = {"kind": kind, "trigger": {"cron": "0 22 * * *"}}
+            row = schedules.add(
+                session, f"a-{kind}", schedule_work.values_of(session, operations.context.settings, given), by="maria"
+            )
+            session.flush()
+            at = {"fire_at": now(), "started_at": now(), "finished_at": now() + timedelta(seconds=number)}
+            session.add(ScheduleRun(schedule=row.name, node="", result=result, **at))
 
 
 @pytest.mark.parametrize("language", ["en", "de"])
@@ -322,6 +341,49 @@ def test_whatever_state_things_are_in_pages_show_it(client: TestClient, everythi
     archive = client.get("/archive", headers={"Accept-Language": "en"}).text
     assert "0 of 2 good copies" in archive
     assert "is on no good disc" in archive
+    told = client.get("/archive/recalls", headers={"Accept-Language": "en"}).text
+    assert "&lt;i&gt;scratched&lt;/i&gt;" in told  # which did not come, and why
+    assert re.search(r'href="/studies/\d+"', told)  # of what it is
+    assert "&lt;i&gt;too large&lt;/i&gt;" in client.get("/archive/pools").text
+    told = client.get("/archive/schedules", headers={"Accept-Language": "de"}).text
+    for words in ("2 Scheiben wurden gelesen", "1 abgenutzt oder schadhaft", "haben den Speicher verlassen", "J1</a>"):
+        assert words in told
+
+
+RESULTS = {
+    "archive": {"instances": 7, "job": "J1"},
+    "purge": {"instances": 2, "derived": 0, "bytes": 5_000_000, "kept": 1, "min_copies": 1, "studies": 1},
+    "reverify": {"read": 2, "good": 1, "flagged": [{"disc": "D1"}], "insert": [{"disc": "D2"}], "due": 1},
+}
+"""What runs of schedules came to, by their kind."""
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        ("READ", "A_1: 3 instances are back. 1 could not be read"),
+        ("NOT WANTED", "No recall needs it"),
+        ("UNKNOWN", "The catalogue does not know it"),
+        ("NOT A DISC", "cannot be read as a disc"),
+        ("TAKEN OUT", "A_1 was taken out"),
+    ],
+)
+def test_what_was_inserted_is_said_in_words(result: str, words: str) -> None:
+    disc = {"file_set_id": "A_1", "says": "the disc A_1", "patients": [["<b>1", "Doe, Jane"]]}
+    offer = {"result": result, "recognised": disc, "file_set_id": "A_1", "disc": "D1", "restored": 3, "failed": 1}
+    offer |= {"too_few": {"file_set_id": "A_1"}, "asks": [{"words": "please insert B_2"}]}
+    for language in ("en", "de"):
+        told = environment().get_template("parts/inserted.html").render(t=texts_of(language), offer=offer)
+        assert language == "de" or words in re.sub(r"\s+", " ", told)
+        assert "<b>1" not in told
+
+
+def test_what_a_purge_would_do_is_said_in_words(client: TestClient) -> None:
+    given = {"name": "", "kind": "purge", "trigger": "every", "every": "1d", "timezone": "UTC", "enabled": "true"}
+    told = client.post("/archive/schedule-preview", data=given, headers={"Accept-Language": "en"})
+    assert told.status_code == 200
+    assert "leave the spool" in told.text
+    assert "dry_run" not in told.text
 
 
 def test_static_files_are_what_the_package_has(client: TestClient) -> None:

@@ -80,6 +80,7 @@
   });
   document.body.addEventListener("htmx:afterSwap", (event) => {
     if (event.target.id === "notices") {
+      for (const one of [...event.target.querySelectorAll(".notice")].slice(3)) one.remove(); // the newest stand first
       for (const one of event.target.querySelectorAll(".notice.good")) setTimeout(() => one.remove(), 6000);
     }
   });
