@@ -14,7 +14,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from media.part10 import locate
@@ -177,10 +179,13 @@ class Peer:
         wanted: Iterable[str],
         store: Callable[[Path], int],
         progress: Callable[[int, int], None] = lambda *_: None,
+        *,
+        room: Path,
     ) -> Retrieved:
         """C-GET, study root, of instances of these SOP classes (at most 126). Raises RemoteFailed.
 
-        ``store`` is given each as a PS3.10 file that is removed afterwards, and returns the status to answer.
+        ``store`` is given each as a PS3.10 file in the folder ``room``, which is removed afterwards, and returns the
+        status to answer.
         """
         from pynetdicom import build_role, evt
 
@@ -198,7 +203,7 @@ class Peer:
         dimse: Any = None
         try:
             with (
-                _chunked(),
+                _chunked(room),
                 self._association(
                     [(STUDY_ROOT_GET, (EXPLICIT_LE, IMPLICIT_LE)), *contexts],
                     roles=[build_role(uid, scp_role=True) for uid in classes],
@@ -472,18 +477,21 @@ _chunking_lock = threading.Lock()
 
 
 @contextmanager
-def _chunked() -> Iterator[None]:
-    """Have pynetdicom receive into files, in pieces: instances may be larger than memory.
+def _chunked(room: Path) -> Iterator[None]:
+    """Have pynetdicom receive into files of a folder, in pieces: instances may be larger than memory.
 
-    It knows one switch for the whole process: on from the first that needs it to the last.
+    It knows one switch for the whole process: on from the first that needs it to the last. The folder, too, is the
+    process's: of several the latest.
     """
-    from pynetdicom import _config
+    from pynetdicom import _config, dimse_messages
 
     def switch(step: int) -> None:
         global _chunking  # noqa: PLW0603 - as the switch is
         with _chunking_lock:
             _chunking += step
             _config.STORE_RECV_CHUNKED_DATASET = _chunking > 0
+            made = partial(NamedTemporaryFile, dir=room, prefix="received-") if _chunking else NamedTemporaryFile
+            dimse_messages.NamedTemporaryFile = made  # type: ignore[attr-defined,assignment]
 
     switch(1)
     try:

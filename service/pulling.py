@@ -154,7 +154,8 @@ class Pulling:
                 return 0xC000
             return 0x0000
 
-        return peer.get(identifier, classes, store, progress)
+        room = self._context.spool.scratch().parent  # swept, should we die while something comes
+        return peer.get(identifier, classes, store, progress, room=room)
 
     def _missing(self, instances: Sequence[_Listed]) -> list[_Listed]:
         held: set[str] = set()

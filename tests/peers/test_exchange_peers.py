@@ -20,6 +20,7 @@ from service.app import Service
 from service.errors import NotFound
 from store.remotes import RemoteNodeError
 from store.selection import SelectionError
+from store.spool import INCOMING
 from tests.makers import Made, study
 from tests.ports import own_port
 from tests.waiting import until
@@ -114,9 +115,7 @@ def held(service: Service) -> int:
 def test_a_study_is_fetched(
     service: Service, pacs: Pacs, by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))  # patients' data come into the spool's folder
     made = list(study("CT", 5, seed=70)) + list(study("MR", 3, seed=70, series=2))
     for one in made:
         pacs.ask("/instances", one.part10())
@@ -126,7 +125,8 @@ def test_a_study_is_fetched(
     document = service.operations.pull("pacs", {"study": [uid]}, heard.append, by=by)
     assert (document["instances"], document["received"], document["missing"]) == (8, 8, 0)
     assert held(service) == 8
-    assert list(temporary.iterdir()) == [], "nothing of a patient is left behind"
+    incoming = service.operations.context.spool.root / INCOMING
+    assert not [path for path in incoming.rglob("*") if path.is_file()], "and nothing is left behind"
     assert heard[-1] == {"phase": "fetch", "done": 8, "total": 8, "unit": "instances"}
     # Again: everything is here already, and nothing is fetched twice.
     (again,) = service.operations.pull("pacs", {"patient_id": [str(made[0].dataset.PatientID)]}, heard.append)[
