@@ -10,6 +10,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
+from jobs import conform_pool
 from jobs.conform_pool import Cancelled, ConformFailed, Task, conform_all
 from media import bounds
 from media.recipes import EXPLICIT_LE_RECIPE
@@ -96,7 +97,10 @@ def test_a_target_that_cannot_be_written_fails_the_batch_not_the_instance(tmp_pa
 
 
 def test_what_needs_too_much_ends_its_helper_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounds, "_SECONDS", 1)
+    def bounds_of(size: int, **_: int) -> bounds.Bounds:  # what works has time, however slow the machine is
+        return bounds.Bounds(1500 << 20, 300 if size else 1)
+
+    monkeypatch.setattr(conform_pool, "bounds_of", bounds_of)
     sources = [tmp_path / "swell", tmp_path / "spin", _packaged("MR_small_implicit.dcm")]
     tasks = [_task(key, source, tmp_path) for key, source in enumerate(sources)]
     found = conform_all(tasks, processes=1, cancelled=lambda: False, megabytes=1500, helper=_BAD_HELPER)
