@@ -230,7 +230,7 @@ def test_a_job_burns_verifies_and_reports_what_was_changed(any_house: House, tmp
     job_id = house.order(coerce=[rule], **LOSSY)
     engine = house.engine()
     engine.start()
-    assert engine.wait(job_id, timeout=60) is JobState.DONE
+    assert engine.wait(job_id, timeout=120) is JobState.DONE
     with house.db.read() as session:
         document = job_document(session, job_id)
     (disc,) = document["discs"]

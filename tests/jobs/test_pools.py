@@ -111,7 +111,7 @@ def test_the_job_makes_one_full_volume_with_a_disc_for_each_shelf(house: House) 
     assert tick(house) == 1
     engine = house.engine()
     engine.start()
-    assert engine.wait(1, timeout=60) is JobState.DONE
+    assert engine.wait(1, timeout=120) is JobState.DONE
     with house.db.read() as session:
         discs = session.scalars(select(Disc).order_by(Disc.copy)).all()
         assert [(disc.pool, disc.purpose, disc.shelf) for disc in discs] == [
@@ -134,7 +134,7 @@ def test_discs_of_a_backup_pool_are_no_place_of_the_catalogue(house: House) -> N
     (job,) = filling.fill(house.ctx, "safe", everything=True)
     engine = house.engine()
     engine.start()
-    assert engine.wait(job, timeout=60) is JobState.DONE
+    assert engine.wait(job, timeout=120) is JobState.DONE
     with house.db.read() as session:
         disc = session.scalars(select(Disc)).one()
         assert (disc.state, disc.purpose, disc.pool) == ("VERIFIED", "backup", "safe")
@@ -148,13 +148,13 @@ def test_late_arrivals_become_a_supplement_and_the_study_is_on_both(house: House
     first = filling.fill(house.ctx, "arch", everything=True)
     engine = house.engine()
     engine.start()
-    assert engine.wait(first[0], timeout=60) is JobState.DONE
+    assert engine.wait(first[0], timeout=120) is JobState.DONE
     receive(house, 1, count=3)  # two of these are known
     receive(house, 2)  # no study of the pool's
     assert tick(house) == 0
     assert still_waiting(house) == 1, "only what is new, and no schedule was needed"
     (second,) = filling.fill(house.ctx, "arch", everything=True)
-    assert engine.wait(second, timeout=60) is JobState.DONE
+    assert engine.wait(second, timeout=120) is JobState.DONE
     assert requests(house) == [[1, 2], [3]]
     with house.db.read() as session:
         found = catalogue.find(session, study=uid)

@@ -27,7 +27,7 @@ def _burn(house: House) -> House:
     house.receive(3)
     engine = house.engine()
     engine.start()
-    assert engine.wait(house.order(profile="STD-GEN-DVD-JPEG"), 60) is JobState.DONE
+    assert engine.wait(house.order(profile="STD-GEN-DVD-JPEG"), 120) is JobState.DONE
     return house
 
 
@@ -40,7 +40,7 @@ def burnt(house: House) -> House:
 def _end(house: House, ordered: reburning.Ordered) -> Disc:
     """Wait for the job; its one disc."""
     (engine,) = house._engines
-    assert engine.wait(ordered.job_id, 60) is JobState.DONE
+    assert engine.wait(ordered.job_id, 120) is JobState.DONE
     with house.db.read() as session:
         return session.scalars(select(Disc).where(Disc.job_id == ordered.job_id)).one()
 
@@ -194,7 +194,7 @@ def test_of_a_damaged_image_what_is_whole_is_taken(burnt: House) -> None:
 def test_what_is_another_disc_is_refused(burnt: House) -> None:
     burnt.receive(1, seed=2)
     (engine,) = burnt._engines
-    assert engine.wait(burnt.order(profile="STD-GEN-DVD-JPEG"), 60) is JobState.DONE
+    assert engine.wait(burnt.order(profile="STD-GEN-DVD-JPEG"), 120) is JobState.DONE
     with pytest.raises(ReburnError, match="is not BURNISH_0000001") as caught:
         reburning.order(burnt.ctx, "D1", path=Path(str(_disc(burnt, 2).image)))
     assert caught.value.code == "WRONG_DISC"
@@ -206,7 +206,7 @@ def test_nothing_is_burnt_twice_unasked(house: House) -> None:
     house.receive(1)
     engine = house.engine()
     engine.start()
-    assert engine.wait(house.order(profile="STD-GEN-DVD-JPEG"), 60) is JobState.DONE
+    assert engine.wait(house.order(profile="STD-GEN-DVD-JPEG"), 120) is JobState.DONE
     engine.stop()
     first = reburning.order(house.ctx, "D1", idempotency_key="k").job_id
     with pytest.raises(ReburnError, match=r"is being made already: D2 \(J2\)"):
@@ -244,7 +244,7 @@ def test_a_conformed_volume_comes_back_whole(any_house: House, tmp_path: Path) -
     house.receive(2)
     engine = house.engine()
     engine.start()
-    assert engine.wait(house.order(profile="STD-GEN-DVD-J2K", compress="lossless"), 60) is JobState.DONE
+    assert engine.wait(house.order(profile="STD-GEN-DVD-J2K", compress="lossless"), 120) is JobState.DONE
     with house.db.read() as session:
         assert session.scalars(select(Derived.path)).all()
     assert retaining.purge(house.ctx, Policy(), dry_run=False)["derived"] == 2

@@ -39,7 +39,7 @@ def burnt(house: House) -> House:
     house.receive(2)
     engine = house.engine()
     engine.start()
-    assert engine.wait(house.order(profile="STD-GEN-DVD-JPEG", copies=2), 60) is JobState.DONE
+    assert engine.wait(house.order(profile="STD-GEN-DVD-JPEG", copies=2), 120) is JobState.DONE
     return house
 
 
@@ -114,7 +114,7 @@ def test_a_disc_that_fails_is_flagged_and_made_anew_from_the_other(burnt: House)
     assert flagged["refresh"]["words"] == f"another copy is made from {_image(burnt, 2).resolve()}"
     with burnt.db.read() as session:
         assert len(atrisk.volumes(session)) == 1  # until the new disc is verified
-    assert ordered == [2] and _started(burnt).wait(2, 60) is JobState.DONE
+    assert ordered == [2] and _started(burnt).wait(2, 120) is JobState.DONE
     with burnt.db.read() as session:
         assert atrisk.volumes(session) == []
         new = session.scalars(select(Disc).where(Disc.job_id == 2)).one()
@@ -162,7 +162,7 @@ def test_a_worn_disc_is_made_anew_once(burnt: House) -> None:
     first = reverifying._refresh(burnt.ctx, one, _firing())
     assert first["job"] == "J2"
     assert "is being made already" in reverifying._refresh(burnt.ctx, one, _firing())["words"]
-    assert _started(burnt).wait(2, 60) is JobState.DONE
+    assert _started(burnt).wait(2, 120) is JobState.DONE
     assert reverifying._refresh(burnt.ctx, one, _firing())["words"] == "2 other discs are sound, and 2 are wanted"
 
 
@@ -251,7 +251,7 @@ def test_above_the_high_mark_the_clock_purges_to_the_low_one(make_house: Any, ca
     assert len(told) == 1 and "nothing more of it may be purged" in told[0]
     engine = house.engine()
     engine.start()
-    assert engine.wait(house.order(profile="STD-GEN-DVD-JPEG"), 60) is JobState.DONE
+    assert engine.wait(house.order(profile="STD-GEN-DVD-JPEG"), 120) is JobState.DONE
     assert retaining.tick(house.ctx)["instances"] == 2
 
 

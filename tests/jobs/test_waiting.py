@@ -38,7 +38,7 @@ def test_what_is_needed_is_told_anew_when_it_changes_and_not_any_more_at_the_end
     wait_for(lambda: document(house, job_id)["needs"] == [{"disc": "D1", "what": "out of blanks"}], "the new wish")
     assert document(house, job_id)["progress"]["phase"] == "waiting: out of blanks"
     robot.out_of_ink = False
-    assert engine.wait(job_id, timeout=60) is JobState.DONE
+    assert engine.wait(job_id, timeout=120) is JobState.DONE
     assert document(house, job_id)["needs"] == []
 
 
@@ -69,7 +69,7 @@ def test_a_job_waits_as_long_as_one_of_its_discs_does(house: House) -> None:
     found = document(house, job_id)
     assert found["state"] == "WAITING" and [need["disc"] for need in found["needs"]] == ["D1"]
     robot.wanting = False
-    assert engine.wait(job_id, timeout=60) is JobState.DONE
+    assert engine.wait(job_id, timeout=120) is JobState.DONE
 
 
 def test_a_failed_job_says_how_it_is_done_again(house: House) -> None:
@@ -78,7 +78,7 @@ def test_a_failed_job_says_how_it_is_done_again(house: House) -> None:
     job_id = house.order()
     engine = house.engine()
     engine.start()
-    assert engine.wait(job_id, timeout=60) is JobState.FAILED
+    assert engine.wait(job_id, timeout=120) is JobState.FAILED
     (need,) = document(house, job_id)["needs"]
     assert need["disc"] == "D1" and "burnish retry J1" in need["what"]
 
@@ -110,7 +110,7 @@ def test_a_job_waits_until_a_person_has_decided_about_a_disc_that_nobody_can_ans
     with house.db.begin() as session:
         (jobs.retry if decision == "retry" else jobs.request_cancel)(session, job_id)
     if decision == "retry":
-        assert engine.wait(job_id, timeout=60) is JobState.DONE
+        assert engine.wait(job_id, timeout=120) is JobState.DONE
         assert document(house, job_id)["discs"][0]["attempt"] == 2
     else:
         assert document(house, job_id)["state"] == "FAILED" and len(robot.made()) == 0

@@ -53,7 +53,7 @@ def test_a_job_ends_done_with_verified_discs(any_house: House) -> None:
     job_id = house.order(copies=2)
     engine = house.engine()
     engine.start()
-    assert engine.wait(job_id, timeout=60) is JobState.DONE
+    assert engine.wait(job_id, timeout=120) is JobState.DONE
     found = document(house, job_id)
     assert [(disc["volume"], disc["copy"], disc["state"], disc["verified_by"]) for disc in found["discs"]] == [
         (1, 1, "VERIFIED", "read-back"),
@@ -93,8 +93,8 @@ def test_several_volumes_and_jobs(any_house: House) -> None:
     single = house.order(Selection(modality=("CT",)), priority="high")
     engine = house.engine()
     engine.start()
-    assert engine.wait(many, timeout=60) is JobState.DONE
-    assert engine.wait(single, timeout=60) is JobState.DONE
+    assert engine.wait(many, timeout=120) is JobState.DONE
+    assert engine.wait(single, timeout=120) is JobState.DONE
     found = document(house, many)
     assert len(found["discs"]) > 1
     assert [disc["volume"] for disc in found["discs"]] == list(range(1, len(found["discs"]) + 1))
@@ -118,14 +118,14 @@ def test_a_plan_is_burnt_exactly_or_not_at_all(house: House) -> None:
             jobs.create_job(session, request, plan_id, Options())
     engine = house.engine()
     engine.start()
-    assert engine.wait(job_id, timeout=60) is JobState.DONE
+    assert engine.wait(job_id, timeout=120) is JobState.DONE
     found = document(house, job_id)
     assert (found["plan"], found["state"]) == (f"P{plan_id}", "DONE")
     for path in house.settings.spool_dir.rglob("*.dcm"):
         path.unlink()
     with house.db.begin() as session:
         stale = jobs.create_job(session, request, stale_plan, Options())
-    assert engine.wait(stale, timeout=60) is JobState.FAILED
+    assert engine.wait(stale, timeout=120) is JobState.FAILED
     assert document(house, stale)["reason"] == "PLAN_STALE"
 
 
@@ -141,7 +141,7 @@ def test_a_request_that_cannot_be_planned_fails_with_its_reason(house: House) ->
     job_id = house.order(capacity_sectors=30)
     engine = house.engine()
     engine.start()
-    assert engine.wait(job_id, timeout=60) is JobState.FAILED
+    assert engine.wait(job_id, timeout=120) is JobState.FAILED
     found = document(house, job_id)
     assert found["reason"] == "INST_OVERSIZED" and found["discs"] == []
     assert "refused" in found["error"] and len(found["report"]["refused"]) == 2
@@ -179,7 +179,7 @@ def test_a_fault_that_nobody_foresaw_fails_the_job(house: House) -> None:
     job_id = house.order()
     engine = house.engine(rooms=rooms)
     engine.start()
-    assert engine.wait(job_id, timeout=60) is JobState.FAILED
+    assert engine.wait(job_id, timeout=120) is JobState.FAILED
     found = document(house, job_id)
     assert (found["reason"], found["error"]) == ("PROC_FAILURE", "ZeroDivisionError: nobody foresaw this")
     rooms.at_plan = lambda: None
@@ -214,7 +214,7 @@ def test_a_burnt_disc_that_reads_back_wrong_fails_and_is_made_again_by_a_retry(
     monkeypatch.setattr(IsoExport, "poll", spoil)
     engine = house.engine()
     engine.start()
-    assert engine.wait(job_id, timeout=60) is JobState.FAILED
+    assert engine.wait(job_id, timeout=120) is JobState.FAILED
     good, bad = document(house, job_id)["discs"]
     assert (good["state"], bad["state"], bad["verified_by"]) == ("VERIFIED", "FAILED", None)
     assert "DIGEST" in bad["error"] and bad["image"].endswith(".iso.bad") and Path(bad["image"]).exists()
@@ -246,7 +246,7 @@ def test_a_disc_with_other_instances_than_planned_is_not_verified(house: House) 
     rooms = Fewer()
     engine = house.engine(rooms=rooms)
     engine.start()
-    assert engine.wait(job_id, timeout=60) is JobState.FAILED
+    assert engine.wait(job_id, timeout=120) is JobState.FAILED
     assert document(house, job_id)["discs"][0]["state"] == "FAILED"
 
 
@@ -264,7 +264,7 @@ def test_a_source_that_changed_fails_the_disc_by_name(house: House) -> None:
     rooms.at_image = tamper
     engine = house.engine(rooms=rooms)
     engine.start()
-    assert engine.wait(job_id, timeout=60) is JobState.FAILED
+    assert engine.wait(job_id, timeout=120) is JobState.FAILED
     (disc,) = document(house, job_id)["discs"]
     assert "has changed" in disc["error"] and "DICOM/P0000001" in disc["error"]
     assert list((house.data / "discs").iterdir()) == []
@@ -279,7 +279,7 @@ def test_a_name_that_is_taken_fails_the_disc(house: House) -> None:
     (folder / "BURNISH_0000001_1.iso").write_text("somebody else's")
     engine = house.engine()
     engine.start()
-    assert engine.wait(job_id, timeout=60) is JobState.FAILED
+    assert engine.wait(job_id, timeout=120) is JobState.FAILED
     assert "not ours" in document(house, job_id)["discs"][0]["error"]
     assert (folder / "BURNISH_0000001_1.iso").read_text() == "somebody else's"
     assert free_slots(house)
@@ -345,7 +345,7 @@ def test_a_robot_vouches_for_its_discs(house: House) -> None:
     job_id = house.order(copies=3)
     engine = house.engine()
     engine.start()
-    assert engine.wait(job_id, timeout=60) is JobState.DONE
+    assert engine.wait(job_id, timeout=120) is JobState.DONE
     discs = document(house, job_id)["discs"]
     assert {(disc["verified_by"], disc["location"], disc["image"]) for disc in discs} == {("robot", "output bin", None)}
     assert len(robot.made()) == len(set(robot.made())) == 3
@@ -360,7 +360,7 @@ def test_a_robot_without_ink_makes_the_job_wait_and_it_goes_on_by_itself(house: 
     wait_for(lambda: document(house, job_id)["state"] == "WAITING", "the job to wait")
     assert document(house, job_id)["progress"]["phase"] == "waiting: out of ink"
     robot.out_of_ink = False
-    assert engine.wait(job_id, timeout=60) is JobState.DONE
+    assert engine.wait(job_id, timeout=120) is JobState.DONE
 
 
 def test_a_spoilt_disc_is_final_and_its_siblings_go_on(any_house: House) -> None:
@@ -370,7 +370,7 @@ def test_a_spoilt_disc_is_final_and_its_siblings_go_on(any_house: House) -> None
     job_id = house.order(copies=2)
     engine = house.engine()
     engine.start()
-    assert engine.wait(job_id, timeout=60) is JobState.FAILED
+    assert engine.wait(job_id, timeout=120) is JobState.FAILED
     found = document(house, job_id)
     assert [disc["error"] for disc in found["discs"]] == ["write error", "write error"]
     assert "write error" in found["error"]
@@ -395,7 +395,7 @@ def test_an_engine_that_stops_in_the_middle_goes_on_at_its_next_start(any_house:
     robot = with_robot(house)
     engine = house.engine()
     engine.start()
-    assert engine.wait(job_id, timeout=60) is JobState.DONE
+    assert engine.wait(job_id, timeout=120) is JobState.DONE
     assert len(robot.made()) == 1
 
 
@@ -446,7 +446,7 @@ def test_a_disc_that_has_its_slot_is_not_kept_out_by_those_that_wait_for_it(hous
     engine = house.engine()
     engine.start()
     for job_id in (low, *high):
-        assert engine.wait(job_id, timeout=60) is JobState.DONE
+        assert engine.wait(job_id, timeout=120) is JobState.DONE
     assert len(robot.made()) == 6
 
 
@@ -462,7 +462,7 @@ def test_a_burner_that_is_not_set_up_here_keeps_its_discs_waiting(house: House) 
     house.burners = good
     engine = house.engine()
     engine.start()
-    assert engine.wait(job_id, timeout=60) is JobState.DONE
+    assert engine.wait(job_id, timeout=120) is JobState.DONE
 
 
 def test_high_priority_goes_first(house: House) -> None:
@@ -483,7 +483,7 @@ def test_high_priority_goes_first(house: House) -> None:
     wait_for(waits_for_the_slot, "the disc to be next")
     go.set()
     for job_id in (*low, high):
-        assert engine.wait(job_id, timeout=60) is JobState.DONE
+        assert engine.wait(job_id, timeout=120) is JobState.DONE
     with house.db.read() as session:
         ended = dict(session.execute(select(Job.id, Job.finished_at)).tuples().all())
     order = sorted(ended, key=lambda job_id: ended[job_id])
@@ -513,7 +513,7 @@ def test_the_images_of_a_volume_must_be_equal(house: House) -> None:
 
     engine = house.engine(rooms=Differing())
     engine.start()
-    assert engine.wait(job_id, timeout=60) is JobState.FAILED
+    assert engine.wait(job_id, timeout=120) is JobState.FAILED
     found = sorted(disc["state"] for disc in document(house, job_id)["discs"])
     assert found == ["FAILED", "VERIFIED"]
     failed = next(disc for disc in document(house, job_id)["discs"] if disc["state"] == "FAILED")
@@ -529,7 +529,7 @@ def test_a_folder_is_verified_like_an_image(house: House) -> None:
     job_id = house.order()
     engine = house.engine()
     engine.start()
-    assert engine.wait(job_id, timeout=60) is JobState.DONE
+    assert engine.wait(job_id, timeout=120) is JobState.DONE
     (disc,) = document(house, job_id)["discs"]
     assert (disc["state"], disc["verified_by"], disc["location"]) == ("VERIFIED", "read-back", str(stick))
     assert disc["sha256"] == hashlib.sha256((stick / "MANIFEST.TXT").read_bytes()).hexdigest()
