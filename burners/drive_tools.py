@@ -1,4 +1,4 @@
-"""The programs that burn: how each is called and how its words are read. ``xorriso`` and ``cdrskin`` are rows here.
+"""What the programs that burn have in common: how they are called, and how their words are read.
 
 A tool's exit status alone is worth nothing: a stream that ends early, or a medium that does not match, may leave 0. A
 burn counts as ended well only with status 0, the tool's own words for success, and no word of failure.

@@ -74,7 +74,6 @@ class EpsonDialect:
     code_page: ClassVar[str] = "cp1252"
     forbidden: ClassVar[str] = ""
     label_suffix: ClassVar[str] = ".png"
-    verifies: ClassVar[bool] = True
     cancel_answers: ClassVar[tuple[str, ...]] = (".CDN", ".CER")
     withdraws: ClassVar[bool] = False
     """A JCF file may be given for a JDF that is not yet taken, and that file must not be renamed by others."""

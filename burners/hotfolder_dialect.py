@@ -221,8 +221,6 @@ class Dialect(Protocol):
     """Options of its own with which it works with its simulator; mostly none."""
     label_suffix: ClassVar[str]
     """Of a drawn label that the robot prints: ``.png``, ``.pdf`` or any that ``adapt_label`` makes; empty: none."""
-    verifies: ClassVar[bool]
-    """The robot compares each disc with the image when it is told to (and by default it is)."""
     cancel_answers: ClassVar[tuple[str, ...]]
     """Suffixes that the file of a cancellation gets as the robot's answer; after one it is not asked again."""
     withdraws: ClassVar[bool]

@@ -84,7 +84,6 @@ MergeField = {merge}
     forbidden: ClassVar[str] = ","
     example: ClassVar[Mapping[str, Any]] = {}
     label_suffix: ClassVar[str] = ".bmp"
-    verifies: ClassVar[bool] = True
     cancel_answers: ClassVar[tuple[str, ...]] = ()
     withdraws: ClassVar[bool] = False
     """PTBurn may have read an order before it renames it, so one that has gone may be made all the same."""

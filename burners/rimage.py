@@ -48,7 +48,6 @@ copies=1
     forbidden: ClassVar[str] = ',"'
     example: ClassVar[Mapping[str, Any]] = {}
     label_suffix: ClassVar[str] = ".pdf"
-    verifies: ClassVar[bool] = False
     cancel_answers: ClassVar[tuple[str, ...]] = ()
     withdraws: ClassVar[bool] = True
 

@@ -70,7 +70,6 @@ class RimageXmlDialect:
     forbidden: ClassVar[str] = ',"'
     example: ClassVar[Mapping[str, Any]] = {}
     label_suffix: ClassVar[str] = ".pdf"
-    verifies: ClassVar[bool] = False
     cancel_answers: ClassVar[tuple[str, ...]] = ()
     withdraws: ClassVar[bool] = True
 

@@ -100,10 +100,7 @@ class Job:
     bad: int = 0
     error: str = ""
     cancel: bool = False
-    by_user: bool = False
-    """Cancelled at the machine."""
     fault: str = ""
-    stalled: bool = False
     drive: int | None = None
     created: float = 0.0
     """Simulated seconds; of the end likewise."""
@@ -343,7 +340,6 @@ class Simulator(ABC):
         if fault == "half-read":
             raise OSError("the image cannot be read any further")
         if fault == "cancel":
-            job.by_user = True
             raise _Cancelled
         if fault == "offline":
             self._frozen_until = self.now + self.hang_seconds
@@ -352,7 +348,6 @@ class Simulator(ABC):
             job.path.unlink(missing_ok=True)
             job.path = None
         while fault == "stall":
-            job.stalled = True
             yield from self._wait(job, 0)
 
     def _print(self, job: Job, label: Path | None) -> Generator[None, None, None]:

@@ -25,7 +25,6 @@ from store.models_jobs import Disc
 from store.selection import Selection, SelectionError, instance_ids
 
 router = answers.router()
-HoldId = answers.identifier("H", "hold")
 Text = Annotated[str, Field(max_length=255)]
 _DECIDED = ("state", "purpose", "shelf", "checked_out_to", "checked_out_at", "marked", "marked_at", "marked_reason")
 """What people decide about a disc, for If-Match."""
