@@ -26,7 +26,8 @@ def test_each_burner_is_listed_with_what_is_wrong_with_it(data: Path, tmp_path: 
     config = tmp_path / "burnish.toml"
     config.write_text(SETTINGS)
     listed = burnish("burners", "--data", data, "--config", config, "--json")
-    assert [set(one) for one in listed] == [{"name", "driver", "state", "reason", "supplies", "drives"}] * 2
+    told = {"name", "driver", "state", "reason", "supplies", "drives", "age_seconds"}
+    assert [set(one) for one in listed] == [told] * 2
     assert [(one["name"], one["state"]) for one in listed] == [("iso", "READY"), ("typo", "UNUSABLE")]
     assert "'slot'" in listed[1]["reason"] and listed[0]["supplies"]["free_bytes"] > 0
     assert not (data / "burnish.db").exists()  # a look, before anything is set up
