@@ -50,6 +50,8 @@ SCHEMA = "burnish_engine"
 PREPARE = "prepare"
 _POLL_SECONDS = 0.2
 _DRAIN_SECONDS = 15.0
+_LONG_SECONDS = 2.0
+"""A run that takes longer to notice that the service stops is named."""
 
 _engine: Engine | None = None
 """DBOS finds workflows by name in this module, so there is one engine a process."""
@@ -109,9 +111,13 @@ class Engine:
             return
         self._leases.stop()
         self._reconciler.stop()
-        deadline = time.monotonic() + _DRAIN_SECONDS
-        while self._running and time.monotonic() < deadline:
+        begun = time.monotonic()
+        waited_for: Collection[str] = ()
+        while self._running and time.monotonic() < begun + _DRAIN_SECONDS:
+            waited_for = self.running()
             time.sleep(0.02)
+        if time.monotonic() > begun + _LONG_SECONDS:
+            _log.warning("waited %.0f s for %s", time.monotonic() - begun, ", ".join(sorted(waited_for)))
         DBOS.destroy()
         self._leases.release()
         _engine = None

@@ -102,12 +102,18 @@ class LeaseKeeper:
             return
 
     def _run(self) -> None:
+        failing = False
         while not self._stopping.wait(self._seconds / 3):
             try:
                 if not self._renew():
                     return
+                if failing:
+                    _log.info("the lease is renewed again")
+                failing = False
             except DBAPIError as error:
-                _log.warning("the lease could not be renewed: %s", error.orig)
+                if not failing:
+                    _log.warning("the lease could not be renewed: %s", error.orig)
+                failing = True
 
     def _renew(self) -> bool:
         """False when this node must end for good."""

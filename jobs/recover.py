@@ -15,6 +15,7 @@ from typing import Protocol
 
 from sqlalchemy.exc import DBAPIError
 
+from burners.base import Burner, Ticket
 from jobs.leases import Abandoned, LeaseKeeper
 from jobs.work import Work
 from jobs.workflow import give_up_disc, give_up_job
@@ -78,6 +79,7 @@ class Reconciler:
         self._known: set[str] = set()
         self._idle: set[str] = set()
         self._ended: set[str] = set()
+        self._asked: set[int] = set()
         self._chores: list[tuple[float, Callable[[], None]]] = [
             (0.0, self._enqueue),
             (lease_seconds / 3, self._take_over_dead),
@@ -181,10 +183,35 @@ class Reconciler:
             found = slots.leftovers(session, lease)
         for leftover in found:
             burner = self._work.burners.get(leftover.burner)
-            if burner is None or (leftover.ticket is not None and not burner.poll(leftover.ticket).device_free):
+            if burner is None:
                 continue
+            if leftover.ticket is None:
+                with self._work.ctx.db.begin() as session:
+                    slots.release(session, leftover.disc_id)
+            elif leftover.disc_id not in self._asked:
+                self._asked.add(leftover.disc_id)
+                threading.Thread(
+                    target=self._free_slot, args=(burner, leftover.ticket, leftover.disc_id), daemon=True
+                ).start()
+
+    def _free_slot(self, burner: Burner, ticket: Ticket, disc_id: int) -> None:
+        """In a thread of its own: a device that does not answer keeps nothing else from going on."""
+        try:
+            if not burner.poll(ticket).device_free:
+                return
+            lease = self._leases.current()
             with self._work.ctx.db.begin() as session:
-                slots.release(session, leftover.disc_id)
+                # The answer may have taken long: is it still the same disc that holds the slot?
+                if (disc_id, ticket) in ((one.disc_id, one.ticket) for one in slots.leftovers(session, lease)):
+                    slots.release(session, disc_id)
+        except Abandoned:
+            return
+        except DBAPIError as error:
+            _log.warning("the slot of disc D%d: %s", disc_id, error.orig)
+        except Exception:  # noqa: BLE001 - it is asked again
+            _log.exception("the slot of disc D%d", disc_id)
+        finally:
+            self._asked.discard(disc_id)
 
     def _fail_ended(self) -> None:
         """A workflow that has ended before its work has: a fault of ours, shown as such instead of waiting forever."""

@@ -22,6 +22,7 @@ from pynetdicom.pdu_primitives import (
 )
 from pynetdicom.presentation import PresentationContext, build_role
 from pynetdicom.transport import AddressInformation, AssociationSocket
+from sqlalchemy.exc import SQLAlchemyError
 
 from scp import identity
 from scp.channel import Operation
@@ -37,6 +38,7 @@ _ABSTRACT_SYNTAX_NOT_SUPPORTED, _TRANSFER_SYNTAXES_NOT_SUPPORTED = 0x03, 0x04
 _CALLING_AE_NOT_RECOGNISED = (1, 1, 3)
 _CALLED_AE_NOT_RECOGNISED = (1, 1, 7)
 _IDENTITY_NOT_ACCEPTED = (1, 1, 1)
+_TEMPORARY_CONGESTION = (2, 3, 1)
 _LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
 
 
@@ -231,8 +233,11 @@ class StorageAssociation(Association):
             return _CALLED_AE_NOT_RECOGNISED, "the called AE title is not allowed"
         if self._policy.calling_ae_titles and request.calling_ae_title not in self._policy.calling_ae_titles:
             return _CALLING_AE_NOT_RECOGNISED, "the calling AE title is not allowed"
-        if not self._secure and self._policy.needs_tls(str(request.calling_ae_title)):
-            return _CALLING_AE_NOT_RECOGNISED, "this node's associations must be over TLS"
+        try:
+            if not self._secure and self._policy.needs_tls(str(request.calling_ae_title)):
+                return _CALLING_AE_NOT_RECOGNISED, "this node's associations must be over TLS"
+        except SQLAlchemyError as error:  # nobody can say who may come, and nothing could be taken
+            return _TEMPORARY_CONGESTION, f"the database is not available: {getattr(error, 'orig', None) or error}"
         if not self._identified():
             return _IDENTITY_NOT_ACCEPTED, "the user identity is missing or wrong"
         return None

@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 
+from sqlalchemy.exc import DBAPIError
+
 from scp.remote import Peer, RemoteFailed
 from store import commitments, remotes
 from store.commitments import Outcome
@@ -52,6 +54,7 @@ class Courier:
         self._thread.join(30.0)
 
     def _run(self) -> None:
+        failing = False
         while not self._stopping.wait(_LOOK_SECONDS):
             try:
                 with self._database.read() as session:
@@ -60,8 +63,13 @@ class Courier:
                     if self._stopping.is_set():
                         return
                     self.deliver(commitment_id)
-            except Exception:  # noqa: BLE001 - the next round may be luckier: the database may be away
-                _log.exception("results of storage commitments cannot be told now")
+                failing = False
+            except Exception as error:  # noqa: BLE001 - the next round may be luckier, and one line tells
+                if not failing and isinstance(error, DBAPIError):
+                    _log.error("results of storage commitments cannot be told now: %s", error.orig)
+                elif not failing:
+                    _log.exception("results of storage commitments cannot be told now")
+                failing = True
 
     def deliver(self, commitment_id: int) -> None:
         """Settle one transaction and tell its result, or note when to try again."""
