@@ -15,7 +15,7 @@ from media.problems import MediaError
 from service import acting
 from service.errors import NotFound, UsageError
 from store import jobs as store_jobs
-from store import remotes
+from store import remotes, requested
 from store.models_jobs import Plan, Request
 from store.selection import Selection, SelectionError, instance_ids
 
@@ -44,8 +44,8 @@ def job_of_selection(
 ) -> int:
     """The number of a new request's job, or of the one with this idempotency key; UsageError where that was another."""
     settled = settle(context, options)
+    given = {key: settled.to_json()[key] for key, value in options.items() if value is not None}
     if idempotency_key is not None:
-        given = {key: settled.to_json()[key] for key, value in options.items() if value is not None}
         with context.db.read() as session:
             known = _made_before(session, idempotency_key, Selection.from_json(selection), given)
         if known is not None:
@@ -56,6 +56,11 @@ def job_of_selection(
     else:
         require_instances(context, selection)
     with context.db.begin() as session:
+        if idempotency_key is not None:  # another may have brought it since
+            requested.key_is_ours(session)
+            known = _made_before(session, idempotency_key, Selection.from_json(selection), given)
+            if known is not None:
+                return known
         request_id = planning.create_request(
             session,
             selection=Selection.from_json(selection),
@@ -71,6 +76,8 @@ def job_of_plan(context: Context, plan_id: int, options: Mapping[str, Any], idem
     """The number of a job that makes the discs of a plan, with a burner, copies and priority of its own."""
     allowed = {"burner", "copies", "priority", "skip_refused"}
     with context.db.begin() as session:
+        if idempotency_key is not None:
+            requested.key_is_ours(session)
         plan = session.get(Plan, plan_id)
         if plan is None:
             raise NotFound(f"there is no plan P{plan_id}")

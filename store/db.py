@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, select
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -83,6 +83,18 @@ def next_numbers(session: Session, name: str, count: int = 1) -> int:
     row.value += count
     session.flush()
     return first
+
+
+def enter(session: Session, row: Any) -> bool:
+    """Insert a row; False where another with its key was entered at the same moment."""
+    try:
+        with session.begin_nested():
+            session.add(row)
+    except IntegrityError:
+        if session.get(type(row), inspect(type(row)).primary_key_from_instance(row)) is None:
+            raise  # something else is wrong with it
+        return False
+    return True
 
 
 def made_private(path: Path) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from config.worded import Worded
 from store import copies
+from store.db import enter
 from store.guard import rows_changed
 from store.models import Instance
 from store.models_archive import Pool, PoolInstance, Schedule
@@ -88,8 +89,9 @@ def add(session: Session, name: str, values: Mapping[str, Any], *, by: str = "cl
 
     Raises PoolError (EXISTS).
     """
+    taken = PoolError("EXISTS", Worded("pool_known", "there is a pool {pool} already", pool=name))
     if session.get(Pool, name) is not None:
-        raise PoolError("EXISTS", Worded("pool_known", "there is a pool {pool} already", pool=name))
+        raise taken
     # Not the very latest: a transaction that is still open may bring a lower id.
     seen = session.scalar(select(func.max(Instance.id)).where(Instance.received_at < now() - SETTLED)) or 0
     pool = Pool(
@@ -100,8 +102,8 @@ def add(session: Session, name: str, values: Mapping[str, Any], *, by: str = "cl
         seen_instance=seen,
         **{key: values[key] for key in COLUMNS},
     )
-    session.add(pool)
-    session.flush()
+    if not enter(session, pool):
+        raise taken
     note(session, pool.name, "added", by=by, **values)
     return pool
 

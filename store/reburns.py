@@ -130,6 +130,7 @@ def order(
     of is not purged until the job has ended.
     """
     if idempotency_key is not None:
+        requested.key_is_ours(session)
         known = session.scalar(select(Request.id).where(Request.idempotency_key == idempotency_key))
         made = jobs.job_of_request(session, known) if known is not None else None
         if made is not None:

@@ -10,6 +10,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from config.worded import Worded
+from store.db import enter
 from store.models import Instance
 from store.models_base import now
 from store.models_nodes import RemoteNode
@@ -82,22 +83,22 @@ def add(session: Session, remote: Remote) -> None:
     ]
     if wrong:
         raise BadRemoteNode("NODE", wrong[0] if len(wrong) == 1 else "; ".join(wrong))
-    if session.get(RemoteNode, remote.name) is not None:
-        raise RemoteNodeError(
-            "NODE_KNOWN",
-            Worded("node_known", "there is a node {node!r} already; remove it first", node=remote.name),
-        )
-    session.add(
-        RemoteNode(
-            name=remote.name,
-            ae_title=remote.ae_title,
-            host=remote.host,
-            port=remote.port,
-            retrieve=remote.retrieve,
-            tls=remote.tls,
-            created_at=now(),
-        )
+    taken = RemoteNodeError(
+        "NODE_KNOWN", Worded("node_known", "there is a node {node!r} already; remove it first", node=remote.name)
     )
+    if session.get(RemoteNode, remote.name) is not None:
+        raise taken
+    row = RemoteNode(
+        name=remote.name,
+        ae_title=remote.ae_title,
+        host=remote.host,
+        port=remote.port,
+        retrieve=remote.retrieve,
+        tls=remote.tls,
+        created_at=now(),
+    )
+    if not enter(session, row):
+        raise taken
 
 
 def remove(session: Session, name: str) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session, aliased
 
 from media.items import Change
 from store.bulk import chunks
+from store.db import next_numbers
 from store.models import Derived, Instance, Patient, Series, Study
 from store.models_base import now
 from store.models_jobs import Request, RequestInstance
@@ -73,6 +74,12 @@ class RestoredFile:
     """As they are since; None: as received."""
 
 
+def key_is_ours(session: Session) -> None:
+    """Until the end of this transaction nobody else looks for an idempotency key, or uses one: of several who bring one
+    key at once, each later one finds what the first has made."""
+    next_numbers(session, "idempotency_key")
+
+
 def add_request(
     session: Session,
     ids: Sequence[int],
@@ -85,6 +92,7 @@ def add_request(
 ) -> int:
     """Freeze a list of instances; returns the Request's id. The same idempotency key gives the same Request."""
     if idempotency_key is not None:
+        key_is_ours(session)
         known = session.scalar(select(Request.id).where(Request.idempotency_key == idempotency_key))
         if known is not None:
             return known

@@ -10,6 +10,7 @@ from sqlalchemy import and_, delete, exists, or_, select, update
 from sqlalchemy.orm import Session
 
 from config.worded import Worded
+from store.db import enter
 from store.guard import rows_changed
 from store.models_archive import Schedule, ScheduleRun
 from store.models_base import now
@@ -67,14 +68,15 @@ def filling(session: Session, pool: str) -> list[Schedule]:
 
 def add(session: Session, name: str, values: Mapping[str, Any], *, by: str = "cli") -> Schedule:
     """Enter a schedule with all of ``COLUMNS``. Raises ScheduleError (EXISTS)."""
+    taken = ScheduleError("EXISTS", Worded("schedule_known", "there is a schedule {schedule} already", schedule=name))
     if session.get(Schedule, name) is not None:
-        raise ScheduleError("EXISTS", Worded("schedule_known", "there is a schedule {schedule} already", schedule=name))
+        raise taken
     at = now()
     row = Schedule(
         name=name, created_at=at, updated_at=at, last_fire=None, **{column: values[column] for column in COLUMNS}
     )
-    session.add(row)
-    session.flush()
+    if not enter(session, row):
+        raise taken
     _event(session, name, "added", {"by": by, **values})
     return row
 

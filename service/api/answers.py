@@ -19,7 +19,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from service.api.conditional import content_digest, require_none
 from service.api.problem import Problem
@@ -242,7 +243,18 @@ IdempotencyKey = Annotated[
     str | None,
     Header(alias="Idempotency-Key", max_length=255, description="The same request with the same key is done once"),
 ]
-Uid = Annotated[str, Path(pattern=r"^[0-9]+(\.[0-9]+)*$", max_length=64)]
+_UID = r"^[0-9]+(\.[0-9]+)*$"
+
+
+def _uid(text: str) -> str:
+    if len(text) > 64 or re.fullmatch(_UID, text) is None or not text.isascii():
+        raise PydanticCustomError("uid", "this is no UID: numbers with dots between them, at most 64 characters")
+    return text
+
+
+Uid = Annotated[
+    str, AfterValidator(_uid), Path(description="UID", json_schema_extra={"pattern": _UID, "maxLength": 64})
+]
 
 
 def identifier(letter: str, what: str) -> Any:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Collection
-from typing import Annotated
+from collections.abc import AsyncIterator, Collection, Mapping
+from typing import TYPE_CHECKING, Annotated
 
 import anyio
 import anyio.to_thread
@@ -17,11 +17,15 @@ from jobs.context import Context
 from service.api import answers
 from service.api.access import Ctx, actor_of, needs, while_allowed
 from service.api.documents import EventList
+from service.bodiless import wants_body
 from service.contract import number
 from service.errors import TryLater, UsageError
 from store import events
 from store.events import BadPlace, Place
 from store.models_nodes import Event
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
 
 router = answers.router()
 STREAM = "text/event-stream"
@@ -88,13 +92,30 @@ async def happened(
     if STREAM not in request.headers.get("accept", ""):
         before = answers.read_cursor(cursor, int)[0] if cursor else None
         return await anyio.to_thread.run_sync(_page, ctx, wanted, before, limit)
+    place = await anyio.to_thread.run_sync(_begin, ctx, last_event_id)
     listeners = _listeners(request)
     if listeners.count >= MAX_STREAMS:
         raise TryLater(f"{MAX_STREAMS} streams of events are open already", "TOO_MANY_STREAMS")
-    place = await anyio.to_thread.run_sync(_begin, ctx, last_event_id)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     told = while_allowed(request, "status.read", _stream(request, ctx, listeners, place, wanted))
-    return StreamingResponse(told, media_type=STREAM, headers=headers)
+    return _Stream(listeners, told, counted=wants_body(request), headers=headers)
+
+
+class _Stream(StreamingResponse):
+    """Counted from when it is let in until it has ended: many that come at once are not more than may be."""
+
+    def __init__(
+        self, listeners: Listeners, told: AsyncIterator[str], *, counted: bool, headers: Mapping[str, str]
+    ) -> None:
+        super().__init__(told, media_type=STREAM, headers=headers)
+        self._listeners = listeners
+        listeners.count += counted
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._listeners.count -= 1
 
 
 class _Wanted:
@@ -150,21 +171,17 @@ async def _stream(
 ) -> AsyncIterator[str]:
     stopping = request.app.state.stopping
     begun = told = time.monotonic()
-    listeners.count += 1
-    try:
-        yield _RETRY + f"id: {place}\n\n"
-        while not stopping() and time.monotonic() - begun < _LIFETIME_SECONDS:
-            found, more = await anyio.to_thread.run_sync(_news, ctx, listeners, place, wanted)
-            if found:
-                told = time.monotonic()
-                yield found
-            elif time.monotonic() - told > _HEARTBEAT_SECONDS:
-                told = time.monotonic()
-                yield f"id: {place}\n:\n\n"
-            if not more:
-                await anyio.sleep(_LOOK_SECONDS)
-    finally:
-        listeners.count -= 1
+    yield _RETRY + f"id: {place}\n\n"
+    while not stopping() and time.monotonic() - begun < _LIFETIME_SECONDS:
+        found, more = await anyio.to_thread.run_sync(_news, ctx, listeners, place, wanted)
+        if found:
+            told = time.monotonic()
+            yield found
+        elif time.monotonic() - told > _HEARTBEAT_SECONDS:
+            told = time.monotonic()
+            yield f"id: {place}\n:\n\n"
+        if not more:
+            await anyio.sleep(_LOOK_SECONDS)
 
 
 def _news(ctx: Context, listeners: Listeners, place: Place, wanted: _Wanted) -> tuple[str, bool]:

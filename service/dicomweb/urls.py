@@ -10,8 +10,7 @@ from service.api import answers
 from service.operations import StoreOperations
 
 PREFIX = "/dicomweb"
-_UID = r"^[0-9]+(\.[0-9]+)*$"
-Uid = Annotated[str, Path(pattern=_UID, max_length=64, description="UID")]
+Uid = answers.Uid
 Frame = Annotated[int, Path(ge=1, lt=1 << 31, description="Number of a frame, from 1")]
 
 

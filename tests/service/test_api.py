@@ -4,6 +4,7 @@ import base64
 import json
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,23 @@ def test_a_key_makes_a_request_once(client: TestClient, operations: StoreOperati
     assert told["code"] == "KEY_USED"
     is_problem(client.post("/api/v1/jobs", json={"plan": plan}, headers={"Idempotency-Key": "k1"}), 422)
     is_problem(client.post("/api/v1/jobs", json={"plan": plan}, headers={"Idempotency-Key": "k4"}), 409)
+
+
+def test_of_many_with_one_key_at_once_one_makes_a_job(
+    client: TestClient, operations: StoreOperations, made: Path
+) -> None:
+    imported(operations, made)
+
+    def ask(number: int) -> Any:
+        body = {"selection": {"modality": ["CT" if number % 2 else "MR"]}}
+        return client.post("/api/v1/jobs", json=body, headers={"Idempotency-Key": "k"})
+
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(ask, range(4)))
+    assert sorted(one.status_code for one in answers) == [201, 201, 422, 422]
+    assert len({one.json()["job"] for one in answers if one.status_code == 201}) == 1
+    assert {one.json()["code"] for one in answers if one.status_code == 422} == {"KEY_USED"}
+    assert len(client.get("/api/v1/jobs").json()["items"]) == 1
 
 
 def test_progress_of_a_plan_comes_line_by_line(client: TestClient, operations: StoreOperations, made: Path) -> None:

@@ -1,5 +1,8 @@
 """Application entities of others, entered, found and removed; on both databases."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from store import remotes
@@ -24,6 +27,28 @@ def test_a_node_is_entered_once_found_and_removed(database: Database) -> None:
         remotes.remove(session, "pacs")
         with pytest.raises(RemoteNodeError, match="there is no node 'pacs'; there are Er-2"):
             remotes.remove(session, "pacs")
+
+
+def test_of_two_who_enter_it_at_once_the_later_one_is_told(database: Database) -> None:
+    begun = threading.Event()
+
+    def add() -> str:
+        with database.begin() as session:
+            begun.set()
+            try:
+                remotes.add(session, PACS)
+            except RemoteNodeError as error:
+                return error.code
+        return "entered"
+
+    with ThreadPoolExecutor(1) as thread:
+        with database.begin() as session:
+            remotes.add(session, PACS)
+            session.flush()
+            later = thread.submit(add)
+            if not database.is_sqlite:  # where a transaction waits for the one before it to end
+                assert begun.wait(60)
+        assert later.result(60) == "NODE_KNOWN"
 
 
 @pytest.mark.parametrize(
