@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import socket
 import ssl
 import threading
+import time
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +87,31 @@ def fingerprint(settings: Settings) -> str:
     return hashlib.sha256(ssl.PEM_cert_to_DER_cert(first)).hexdigest()
 
 
+class Seldom(logging.Filter):
+    """Of connections that cannot be accepted for want of file descriptors asyncio tells a thousand times a second, each
+    time with a traceback: once a minute says as much.
+    """
+
+    _APART = 60.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._at: float | None = None
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.getMessage().startswith("socket.accept() out of system resource"):
+            return True
+        at = time.monotonic()
+        if self._at is not None and at - self._at < self._APART:
+            return False
+        self._at = at
+        record.msg, record.args, record.exc_info = "too many open files: no connection can be accepted", (), None
+        return True
+
+
+_SELDOM = Seldom()
+
+
 class HttpServer:
     """Binds when made (``port`` 0 takes any free one), serves from ``start`` to ``stop``."""
 
@@ -104,6 +131,7 @@ class HttpServer:
 
     def start(self, app: ASGIApp, tls: ssl.SSLContext | None = None) -> None:
         """Serve ``app``, over HTTPS where there is a context for it; returns when requests are answered."""
+        logging.getLogger("asyncio").addFilter(_SELDOM)
         handshakes = Handshakes(tls) if tls is not None else None
         config = uvicorn.Config(
             app,

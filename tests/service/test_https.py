@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import logging
 import socket
 import ssl
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from config.settings import load
 from service import connections
 from service.client import ServiceOperations
 from service.errors import NotDone, TryLater
-from service.http import HttpServer, fingerprint, local_url, tls_context
+from service.http import HttpServer, Seldom, fingerprint, local_url, tls_context
 from service.lock import Running
 from tests.authority import Authority
 
@@ -123,3 +124,13 @@ def test_what_is_no_http_is_a_problem() -> None:
         server.stop()
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"application/problem+json" in answer
+
+
+def test_what_asyncio_tells_without_end_is_told_once() -> None:
+    error = OSError(24, "Too many open files")
+    words = ["socket.accept() out of system resource\nsocket: <...>"] * 1000 + ["anything else"]
+    records = [logging.LogRecord("asyncio", logging.ERROR, "", 0, one, (), (OSError, error, None)) for one in words]
+    seldom = Seldom()
+    told = [one for one in records if seldom.filter(one)]
+    assert [one.getMessage() for one in told] == ["too many open files: no connection can be accepted", "anything else"]
+    assert told[0].exc_info is None and told[1].exc_info is not None
