@@ -144,6 +144,11 @@ class Acknowledged:
     """Of the same as it is conformed for a disc."""
     study: str
     instance_id: int
+    received: str = ""
+    """Its digest when it was acknowledged: ``digest`` is ``on_disc`` while the catalogue knows nothing better."""
+
+    def __post_init__(self) -> None:
+        self.received = self.received or self.digest
 
 
 @dataclass
@@ -498,8 +503,11 @@ class Year:
             numbers = dict(session.execute(select(Instance.digest, Instance.id)).tuples().all())
         before, self.held = self.held, {}
         for one in before.values():
-            if one.digest not in numbers and one.on_disc in numbers:  # only a disc that was handed out has it
-                one.digest = one.on_disc
+            # Only a disc that was handed out has it, or a damaged one that cannot tell how it was received; when the
+            # catalogue is rebuilt once more, another disc may tell.
+            one.digest = next(
+                (digest for digest in (one.digest, one.received, one.on_disc) if digest in numbers), one.digest
+            )
             self.held[one.digest] = one
             if one.digest in numbers:
                 one.instance_id = numbers[one.digest]
