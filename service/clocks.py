@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 _TICK_SECONDS = 1.0
 _SCHEDULES_SECONDS = 5.0
 _POOLS_SECONDS = 10.0
+_LOOK_SECONDS = 5.0
+_JUMP_SECONDS = 10.0
 _TASKS = 8
 """A thread for each task: one that waits (for a receiver, for a purge) keeps no other from its turn."""
 
@@ -59,6 +62,7 @@ class Clocks:
         self._every("pools", self._pools, seconds=_POOLS_SECONDS)
         self._every("housekeeping", self._housekeeping, seconds=86_400, first=60)
         self._scheduler.start()  # type: ignore[no-untyped-call]
+        threading.Thread(target=self._watch, name="clock-watch", daemon=True).start()
 
     def stop(self) -> None:
         """Begin nothing more, and wait for what runs."""
@@ -87,6 +91,21 @@ class Clocks:
             id=name,
             next_run_time=datetime.now(UTC) + timedelta(seconds=first),
         )
+
+    def _watch(self) -> None:
+        """The scheduler goes by the wall clock: were that set back by an hour, nothing would happen for an hour."""
+        apart = time.time() - time.monotonic()
+        while not self._stopping.wait(_LOOK_SECONDS):
+            found = time.time() - time.monotonic()
+            if abs(found - apart) > _JUMP_SECONDS:
+                logger("service.clocks").warning("the clock was set", seconds=round(found - apart))
+                self.all_due()
+            apart = found
+
+    def all_due(self) -> None:
+        """Have every task run now, and from now on as often as before."""
+        for job in self._scheduler.get_jobs():  # type: ignore[no-untyped-call]
+            job.modify(next_run_time=datetime.now(UTC))
 
     def _rules(self) -> None:
         from jobs import rules
