@@ -86,7 +86,8 @@ def test_an_online_image_is_read_by_itself(any_house: House, tmp_path: Path) -> 
     assert digests(house) == before
     with house.db.read() as session:
         assert session.scalar(select(Disc.times_read)) == 1
-        kinds = [event.new for event in session.scalars(select(Event).where(Event.kind == "recall"))]
+        told = session.scalars(select(Event).where(Event.kind == "recall").order_by(Event.id))
+        kinds = [event.new for event in told]
     assert kinds == ["WAITING", "read", "DONE"]
 
 
@@ -511,7 +512,9 @@ def test_what_came_back_conformed_goes_on_other_discs(house: House, tmp_path: Pa
     with house.db.read() as session:
         sums = {
             burnt.volume_id: session.scalars(
-                select(VolumeInstance.sha256).where(VolumeInstance.volume_id == burnt.volume_id)
+                select(VolumeInstance.sha256)
+                .where(VolumeInstance.volume_id == burnt.volume_id)
+                .order_by(VolumeInstance.position)
             ).all()
             for burnt in (first, same, other)
         }
