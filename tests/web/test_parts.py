@@ -346,7 +346,7 @@ def test_whatever_state_things_are_in_pages_show_it(client: TestClient, everythi
     assert re.search(r'href="/studies/\d+"', told)  # of what it is
     assert "&lt;i&gt;too large&lt;/i&gt;" in client.get("/archive/pools").text
     told = client.get("/archive/schedules", headers={"Accept-Language": "de"}).text
-    for words in ("2 Scheiben wurden gelesen", "1 abgenutzt oder schadhaft", "haben den Speicher verlassen", "J1</a>"):
+    for words in ("2 Scheiben wurden gelesen", "1 abgenutzt oder beschädigt", "haben den Speicher verlassen", "J1</a>"):
         assert words in told
 
 
