@@ -80,6 +80,8 @@ def layout(method: str, iso_sectors: int, percent: float) -> Layout:
     if method == RS02:
         wanted = roots_of(percent)
         size = rs02(iso_sectors, wanted).sectors
+        if size > _MOST_SECTORS:  # not with so few roots
+            size = iso_sectors
         while True:
             roots, made = rs02_within(iso_sectors, size)
             if roots >= wanted:
@@ -145,6 +147,10 @@ def rs02(iso_sectors: int, roots: int, modulo: int = 0) -> Rs02:
     modulo = modulo or _modulo(correction)
     first = -(-protected // modulo) * modulo
     headers = (correction + protected - first) // (modulo - _HEADER_SECTORS) + 1
+    if correction + protected < first:
+        # So little correction data ends before the first copy of the header would begin. The program counts without
+        # sign: it finds so many copies that no size is enough.
+        headers = _MOST_SECTORS
     return Rs02(iso_sectors, protected, modulo, protected + correction + _HEADER_SECTORS * headers)
 
 

@@ -33,6 +33,13 @@ def test_a_layout_that_the_program_made() -> None:
     assert made.text == "RS02, 20.3 % redundancy"
 
 
+def test_a_layout_that_the_program_cannot_make() -> None:
+    """605 sectors and 10 roots would end before the first copy of the header begins; 639 to 643 sectors are refused."""
+    made = ecc.layout(ecc.RS02, 605, 4)
+    assert (made.roots, made.sectors) == (11, 644)
+    assert [ecc.rs02_within(605, size)[0] for size in (639, 643, 644)] == [7, 7, 11]
+
+
 @pytest.mark.parametrize("percent", [5, 20, 33, 100])
 @pytest.mark.parametrize("capacity", [400, 2000, 10_000, 359_424, 2_295_104, 11_826_176])
 def test_what_fits_fits_with_its_correction_data(capacity: int, percent: float) -> None:
