@@ -189,7 +189,7 @@ def test_a_pool_and_a_schedule_are_made_by_their_forms(browser: Browser) -> None
     browser.type("#f-copies", Keys.ARROW_UP)
     browser.type("#f-shelves", "A/3\nvault\nroof")
     browser.type("#f-name", "yearly.1", Keys.ENTER)
-    browser.one("[role=alert]", "2 copies")  # beside the form, with all that was typed
+    browser.one("[role=alert]", "more shelves than copies: at most 2")  # beside the form, with all that was typed
     browser.clear("#f-shelves")
     browser.type("#f-name", Keys.ENTER)
     browser.one("[id='pool-yearly.1']", "2 made, 2 must be good")
