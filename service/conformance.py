@@ -192,6 +192,7 @@ def _association_policies(dicom: Mapping[str, Any]) -> str:
         ("2 (rejected transient)", "3 (presentation service provider)", "2 (local limit exceeded)", "too many"),
         ("1 (rejected permanent)", "1 (service user)", "7 (called AE title not recognized)", "setting"),
         ("1 (rejected permanent)", "1 (service user)", "3 (calling AE title not recognized)", "setting; TLS wanted"),
+        ("2 (rejected transient)", "3 (presentation service provider)", "1 (temporary congestion)", "no database"),
         ("1 (rejected permanent)", "1 (service user)", "1 (no reason given)", "user identity missing or wrong"),
     ]
     return f"""#### 4.2.2 Association policies

@@ -73,7 +73,8 @@ is read from the disc's image, once its digest is that of the catalogue. For wha
 `recall.network` says whether the retrieve waits for its discs (at most `recall.network_seconds`; pending responses go
 out every `recall.pending_seconds`, instances as they come, the association to the move destination is opened anew), or
 ends with A702H while the recall goes on. Without recall it is not sent; where nothing else was asked for, the retrieve
-ends with C003H and names the File-sets. C-CANCEL, and the loss of the association, end a recall that is waited for. A
+ends with C003H and names the File-sets. A file that names another patient on its disc than the instance was received
+for is never sent as that instance; it counts as failed. C-CANCEL, and the loss of the association, end a recall that is waited for. A
 pending response with numbers of sub-operations follows each C-STORE. The last response has Failed SOP Instance UID
 List (0008,0058) where any failed.
 
