@@ -74,9 +74,9 @@ is read from the disc's image, once its digest is that of the catalogue. For wha
 out every `recall.pending_seconds`, instances as they come, the association to the move destination is opened anew), or
 ends with A702H while the recall goes on. Without recall it is not sent; where nothing else was asked for, the retrieve
 ends with C003H and names the File-sets. A file that names another patient on its disc than the instance was received
-for is never sent as that instance; it counts as failed. C-CANCEL, and the loss of the association, end a recall that is waited for. A
-pending response with numbers of sub-operations follows each C-STORE. The last response has Failed SOP Instance UID
-List (0008,0058) where any failed.
+for is never sent as that instance; it counts as failed. C-CANCEL, and the loss of the association, end a recall that
+is waited for. A pending response with numbers of sub-operations follows each C-STORE. The last response has Failed SOP
+Instance UID List (0008,0058) where any failed.
 
 Table 4.2-7. Statuses. Comments stand in Error Comment (0000,0902); Offending Element (0000,0901) names the key that is
 to blame.
