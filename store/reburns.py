@@ -156,6 +156,7 @@ def order(
     job_id = jobs.create_job(session, request_id, None, _Options(burner, copies, priority))
     job = jobs.lock(session, job_id)
     last = session.scalar(select(func.max(Disc.copy)).where(Disc.volume_id == volume.id)) or 0
+    free = _free_shelves(what)
     discs = [
         new_disc(
             job,
@@ -164,7 +165,7 @@ def order(
             attempt=1,
             purpose=pattern.purpose if pattern else "archive",
             pool=pattern.pool if pattern else None,
-            shelf=_shelf_of(what.replaces) if number == 1 else None,
+            shelf=free[number - 1] if number <= len(free) else None,
         )
         for number in range(1, copies + 1)
     ]
@@ -177,9 +178,11 @@ def order(
     return job_id
 
 
-def _shelf_of(replaced: Disc | None) -> str | None:
-    """Where a disc goes that takes the place of one which counts no more."""
-    return replaced.shelf if replaced is not None and not disc_counts(replaced) else None
+def _free_shelves(what: Meant) -> list[str]:
+    """Where discs go that take the place of others which count no more: of the one that was named, else of any."""
+    free = (disc for disc in ([what.replaces] if what.replaces else what.discs) if disc.state in DISC_FINAL)
+    held = {disc.shelf for disc in (*what.coming, *(disc for disc in what.discs if disc_counts(disc)))}
+    return list(dict.fromkeys(disc.shelf for disc in free if disc.shelf and disc.shelf not in held))
 
 
 def image_wanted(session: Session, volume_id: int) -> Path | None:

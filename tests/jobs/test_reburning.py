@@ -105,6 +105,16 @@ def test_from_the_spool(any_house: House) -> None:
         assert (events[0]["detail"]["action"], events[0]["detail"]["by"]) == ("reburn", "ada")
 
 
+def test_a_volume_s_new_discs_go_where_those_were_that_count_no_more(any_house: House) -> None:
+    burnt = _burn(any_house)
+    with burnt.db.begin() as session:
+        shelves.move(session, 1, "vault/3")
+    assert _end(burnt, reburning.order(burnt.ctx, "BURNISH_0000001", copies=1)).shelf is None  # the other stands there
+    _lose(burnt, 1)
+    assert _end(burnt, reburning.order(burnt.ctx, "BURNISH_0000001", copies=1)).shelf == "vault/3"
+    assert _end(burnt, reburning.order(burnt.ctx, "D1", copies=1)).shelf is None  # it has its place again
+
+
 def test_from_another_image_that_is_online(burnt: House) -> None:
     _purge(burnt)
     ordered = reburning.order(burnt.ctx, "BURNISH_0000001", copies=1)
