@@ -59,6 +59,8 @@ class FileFound:
     """Where its header stands in ``DiscFound.headers``."""
     digest: str = ""
     """SHA-256 of the data set on the disc; empty where VOLUMES.TXT has that of the data set as received."""
+    vouched: bool = False
+    """Whether the manifest says that it is as it was; without one, only that it could be read is known."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -216,6 +218,11 @@ class _Reading:
 
     # ------------------------------------------------------------------ the pass
 
+    @property
+    def _needs_datasets(self) -> bool:
+        """Whether digests of data sets are needed: VOLUMES.TXT has none, or nothing else tells what became other."""
+        return self._entries is None or self._manifest is None
+
     def run(self, progress: Callable[[int, int], None] | None, cancelled: Callable[[], bool] | None) -> DiscFound:
         found = self.found
         task = Pass(
@@ -224,7 +231,7 @@ class _Reading:
             cancelled,
             image_bytes=found.sectors * SECTOR if found.sectors and found.kind != "folder" else None,
             stream=found.identity.ours,
-            dataset_offset=None if self._entries is not None else _dataset_offset,
+            dataset_offset=_dataset_offset if self._needs_datasets else None,
         )
         if isinstance(self._tree, IsoTree) and not found.sectors and found.kind == "drive":
             task.image_bytes = self._tree.volume.volume_size
@@ -285,10 +292,7 @@ class _Reading:
             elif len(name) > _PATH_LIMIT:
                 found.lost[name] = f"Its name has more than {_PATH_LIMIT} characters."
             elif name in self._headers:
-                digest = self._dataset_digest(name, digests)
-                found.files.append(
-                    FileFound(self._positions[name], name, file.size, digests.files[name], self._headers[name], digest)
-                )
+                self._take(name, file.size, digests, vouched=name in listed)
         for name in listed:
             if name in found.lost or name in wanted or name in failed:
                 continue
@@ -298,9 +302,22 @@ class _Reading:
                 self._report(ProblemKind.DIGEST, name, "It is not what the manifest says.")
         found.files.sort(key=lambda one: one.position)
 
-    def _dataset_digest(self, name: str, digests: Digests) -> str:
+    def _take(self, name: str, size: int, digests: Digests, *, vouched: bool) -> None:
+        """A file that is as it was, as far as this disc tells."""
+        digest = self._dataset_digest(name, digests) if self._needs_datasets else ""
         if self._entries is not None:
-            return ""
+            entry = self._entries[name]
+            if digest and entry.before is None and digest != entry.digest:
+                self.found.lost[name] = (
+                    f"The SHA-256 of its data set is {digest}; {setcatalogue.FILE_NAME} says {entry.digest}."
+                )
+                return
+            digest = ""
+        self.found.files.append(
+            FileFound(self._positions[name], name, size, digests.files[name], self._headers[name], digest, vouched)
+        )
+
+    def _dataset_digest(self, name: str, digests: Digests) -> str:
         offset, digest = digests.datasets.get(name, (-1, ""))
         if offset == self._offsets[name]:
             return digest

@@ -38,6 +38,8 @@ _REQUESTED: Table = RequestInstance.__table__  # type: ignore[assignment]
 
 SOURCE = "rebuild"
 """``Request.source`` of what was never asked for here; lists of jobs may leave it out."""
+ABSENT = ".absent"
+"""How the paths of conformed files end of which there never was a file here."""
 BURNER = "rebuilt"
 """As the burner of jobs and discs whose burner nobody knows."""
 
@@ -165,7 +167,7 @@ def _known_made(session: Session, made: Mapping[tuple[str, str, str], Made]) -> 
 
 def absent_path(digest: str, recipe: str) -> str:
     """A name in the derived folder where no file lies: what is needed again is made again."""
-    return f"{digest[:2]}/{digest}.{recipe.replace('/', '-')}.absent"
+    return f"{digest[:2]}/{digest}.{recipe.replace('/', '-')}{ABSENT}"
 
 
 def _derived_row(key: tuple[str, str, str], one: Made) -> dict[str, Any]:
@@ -206,27 +208,30 @@ class NewSet:
 def enter_set(session: Session, new: NewSet) -> Plan:
     """A request with its plan and its finished job, as if it had been made here."""
     request = Request(
-        created_at=new.created_at,
-        source=SOURCE,
-        idempotency_key=None,
-        selection={},
-        options=dict(new.options),
-        pool=new.pool,
+        created_at=new.created_at, source=SOURCE, idempotency_key=None, selection={}, options={}, pool=None
     )
     session.add(request)
     session.flush()
     plan = Plan(
         request_id=request.id,
         created_at=new.created_at,
-        profile=new.profile,
-        medium=new.medium,
-        capacity_sectors=new.capacity_sectors,
+        profile="",
+        medium="",
+        capacity_sectors=0,
         report={**_REPORT, "notes": ["entered from its discs"]},
     )
     session.add(plan)
-    session.flush()
-    enter_job(session, plan, new.copies)
+    tell_set(session, plan, new)
     return plan
+
+
+def tell_set(session: Session, plan: Plan, new: NewSet) -> None:
+    """What is known of a set: of one that was just entered, or of which only a damaged disc was known until now."""
+    plan.profile, plan.medium, plan.capacity_sectors = new.profile, new.medium, new.capacity_sectors
+    request = session.get_one(Request, plan.request_id)
+    request.options, request.pool = dict(new.options), new.pool
+    session.flush()
+    enter_job(session, plan, new.copies).copies = new.copies
 
 
 _REPORT: Mapping[str, Any] = {

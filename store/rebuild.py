@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Table, select
+from sqlalchemy import Table, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from media import readme, signing
 from media.discread import DiscFound, FileFound
 from media.encoding import split
 from media.items import Header
@@ -28,6 +29,7 @@ from store.entering import Arrived, Made, NewSet
 from store.models_base import now
 from store.models_jobs import Disc, Plan, Request, Volume, VolumeInstance
 from store.models_nodes import Event
+from store.rebuild_better import is_better, take_back, worse_rows
 from store.rebuild_sets import number_of, set_names
 from store.registration import BadIdentity, Provenance, check_identity, patient_identity
 from store.rereading import record_check
@@ -136,7 +138,10 @@ class _Entry:
                 return result
             volume = self._new_volume(uid, ours=ours)
         result.origin, result.volume_id, result.file_set_id = volume.origin, volume.id, volume.file_set_id
-        self._complete(volume)
+        better = result.known and is_better(self._session, volume, found)
+        worse = worse_rows(volume, found, self._kept(volume.id)) if better else []
+        self._complete(volume, better=better)
+        take_back(self._session, volume, worse)
         self._enter_files(volume)
         self._note_image(volume)
         if ours:
@@ -211,23 +216,25 @@ class _Entry:
                 plan = self._session.get_one(Plan, sibling.plan_id)
                 entering.enter_job(self._session, plan, 1)
                 return plan
+        return entering.enter_set(self._session, self._set())
+
+    def _set(self) -> NewSet:
+        """What this disc tells of the request that its set was made for."""
+        found = self._found
         facts = found.set_catalogue.facts if found.set_catalogue is not None else None
         given: dict[str, Any] = dict(facts.options) if facts is not None else {}
         profile, medium = found.profile, found.medium
         if facts is None:
             given = {"profile": profile, "medium": medium, "purpose": self._purpose()}
         copies_ = given.get("copies")
-        return entering.enter_set(
-            self._session,
-            NewSet(
-                profile=profile[:64],
-                medium=medium[:64],
-                capacity_sectors=facts.capacity_sectors if facts is not None else 0,
-                created_at=self._created,
-                options=self._run.options_of(given),
-                pool=facts.pool or None if facts is not None else None,
-                copies=copies_ if type(copies_) is int and 1 <= copies_ <= 99 else 1,
-            ),
+        return NewSet(
+            profile=profile[:64],
+            medium=medium[:64],
+            capacity_sectors=facts.capacity_sectors if facts is not None else 0,
+            created_at=self._created,
+            options=self._run.options_of(given),
+            pool=self._pool(),
+            copies=copies_ if type(copies_) is int and 1 <= copies_ <= 99 else 1,
         )
 
     def _siblings(self) -> list[Volume]:
@@ -255,15 +262,41 @@ class _Entry:
         facts = self._found.set_catalogue.facts if self._found.set_catalogue is not None else None
         return facts.pool or None if facts is not None else None
 
-    def _complete(self, volume: Volume) -> None:
-        """What an earlier, damaged copy could not tell."""
+    def _complete(self, volume: Volume, *, better: bool) -> None:
+        """What an earlier, damaged copy could not tell; where this one is ``better``, also what that told otherwise."""
         found = self._found
-        if volume.origin == "rebuilt":
-            volume.set_catalogue = volume.set_catalogue or found.set_bytes
-            volume.readme = volume.readme or found.readme
-            volume.signing_key = volume.signing_key or found.signing_key
-            volume.signature = volume.signature or found.signature
-            volume.sectors = volume.sectors or found.sectors
+        if volume.origin != "rebuilt":
+            return
+        if volume.set_catalogue is None and found.set_catalogue is not None:
+            self._complete_set(volume)
+        volume.set_catalogue = volume.set_catalogue or found.set_bytes
+        volume.sectors = volume.sectors or found.sectors
+        broken = {problem.file for problem in found.problems}
+        for name, column, here in (
+            (readme.FILE_NAME, "readme", found.readme),
+            (signing.KEY_FILE, "signing_key", found.signing_key),
+            (signing.SIGNATURE_FILE, "signature", found.signature),
+        ):
+            if here and (not getattr(volume, column) or (better and name not in broken)):
+                setattr(volume, column, here)
+
+    def _complete_set(self, volume: Volume) -> None:
+        """What the set was made for, where no disc of it told that until now."""
+        session = self._session
+        volume.number, volume.of, volume.created_at = self._found.number, self._found.of, self._created
+        plan = session.get_one(Plan, volume.plan_id)
+        told = select(Volume.id).where(Volume.plan_id == plan.id, Volume.set_catalogue.is_not(None)).limit(1)
+        ours = session.get_one(Request, plan.request_id).source == entering.SOURCE
+        if ours and session.scalars(told).first() is None:
+            entering.tell_set(session, plan, self._set())
+            session.execute(
+                update(Volume).where(Volume.plan_id == plan.id).values(capacity_sectors=plan.capacity_sectors)
+            )
+        session.execute(
+            update(Disc)
+            .where(Disc.volume_id == volume.id, Disc.burner == entering.BURNER, Disc.purpose == UNKNOWN)
+            .values(purpose=self._purpose(), pool=self._pool())
+        )
 
     def _note_image(self, volume: Volume) -> None:
         found = self._found

@@ -101,6 +101,8 @@ class Job:
     error: str = ""
     cancel: bool = False
     fault: str = ""
+    stalled: bool = False
+    """It stands still until somebody cancels it."""
     drive: int | None = None
     created: float = 0.0
     """Simulated seconds; of the end likewise."""
@@ -348,6 +350,7 @@ class Simulator(ABC):
             job.path.unlink(missing_ok=True)
             job.path = None
         while fault == "stall":
+            job.stalled = True
             yield from self._wait(job, 0)
 
     def _print(self, job: Job, label: Path | None) -> Generator[None, None, None]:

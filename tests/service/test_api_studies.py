@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select, update
+from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from service import telling
@@ -151,13 +152,14 @@ def test_only_the_image_that_was_verified_is_handed_out(
     assert whole.headers["repr-digest"].startswith("sha-256=:")
     assert f"{disc['file_set_id']}_1.iso" in whole.headers["content-disposition"]
     assert client.get(url, headers={"Range": "bytes=32769-32773"}).content == b"CD001"
+    asked = Request({"type": "http"})
     ann, elsewhere = Actor("ann", "operator", "token"), tmp_path / "elsewhere"
     elsewhere.write_bytes(whole.content)
-    assert downloads.image(operations.context, ann, disc["disc"]).path == Path(disc["image"])
+    assert downloads.image(operations.context, asked, ann, disc["disc"]).path == Path(disc["image"])
     with operations.context.db.begin() as session:
         session.execute(update(Disc).values(image=str(elsewhere)))
     with pytest.raises(NotAllowed, match="no medium"):  # an imported catalogue may say so
-        downloads.image(operations.context, ann, disc["disc"])
+        downloads.image(operations.context, asked, ann, disc["disc"])
     with operations.context.db.begin() as session:
         session.execute(update(Disc).values(image=disc["image"]))
     report = client.get(f"/api/v1/discs/{disc['disc']}/report").json()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -399,6 +400,86 @@ def test_a_disc_whose_catalogue_or_manifest_is_broken_says_so(
         found = read_disc(broken)
         assert found.damaged and name in {problem.file for problem in found.problems}
         found.close()
+
+
+def _overwrite(image: Path, name: str, what: bytes, by: bytes) -> None:
+    """Put other bytes of the same length into a file of an image, where ``what`` stands first."""
+    with IsoTree(image) as tree:
+        ((offset, length),) = tree.extents(name)
+    data = image.read_bytes()
+    at = data.index(what, offset, offset + length)
+    image.write_bytes(data[:at] + by + data[at + len(by) :])
+
+
+@pytest.mark.parametrize(
+    "broken",
+    ["MANIFEST.TXT", "VOLUMES.TXT", "MANIFEST.TXT VOLUMES.TXT", "MANIFEST.TXT VOLUMES.TXT README.TXT"],
+)
+def test_a_damaged_disc_that_is_read_first_changes_nothing_in_the_end(
+    broken: str, site: Site, database: Database, tmp_path: Path
+) -> None:
+    site.receive(*study("CT", 3, seed=1), *study("MR", 2, seed=2, patient=PATIENTS["ascii2"], PatientID="PAT-0002"))
+    (image,) = site.burn(
+        patients_per_disc="many", coerce=[RENAME], profile="STD-GEN-DVD-JPEG", compress="lossless", copies=2
+    )
+    with site.db.read() as session:
+        before = snapshot(session)
+        names = list(session.scalars(select(VolumeInstance.file_id).order_by(VolumeInstance.position)))
+    damaged = Path(shutil.copy(image, tmp_path / "damaged.iso"))
+    for name in broken.split():
+        _break(damaged, name, 30)
+    for name in names[1::2]:  # another patient, another series: nobody may file by that
+        _overwrite(damaged, name, b"PAT-00", b"PAT-77")
+        _overwrite(damaged, name, b"1.2.", b"1.3.")
+    (first,) = run_of(database, [damaged])
+    assert first.origin == "rebuilt" and first.instances + len(first.lost) == len(names)
+    for _ in range(2):
+        (second,) = run_of(database, [image])
+        assert (second.instances, second.lost) == (len(names), {})
+    run_of(database, [damaged])
+    with database.read() as session:
+        after = snapshot(session)
+        for table, rows in before.items():
+            assert after[table] == rows, table
+        for table in (Patient, Study, Series, Instance, Derived):
+            rows_ = session.scalars(select(table)).all()
+            assert len(rows_) == len(before[table.__tablename__]), table
+        frozen = set(session.scalars(select(RequestInstance.instance_id)))
+        assert frozen == set(session.scalars(select(VolumeInstance.instance_id)))
+        (volume,) = session.scalars(select(Volume))
+        assert (volume.good_copies, volume.wanted_copies) == (1, 2)
+        assert {disc.checked_result for disc in session.scalars(select(Disc))} == {"GOOD", "DAMAGED"}
+        assert set(session.scalars(select(Disc.purpose))) == {"archive"}
+
+
+def test_a_whole_disc_is_not_overruled(site: Site, fresh: Callable[[], Database], tmp_path: Path) -> None:
+    site.receive(*study("CT", 2, seed=1))
+    (image,) = site.burn()
+    with site.db.read() as session:
+        before = snapshot(session)
+    forged = tmp_path / "forged"
+    with IsoTree(image) as tree:
+        for name in tree.files:
+            (forged / name).parent.mkdir(parents=True, exist_ok=True)
+            with tree.open(name) as stream:
+                (forged / name).write_bytes(stream.read())
+    changed = next(path for path in forged.rglob("IM*"))
+    changed.write_bytes(changed.read_bytes().replace(b"PAT-0001", b"PAT-7777"))
+    lines = (forged / "MANIFEST.TXT").read_bytes().splitlines(keepends=True)[:-1]
+    name = changed.relative_to(forged).as_posix()
+    digest = hashlib.sha256(changed.read_bytes()).hexdigest()
+    body = b"".join(f"{digest}  {name}\n".encode() if name.encode() in line else line for line in lines)
+    seal = f"# sha256 of the lines above: {hashlib.sha256(body).hexdigest()}\n"
+    (forged / "MANIFEST.TXT").write_bytes(body + seal.encode())
+    found = read_disc(forged)
+    assert all(one.vouched for one in found.files) and name in {one.name for one in found.files}
+    found.close()
+    db = fresh()
+    run_of(db, [image])
+    (entered,) = run_of(db, [forged])
+    assert [*entered.lost] == [name]
+    with db.read() as session:
+        assert snapshot(session) == before
 
 
 def test_other_makers_discs_are_entered_as_theirs(fresh: Callable[[], Database], tmp_path: Path) -> None:
