@@ -57,13 +57,20 @@ class Peer:
         return association
 
     def ask(
-        self, port: int, made: list[Made], uid: str | None = None, *, instance: str = WELL_KNOWN, stay: bool = False
+        self,
+        port: int,
+        made: list[Made],
+        uid: str | None = None,
+        *,
+        instance: str = WELL_KNOWN,
+        stay_until: Callable[[], object] | None = None,
     ) -> tuple[str, int]:
+        """``stay_until``: before the association is released; who releases it earlier may cut off his own responses."""
         uid = uid or generate_uid()
         association = self.associate(port)
         status, _ = association.send_n_action(wanted(uid, made), 1, COMMITMENT, instance)
-        if stay:
-            self.results.put(self.results.get(timeout=120))
+        if stay_until is not None:
+            until(stay_until)
         association.release()
         return uid, int(status.Status)
 
@@ -138,12 +145,12 @@ def test_a_known_node_is_told_over_a_new_association(running: Running, peer: Pee
 
 def test_an_unknown_asker_is_told_on_its_own_association(running: Running, peer: Peer, tmp_path: Path) -> None:
     made = running.hold(tmp_path / "in", list(study("CT", 2)))
-    uid, status = peer.ask(running.port, made, stay=True)
-    assert status == 0
+    uid = generate_uid()
+    asked = peer.ask(running.port, made, uid, stay_until=lambda: running.row(uid).reported_at)
+    assert asked == (uid, 0)
     event_type, information = peer.result()
     assert (event_type, information.TransactionUID) == (1, uid)
     assert "FailedSOPSequence" not in information
-    until(lambda: running.row(uid).reported_at is not None)
 
 
 def test_what_nobody_takes_is_told_again_over_a_restart(
@@ -211,11 +218,11 @@ def test_only_what_is_on_enough_verified_discs(data: Path, peer: Peer, tmp_path:
 
 def test_what_is_wrong_has_its_status(running: Running, peer: Peer, tmp_path: Path) -> None:
     made = running.hold(tmp_path / "in", list(study("CT", 2)))
-    uid, status = peer.ask(running.port, made, stay=True)
-    assert status == 0
-    peer.result()
-    assert peer.ask(running.port, made, uid, stay=True)[1] == 0  # asked again, told again
-    peer.result()
+    uid = generate_uid()
+    for _ in range(2):  # asked again, told again
+        asked = peer.ask(running.port, made, uid, stay_until=lambda: running.row(uid).reported_at)
+        assert asked == (uid, 0)
+        peer.result()
     assert peer.ask(running.port, made[:1], uid)[1] == 0x0131
     assert peer.ask(running.port, made, instance="1.2.3")[1] == 0x0112
     assert peer.ask(running.port, [])[1] == 0x0120
