@@ -56,13 +56,17 @@ def take_back(session: Session, volume: Volume, names: Sequence[str]) -> None:
         of_these = (VolumeInstance.volume_id == volume.id, VolumeInstance.file_id.in_(chunk))
         rows = session.execute(select(VolumeInstance.instance_id, VolumeInstance.derived_id).where(*of_these)).all()
         session.execute(delete(VolumeInstance).where(*of_these), execution_options=_UNSEEN)
-        _forget_made(session, {row.derived_id for row in rows if row.derived_id is not None})
-        _forget_instances(session, volume, {row.instance_id for row in rows})
+        instances = {row.instance_id for row in rows}
+        _forget_made(session, {row.derived_id for row in rows if row.derived_id is not None}, instances)
+        _forget_instances(session, volume, instances)
 
 
-def _forget_made(session: Session, ids: Collection[int]) -> None:
-    """Conformed files that are on no other disc, and of which there is no file."""
-    used = select(VolumeInstance.volume_id).where(VolumeInstance.derived_id == Derived.id).exists()
+def _forget_made(session: Session, ids: Collection[int], made_of: Collection[int]) -> None:
+    """Conformed files that are on no other disc, and of which there is no file. ``made_of``: the instances that they
+    were made of, by which (and not by themselves) discs with them are found without looking through all.
+    """
+    by_instance = VolumeInstance.instance_id.in_(made_of)
+    used = select(VolumeInstance.volume_id).where(by_instance, VolumeInstance.derived_id == Derived.id).exists()
     no_file = (Derived.path.like(f"%{entering.ABSENT}"), Derived.restored_at.is_(None))
     session.execute(delete(Derived).where(Derived.id.in_(ids), ~used, *no_file), execution_options=_UNSEEN)
 
