@@ -13,13 +13,13 @@ from sqlalchemy import select, update
 
 from jobs import reburning, retaining
 from jobs.options import OptionsError
-from media.trees import open_tree
 from store import atrisk, copies, discviews, rereading, shelves
 from store.models import Derived, Instance
 from store.models_jobs import Disc, Job, Volume
 from store.purging import Policy
 from store.reburns import NoSuchVolume, ReburnError
 from store.states import JobState
+from tests.extracting import extracted
 from tests.jobs.conftest import House
 
 
@@ -74,16 +74,6 @@ def _without_image(house: House, number: int) -> Path:
     with house.db.begin() as session:
         session.execute(update(Disc).where(Disc.id == number).values(image=None, location=None, shelf="A/1"))
     return away
-
-
-def _extracted(image: Path, folder: Path) -> Path:
-    with open_tree(image) as tree:
-        for name in tree.files:
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with tree.open(name) as source, target.open("wb") as out:
-                shutil.copyfileobj(source, out)
-    return folder
 
 
 def test_from_the_spool(any_house: House) -> None:
@@ -149,7 +139,7 @@ def test_an_image_that_is_gone_when_it_is_to_be_copied(burnt: House, tmp_path: P
 
 def test_from_a_folder(burnt: House, tmp_path: Path) -> None:
     _purge(burnt)
-    folder = _extracted(_without_image(burnt, 1), tmp_path / "folder")
+    folder = extracted(_without_image(burnt, 1), tmp_path / "folder")
     told: list[dict[str, Any]] = []
     ordered = reburning.order(burnt.ctx, "D1", path=folder, progress=told.append)
     assert (ordered.source, ordered.restored) == ("spool", 3)
@@ -161,7 +151,7 @@ def test_what_one_copy_does_not_give_another_does(burnt: House, tmp_path: Path) 
     """Two folders, each with a file that is damaged, are one whole volume."""
     _purge(burnt)
     away = _without_image(burnt, 1)
-    folders = [_extracted(away, tmp_path / name) for name in ("one", "two")]
+    folders = [extracted(away, tmp_path / name) for name in ("one", "two")]
     files = sorted(path.relative_to(folders[0]) for path in (folders[0] / "DICOM").rglob("*") if path.is_file())
     for folder, name in zip(folders, files, strict=False):
         damaged = bytearray((folder / name).read_bytes())
@@ -178,7 +168,7 @@ def test_a_damaged_image_is_never_copied(burnt: House, tmp_path: Path) -> None:
     _purge(burnt)
     away = _without_image(burnt, 1)
     sound = away.read_bytes()
-    files = _extracted(away, tmp_path / "folder")
+    files = extracted(away, tmp_path / "folder")
     one = next(path for path in (files / "DICOM").rglob("*") if path.is_file()).read_bytes()
     damaged = bytearray(sound)
     damaged[sound.index(one) + len(one) - 3] ^= 1
@@ -258,7 +248,7 @@ def test_a_conformed_volume_comes_back_whole(any_house: House, tmp_path: Path) -
     with house.db.read() as session:
         assert session.scalars(select(Derived.path)).all()
     assert retaining.purge(house.ctx, Policy(), dry_run=False)["derived"] == 2
-    folder = _extracted(_without_image(house, 1), tmp_path / "folder")
+    folder = extracted(_without_image(house, 1), tmp_path / "folder")
     ordered = reburning.order(house.ctx, "D1", path=folder)
     assert ordered.restored == 2
     assert _end(house, ordered).sha256 == _disc(house, 1).sha256

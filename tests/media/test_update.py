@@ -24,6 +24,7 @@ from media.update import STAGING, contents, recover, update
 from media.update_directory import DirectoryEdit
 from media.verify import verify_path
 from tests import makers
+from tests.extracting import extracted
 from tests.makers import PATIENTS, Made, disc_image, file_set, make, our_disc
 
 NOW = datetime(2025, 6, 7, 8, 9, tzinfo=UTC)
@@ -52,13 +53,7 @@ def old() -> list[Made]:
 def ours(tmp_path: Path, instances: Iterable[Made] | None = None, *, seal: Seal | None = None) -> Path:
     """A folder with what a disc of ours holds."""
     image = our_disc(tmp_path / "ours.iso", old() if instances is None else instances, seal=seal)
-    folder = tmp_path / "stick"
-    with IsoTree(image) as tree:
-        for name in tree.files:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            with tree.open(name) as stream:
-                (folder / name).write_bytes(stream.read())
-    return folder
+    return extracted(image, tmp_path / "stick")
 
 
 def state(folder: Path) -> dict[str, bytes]:

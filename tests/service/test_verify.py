@@ -17,6 +17,7 @@ from media.trees import IsoTree
 from service import bulk
 from service.cli import app
 from service.operations import StoreOperations
+from tests.extracting import extracted
 from tests.faulty import FaultyDrive
 from tests.makers import file_set, make
 from tests.service.test_cli import burnish
@@ -91,18 +92,9 @@ def test_a_disc_whose_manifest_was_made_anew_is_found_by_the_catalogue_alone(
     assert known["discs"][0]["known"] is False
     image = discs[0]["path"]
     copy = tmp_path / "copy"
-    extract(image, copy)
+    extracted(image, copy)
     (copy / "README.TXT").write_bytes(b"other")
     assert burnish("verify", copy, "--no-catalogue", "--data", data, "--json", status=1)["ok"] is False
-
-
-def extract(image: Path, folder: Path) -> None:
-    with IsoTree(image) as tree:
-        for name in tree.files:
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with tree.open(name) as stream:
-                target.write_bytes(stream.read())
 
 
 def test_what_is_lost_is_told_by_patient_study_series_and_instance(data: Path, discs: list[dict[str, Any]]) -> None:
@@ -125,7 +117,7 @@ def test_what_is_lost_is_told_by_patient_study_series_and_instance(data: Path, d
 
 def test_a_folder_that_holds_the_files_of_a_disc(data: Path, discs: list[dict[str, Any]], tmp_path: Path) -> None:
     copy = tmp_path / "copy"
-    extract(discs[0]["path"], copy)
+    extracted(discs[0]["path"], copy)
     assert burnish("verify", copy, "--data", data, "--json")["discs"][0]["known"] is True
     gone = sorted(path for path in (copy / "DICOM").rglob("IM*"))[1]
     gone.unlink()
@@ -139,7 +131,7 @@ def test_a_folder_without_directory_is_known_by_its_readme(
     data: Path, discs: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     copy = tmp_path / "copy"
-    extract(discs[0]["path"], copy)
+    extracted(discs[0]["path"], copy)
     (copy / "DICOMDIR").unlink()
     (one,) = burnish("verify", copy, "--data", data, "--json", status=1)["discs"]
     assert (one["known"], one["file_set_id"], one["lost"]) == (True, discs[0]["file_set_id"], [])
@@ -243,7 +235,7 @@ def test_bulk_tells_each_disc_by_its_file_set_uid(data: Path, discs: list[dict[s
     names = spoil(discs[3]["path"], 1)
     (box / "batch").mkdir()
     file_set(box / "batch" / "other", [make("CT", number=7)])
-    extract(discs[0]["path"], box / "batch" / "mounted")
+    extracted(discs[0]["path"], box / "batch" / "mounted")
     (box / "junk.iso").write_bytes(b"no image")
     (box / "notes.txt").write_text("not a disc")
     (box / ".half.iso").write_bytes(b"being written")

@@ -30,6 +30,7 @@ from store.models_jobs import Disc, Job, Plan, Request, RequestInstance, Volume,
 from store.models_nodes import Counter
 from store.rebuild_sets import missing_volumes
 from store.selection import Selection
+from tests.extracting import extracted
 from tests.jobs.conftest import House
 from tests.makers import IMPLICIT_LE, PATIENTS, Made, disc_image, file_set, make, study
 from tests.makers import Patient as Person
@@ -457,12 +458,7 @@ def test_a_whole_disc_is_not_overruled(site: Site, fresh: Callable[[], Database]
     (image,) = site.burn()
     with site.db.read() as session:
         before = snapshot(session)
-    forged = tmp_path / "forged"
-    with IsoTree(image) as tree:
-        for name in tree.files:
-            (forged / name).parent.mkdir(parents=True, exist_ok=True)
-            with tree.open(name) as stream:
-                (forged / name).write_bytes(stream.read())
+    forged = extracted(image, tmp_path / "forged")
     changed = next(path for path in forged.rglob("IM*"))
     changed.write_bytes(changed.read_bytes().replace(b"PAT-0001", b"PAT-7777"))
     lines = (forged / "MANIFEST.TXT").read_bytes().splitlines(keepends=True)[:-1]
